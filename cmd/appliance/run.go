@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/veripath/aes-appliance/internal/fault"
+)
+
+// Exit codes, the same for every verb (docs/commands.md).
+const (
+	exitGood      = 0
+	exitBad       = 1  // the answer is no: an invalid signature, a failed check, an operation that did not happen
+	exitUnjudged  = 2  // no judgement was possible: no trust anchor, no signature, an unreadable file
+	exitUsage     = 64 // the command line is wrong (EX_USAGE)
+)
+
+// exit is an error that ends the program with its own code. A nil cause prints nothing: the verb has said it all.
+type exit struct {
+	code  int
+	cause error
+}
+
+func (e *exit) Error() string {
+	if e.cause == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.cause.Error()
+}
+
+func (e *exit) Unwrap() error { return e.cause }
+
+// usage marks err as a mistake on the command line.
+func usage(format string, args ...any) error {
+	return &exit{exitUsage, fault.New(fault.Invalid, fmt.Sprintf(format, args...))}
+}
+
+// app is what every verb gets: the streams, and the flags that belong to all.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	configPath     string
+	verbose        bool
+}
+
+// Main runs one command line and returns its exit code. Errors go to stderr as "error:" and "hint:".
+func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
+	err := a.run(ctx, args)
+	if err == nil {
+		return exitGood
+	}
+	code, shown := exitBad, err
+	var e *exit
+	if errors.As(err, &e) {
+		code, shown = e.code, e.cause
+	}
+	if shown != nil {
+		a.printError(shown)
+	}
+	return code
+}
+
+func (a *app) run(ctx context.Context, args []string) error {
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	err := root.ExecuteContext(ctx)
+	var e *exit
+	var f *fault.Error
+	if err == nil || errors.As(err, &e) || errors.As(err, &f) || ctx.Err() != nil {
+		return err
+	}
+	if strings.HasPrefix(err.Error(), "unknown command") || strings.HasPrefix(err.Error(), "required flag") || strings.Contains(err.Error(), "flag") {
+		return usage("%s", err.Error())
+	}
+	return err
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "appliance",
+		Short: "Advanced electronic signatures for prescriptions, from one machine",
+		Long: `The appliance signs prescriptions to PAdES-B-LTA with its own PKI and time-stamping authority, keys in SoftHSM2.
+
+Exit codes: 0 good, 1 bad (an invalid signature, a failed check, something that did not happen), 2 could not judge
+(no trust anchor, no signature, unreadable), 64 wrong usage.`,
+		SilenceErrors: true, SilenceUsage: true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usage("there is no command %q; \"appliance --help\" lists them", args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.PersistentFlags().StringVar(&a.configPath, "config", "", "configuration file (default /etc/aes-appliance/appliance.toml, else ./demo/appliance.toml)")
+	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "log what happens, with causes, to standard error")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%s", err.Error()) })
+	root.AddCommand(a.demoCommand(), a.signCommand(), a.verifyCommand(), a.renewCommand(), a.certCommand(), a.auditCommand(),
+		a.configCommand(), a.versionCommand(), a.ceremonyCommand())
+	return root
+}
+
+// printError shows the public text and the hint; causes only with --verbose, since they may name paths and internals.
+func (a *app) printError(err error) {
+	var f *fault.Error
+	switch {
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintln(a.stderr, "error: interrupted")
+	case errors.As(err, &f):
+		fmt.Fprintf(a.stderr, "error: %s\n", f.Public)
+		if a.verbose && f.Cause != nil {
+			fmt.Fprintf(a.stderr, "cause: %v\n", f.Cause)
+		}
+		if f.Hint != "" {
+			fmt.Fprintf(a.stderr, "hint: %s\n", f.Hint)
+		}
+	default:
+		fmt.Fprintf(a.stderr, "error: %v\n", err)
+	}
+}

@@ -1,0 +1,91 @@
+package internal_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/veripath/aes-appliance/"
+
+// rows is the order of docs/architecture.md: a package imports only packages of lower rows, never its own row's.
+var rows = [][]string{
+	{"fault", "durable", "chain", "fonts"},
+	{"config", "wire", "pdf", "cms", "tsp", "cert", "jwt", "prescription", "panel"},
+	{"token", "clock", "objects", "index"},
+	{"ledger"},
+	{"ca", "tsa", "pades", "activation", "evidence", "onboarding", "delivery"},
+	{"signer", "portal", "replica"},
+}
+
+// cgo is allowed in one package; the key-value store and the PKCS#11 libraries stay behind theirs.
+var onlyIn = map[string]string{
+	"C":                                 "token",
+	"github.com/miekg/pkcs11":           "token",
+	"github.com/ThalesGroup/crypto11":   "token",
+	"go.etcd.io/bbolt":                  "index",
+	"github.com/BurntSushi/toml":        "config",
+	"github.com/zmap/zlint/v3":          "cert",
+	"codeberg.org/go-pdf/fpdf":          "prescription",
+	"github.com/lestrrat-go/jwx/v2/jwt": "jwt",
+}
+
+func TestImportsPointDownward(t *testing.T) {
+	row := map[string]int{}
+	for i, names := range rows {
+		for _, n := range names {
+			row[n] = i
+		}
+	}
+	seen := 0
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") {
+			return err
+		}
+		pkg := filepath.ToSlash(filepath.Dir(path))
+		if pkg == "." {
+			return nil
+		}
+		mine, known := row[pkg]
+		if !known {
+			t.Errorf("%s: package internal/%s has no row: internal packages are one level deep and listed here", path, pkg)
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		isTest := strings.HasSuffix(path, "_test.go") // tests may use any peer
+		for _, spec := range f.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			seen++
+			if owner, ok := onlyIn[imported]; ok && owner != pkg && !isTest {
+				t.Errorf("%s imports %s, which belongs to internal/%s", path, imported, owner)
+			}
+			name, ours := strings.CutPrefix(imported, module+"internal/")
+			if !ours {
+				if strings.HasPrefix(imported, module) {
+					t.Errorf("%s imports %s: nothing below imports a command", path, imported)
+				}
+				continue
+			}
+			if its, ok := row[name]; !isTest && (!ok || its >= mine) {
+				t.Errorf("%s imports %s: row %d may only import lower rows, not row %d", path, name, mine, its)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if seen == 0 {
+		t.Fatal("no import was seen: the test looks in the wrong place")
+	}
+}
