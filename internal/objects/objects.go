@@ -1,0 +1,334 @@
+// Package objects keeps big and secret things (signed PDFs, wrapped keys, proofs) as immutable sealed files, each named by the SHA-256 of its bytes.
+//
+// An object's content is under a key of its own, which only the token can open; its kind is in the header, in clear, and authenticated. A file that
+// was changed, cut, extended or put in the place of another is refused before any of its content is returned. What format a file has is said in
+// seal.go and docs/audit-log.md.
+package objects
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"github.com/veripath/aes-appliance/internal/durable"
+	"github.com/veripath/aes-appliance/internal/fault"
+)
+
+// MaxSize is the largest content, in bytes.
+const MaxSize = 256 << 20
+
+// KeySealer seals 32-byte object keys and opens them again; the token does it inside.
+type KeySealer interface {
+	SealKey(key []byte) (sealed []byte, err error)
+	OpenKey(sealed []byte) (key []byte, err error)
+}
+
+// Store is a folder of objects. Its methods may be called from several goroutines at once.
+type Store struct {
+	fs     durable.FS
+	dir    string
+	keys   KeySealer
+	lock   io.Closer
+	serial atomic.Uint64 // names temporary files
+
+	mu     sync.Mutex
+	synced map[string]bool // folders whose own names are known to be durable
+}
+
+// Open opens the store in dir, which it makes when missing. Several processes may have it open.
+func Open(dir string, keys KeySealer) (*Store, error) { return OpenFS(durable.OS{}, dir, keys) }
+
+// OpenFS is Open over a given file system.
+func OpenFS(fsys durable.FS, dir string, keys KeySealer) (*Store, error) {
+	s := &Store{fs: fsys, dir: dir, keys: keys, synced: map[string]bool{}}
+	for _, d := range []string{dir, s.tmp()} {
+		if err := fsys.Mkdir(d, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, fmt.Errorf("objects: making %s: %w", d, err)
+		}
+	}
+	if err := s.sweep(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Store) tmp() string { return filepath.Join(s.dir, "tmp") }
+
+// sweep removes the unfinished files of a process that crashed, unless another process is at work here, and takes the shared lock.
+func (s *Store) sweep() error {
+	name := filepath.Join(s.dir, "lock")
+	alone, err := s.fs.Lock(name, false)
+	if err == nil {
+		left, err := s.fs.List(s.tmp())
+		if err != nil {
+			return errors.Join(err, alone.Close())
+		}
+		for _, n := range left {
+			if err := s.fs.Remove(filepath.Join(s.tmp(), n)); err != nil {
+				return errors.Join(fmt.Errorf("objects: removing an unfinished object: %w", err), alone.Close())
+			}
+		}
+		if err := alone.Close(); err != nil {
+			return err
+		}
+	} else if !errors.Is(err, durable.ErrLocked) {
+		return fmt.Errorf("objects: %w", err)
+	}
+	s.lock, err = s.fs.Lock(name, true)
+	if err != nil {
+		return fmt.Errorf("objects: %w", err)
+	}
+	return nil
+}
+
+// Close lets go of the store.
+func (s *Store) Close() error { return s.lock.Close() }
+
+// Put seals plain as a new object of that kind (1 to 32 of a-z 0-9 _ . -) and returns its ID, 64 hex digits. When it returns nil the object is
+// durable. Each call seals with a fresh key and so makes another object with another ID: repeating a Put that failed, or whose answer was lost, does
+// no harm beyond the space.
+func (s *Store) Put(ctx context.Context, kind string, plain []byte) (string, error) {
+	return s.PutFrom(ctx, kind, bytes.NewReader(plain))
+}
+
+// PutFrom is Put of all that r yields.
+func (s *Store) PutFrom(ctx context.Context, kind string, r io.Reader) (string, error) {
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	if err := checkKind(kind); err != nil {
+		return "", fault.New(fault.Invalid, "the kind of an object is 1 to 32 of a-z 0-9 _ . -").WithCause(err)
+	}
+	key := make([]byte, keySize)
+	rand.Read(key) // never fails (crypto/rand since Go 1.24)
+	sealed, err := s.keys.SealKey(key)
+	if err != nil {
+		return "", fmt.Errorf("objects: sealing the key of a new object: %w", err)
+	}
+	tmp := filepath.Join(s.tmp(), strconv.Itoa(os.Getpid())+"-"+strconv.FormatUint(s.serial.Add(1), 10))
+	id, err := s.writeTemp(ctx, tmp, func(w io.Writer) error {
+		return sealTo(w, kind, key, sealed, io.LimitReader(&ctxReader{ctx, r}, MaxSize+1))
+	})
+	clear(key)
+	if err == nil {
+		err = s.publish(tmp, id)
+	}
+	if err != nil {
+		_ = s.fs.Remove(tmp) // best effort: the next Open sweeps it
+		return "", err
+	}
+	return id, nil
+}
+
+// writeTemp writes an object into a temporary file, durably, and returns the SHA-256 of its bytes in hex.
+func (s *Store) writeTemp(ctx context.Context, tmp string, write func(io.Writer) error) (id string, err error) {
+	f, err := s.fs.Open(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o400)
+	if err != nil {
+		return "", fmt.Errorf("objects: making a file: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	h := sha256.New()
+	n := &counter{}
+	if err := write(io.MultiWriter(f, h, n)); err != nil {
+		return "", fmt.Errorf("objects: writing an object: %w", err)
+	}
+	if n.n > MaxSize+MaxSize/chunkSize*tagSize+2048 {
+		return "", fault.New(fault.TooLarge, "an object has at most 256 MiB")
+	}
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	if err := f.Sync(); err != nil {
+		return "", fmt.Errorf("objects: syncing an object: %w", err)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// publish gives a durable temporary file its name, durably.
+func (s *Store) publish(tmp, id string) error {
+	leaf, err := s.folder(id)
+	if err != nil {
+		return err
+	}
+	// A crash before this leaves a file in tmp, swept at the next Open; after it, a whole object that perhaps nothing names.
+	if err := s.fs.Rename(tmp, s.path(id)); err != nil {
+		return fmt.Errorf("objects: naming object %s: %w", id, err)
+	}
+	if err := s.fs.SyncDir(leaf); err != nil {
+		return fmt.Errorf("objects: syncing %s: %w", leaf, err)
+	}
+	return s.syncParents(leaf)
+}
+
+func (s *Store) path(id string) string { return filepath.Join(s.dir, id[:2], id[2:4], id) }
+
+// folder makes the two folders of an object.
+func (s *Store) folder(id string) (string, error) {
+	leaf := filepath.Dir(s.path(id))
+	for _, d := range []string{filepath.Dir(leaf), leaf} {
+		if s.isSynced(d) {
+			continue
+		}
+		if err := s.fs.Mkdir(d, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return "", fmt.Errorf("objects: making %s: %w", d, err)
+		}
+	}
+	return leaf, nil
+}
+
+// syncParents makes the names of leaf, of the folder above it and of the store itself durable, once for each in the life of this Store: a folder
+// found in place may be one that a crashed process made and never synced.
+func (s *Store) syncParents(leaf string) error {
+	for _, d := range []string{leaf, filepath.Dir(leaf), s.dir} {
+		if s.isSynced(d) {
+			continue
+		}
+		if err := s.fs.SyncDir(filepath.Dir(d)); err != nil {
+			return fmt.Errorf("objects: syncing %s: %w", filepath.Dir(d), err)
+		}
+		s.mu.Lock()
+		s.synced[d] = true
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+func (s *Store) isSynced(d string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.synced[d]
+}
+
+// Get returns the content of an object. NotFound: there is none of that ID. Corrupt: the file is not what Put wrote under that ID.
+func (s *Store) Get(ctx context.Context, id string) ([]byte, error) {
+	r, err := s.Open(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	plain := bytes.NewBuffer(make([]byte, 0, r.size+bytes.MinRead))
+	if _, err := plain.ReadFrom(r); err != nil {
+		return nil, err
+	}
+	return plain.Bytes(), nil
+}
+
+// Reader reads an object's content.
+type Reader struct {
+	kind string
+	size int64 // of the file: more than the content
+	file durable.File
+	open *opener
+	ctx  context.Context
+	id   string
+}
+
+// Open returns a Reader of an object's content; the file's SHA-256 has been found to be its ID. Close it.
+func (s *Store) Open(ctx context.Context, id string) (*Reader, error) {
+	if err := checkID(id); err != nil {
+		return nil, err
+	}
+	f, err := s.fs.Open(s.path(id), os.O_RDONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.New(fault.NotFound, "no object "+id)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("objects: opening object %s: %w", id, err)
+	}
+	r, err := s.read(ctx, f, id)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return r, nil
+}
+
+func (s *Store) read(ctx context.Context, f durable.File, id string) (*Reader, error) {
+	size, err := f.Size()
+	if err != nil {
+		return nil, fmt.Errorf("objects: size of object %s: %w", id, err)
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, &ctxReader{ctx, io.NewSectionReader(f, 0, size)}); err != nil {
+		return nil, fmt.Errorf("objects: reading object %s: %w", id, err)
+	}
+	if hex.EncodeToString(sum.Sum(nil)) != id {
+		return nil, corrupt(id, errForged)
+	}
+	body := io.NewSectionReader(f, 0, size)
+	h, err := readHeader(body)
+	if err != nil {
+		return nil, corrupt(id, err)
+	}
+	key, err := s.keys.OpenKey(h.sealedKey)
+	if err != nil {
+		return nil, fmt.Errorf("objects: opening the key of object %s: %w", id, err)
+	}
+	defer clear(key)
+	o, err := newOpener(body, h, key)
+	if err != nil {
+		return nil, corrupt(id, err)
+	}
+	return &Reader{kind: h.kind, size: size, file: f, open: o, ctx: ctx, id: id}, nil
+}
+
+// Kind returns what kind the object was put as.
+func (r *Reader) Kind() string { return r.kind }
+
+// Read implements io.Reader; each byte it returns is authenticated.
+func (r *Reader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := r.open.Read(p)
+	if errors.Is(err, errForged) {
+		return n, corrupt(r.id, err)
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (r *Reader) Close() error { return r.file.Close() }
+
+func corrupt(id string, cause error) error {
+	return fault.New(fault.Corrupt, "object "+id+" is damaged").
+		WithHint("restore this file from the backup: it is named by the SHA-256 of its bytes").WithCause(cause)
+}
+
+func checkID(id string) error {
+	b, err := hex.DecodeString(id)
+	if err != nil || len(b) != sha256.Size || hex.EncodeToString(b) != id {
+		return fault.New(fault.Invalid, "an object ID is 64 lower-case hex digits")
+	}
+	return nil
+}
+
+// ctxReader stops reading when its context is done.
+type ctxReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c *ctxReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}
+
+type counter struct{ n int64 }
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.n += int64(len(p))
+	return len(p), nil
+}
