@@ -1,0 +1,223 @@
+package token
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/veripath/aes-appliance/internal/fault"
+)
+
+// folder is the place of a SoftHSM2 token, "" for a vendor's token, for which every method does nothing:
+//
+//	tokens/UUID/      SoftHSM2's own files: token.object, and an .object and a .lock file for each object
+//	pristine/UUID     token.object as Init left it
+//	softhsm2.conf     written at every start: names tokens/
+//	lock              flock of who opens, makes or destroys
+//	intent            what Generate or Destroy is about; only there while one runs, or after a crash
+//	new/              a token that Init is making
+type folder string
+
+// Finding is something that Open found and mended.
+type Finding struct {
+	What string // one sentence
+	Name string // of the file or key
+}
+
+func (f folder) path(names ...string) string {
+	return filepath.Join(append([]string{string(f)}, names...)...)
+}
+
+// lock takes the folder's flock, waiting no longer than ctx. Two processes that log in to a writable SoftHSM2 token at once fail now and then.
+func (f folder) lock(ctx context.Context) (unlock func(), err error) {
+	if f == "" {
+		return func() {}, nil
+	}
+	if err := os.MkdirAll(string(f), 0o700); err != nil {
+		return nil, fmt.Errorf("making the token's folder: %w", err)
+	}
+	file, err := os.OpenFile(f.path("lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("locking the token: %w", err)
+	}
+	for {
+		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { _ = file.Close() }, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			return nil, errors.Join(fmt.Errorf("locking the token: %w", err), file.Close())
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(fault.New(fault.Unavailable, "another process is using the token").WithCause(ctx.Err()), file.Close())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// configure points SoftHSM2 at a folder of tokens. SOFTHSM2_CONF is the process's, like the module's state: only the owner sets it.
+func (f folder) configure(tokens string) error {
+	abs, err := filepath.Abs(f.path(tokens))
+	if err != nil {
+		return fmt.Errorf("naming the token's folder: %w", err)
+	}
+	if strings.ContainsAny(abs, "\n\"") {
+		return fault.New(fault.Invalid, "the token's folder has a name that softhsm2.conf cannot hold")
+	}
+	conf := []byte("directories.tokendir = " + abs + "\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n")
+	path := filepath.Join(filepath.Dir(abs), "softhsm2.conf")
+	if old, err := os.ReadFile(path); err != nil || !bytes.Equal(old, conf) {
+		if err := writeFile(path, conf, 0o600); err != nil {
+			return err
+		}
+	}
+	return os.Setenv("SOFTHSM2_CONF", path)
+}
+
+// create makes the token's files under new/ with make and moves them to their place.
+func (f folder) create(make func() error) error {
+	if _, err := os.Stat(f.path("tokens")); err == nil {
+		return fault.New(fault.Conflict, "the folder already holds a token")
+	}
+	if err := errors.Join(os.RemoveAll(f.path("new")), os.RemoveAll(f.path("pristine"))); err != nil {
+		return fmt.Errorf("clearing away an unfinished token: %w", err)
+	}
+	if err := os.MkdirAll(f.path("new", "tokens"), 0o700); err != nil {
+		return fmt.Errorf("making the token's folder: %w", err)
+	}
+	if err := f.configure("new/tokens"); err != nil {
+		return err
+	}
+	if err := make(); err != nil {
+		return err
+	}
+	if err := f.keepPristine(f.path("new", "tokens")); err != nil {
+		return err
+	}
+	if err := syncfs(string(f)); err != nil {
+		return err
+	}
+	// A crash before this rename leaves no token; Init starts again.
+	if err := os.Rename(f.path("new", "tokens"), f.path("tokens")); err != nil {
+		return fmt.Errorf("moving the token to its place: %w", err)
+	}
+	return errors.Join(os.RemoveAll(f.path("new")), syncfs(string(f)))
+}
+
+// keepPristine takes away the right to write each token.object (a login truncates and rewrites the file that holds the wrapped master key)
+// and keeps a copy.
+func (f folder) keepPristine(tokens string) error {
+	if err := os.MkdirAll(f.path("pristine"), 0o700); err != nil {
+		return fmt.Errorf("making the token's folder: %w", err)
+	}
+	found, err := filepath.Glob(filepath.Join(tokens, "*", "token.object"))
+	if err != nil || len(found) != 1 {
+		return errors.Join(fault.New(fault.Corrupt, fmt.Sprintf("SoftHSM2 made %d tokens, not one", len(found))), err)
+	}
+	data, err := os.ReadFile(found[0])
+	if err != nil {
+		return fmt.Errorf("reading the new token: %w", err)
+	}
+	if err := os.Chmod(found[0], 0o400); err != nil {
+		return fmt.Errorf("protecting the new token: %w", err)
+	}
+	return writeFile(f.path("pristine", filepath.Base(filepath.Dir(found[0]))), data, 0o400)
+}
+
+// prepare mends the files before the module sees them and points the module at them. The caller holds the lock.
+func (f folder) prepare() ([]Finding, error) {
+	if f == "" {
+		return nil, nil
+	}
+	if _, err := os.Stat(f.path("tokens")); errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.New(fault.NotFound, "the folder holds no token").WithCause(err)
+	}
+	restored, err := f.restorePristine()
+	if err != nil {
+		return nil, err
+	}
+	swept, err := f.sweep()
+	if err != nil {
+		return nil, err
+	}
+	return append(restored, swept...), f.configure("tokens")
+}
+
+// generationSize is the counter at the start of an object file that SoftHSM2 counts up whenever it writes the file.
+const generationSize = 8
+
+// restorePristine puts token.object back when it is not what Init left.
+func (f folder) restorePristine() (found []Finding, err error) {
+	copies, err := os.ReadDir(f.path("pristine"))
+	if err != nil || len(copies) == 0 {
+		return nil, fault.New(fault.Corrupt, "the token's pristine copy is missing").WithHint("restore the token's folder from a backup").WithCause(err)
+	}
+	for _, c := range copies {
+		pristine, err := os.ReadFile(f.path("pristine", c.Name()))
+		if err != nil || len(pristine) <= generationSize {
+			return nil, fault.New(fault.Corrupt, "the token's pristine copy cannot be read").WithCause(err)
+		}
+		path := f.path("tokens", c.Name(), "token.object")
+		now, err := os.ReadFile(path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("comparing the token with its pristine copy: %w", err)
+		}
+		if bytes.Equal(now, pristine) {
+			continue
+		}
+		if err := writeFile(path, pristine, 0o400); err != nil {
+			return nil, err
+		}
+		if len(now) < generationSize || !bytes.Equal(now[generationSize:], pristine[generationSize:]) {
+			found = append(found, Finding{"token.object was not as the token's making left it and has been restored", c.Name()})
+		}
+	}
+	return found, nil
+}
+
+// writeFile replaces a file as a whole and makes it durable.
+func writeFile(path string, data []byte, mode fs.FileMode) (err error) {
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", filepath.Base(path), err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("writing %s: %w", filepath.Base(path), err), os.Remove(tmp.Name()))
+		}
+	}()
+	_, err = tmp.Write(data)
+	err = errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close())
+	if err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// syncfs makes everything in the file system of dir durable: SoftHSM2 itself never syncs.
+func syncfs(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("syncing the token: %w", err)
+	}
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
+		return errors.Join(fmt.Errorf("syncing the token: %w", err), d.Close())
+	}
+	return d.Close()
+}

@@ -1,0 +1,47 @@
+package token
+
+import (
+	"errors"
+
+	"github.com/miekg/pkcs11"
+)
+
+// Values of PKCS#11 v3.0 that the v2.40 headers lack.
+const (
+	ckkECEdwards           = 0x40
+	ckmECEdwardsKeyPairGen = 0x1055
+	ckmEdDSA               = 0x1057
+	ckmAESKeyWrapPad       = 0x210A
+)
+
+// A mechanism is one that a module may lack, and what of the appliance needs it.
+type mechanism struct {
+	id   uint
+	name string
+	need string
+}
+
+var (
+	mechEdDSA       = mechanism{ckmEdDSA, "CKM_EDDSA", "the log's checkpoint key is Ed25519: use a module with PKCS#11 v3.0 EdDSA"}
+	mechEdDSAKeyGen = mechanism{ckmECEdwardsKeyPairGen, "CKM_EC_EDWARDS_KEY_PAIR_GEN", "the log's checkpoint key is Ed25519: use a module with PKCS#11 v3.0 EdDSA"}
+	mechWrapPad     = mechanism{ckmAESKeyWrapPad, "CKM_AES_KEY_WRAP_PAD", "clinicians' keys are wrapped with it (RFC 5649): use a module that has it"}
+	mechGCM         = mechanism{pkcs11.CKM_AES_GCM, "CKM_AES_GCM", "object keys are sealed with it: use a module that has it"}
+)
+
+// bare returns the mechanism without a parameter.
+func (m mechanism) bare() *pkcs11.Mechanism { return pkcs11.NewMechanism(m.id, nil) }
+
+// need returns an error that names m when the module does not have it.
+func (t *Token) need(m mechanism) error {
+	_, err := t.p.GetMechanismInfo(t.slot, []*pkcs11.Mechanism{m.bare()})
+	if isRV(err, pkcs11.CKR_MECHANISM_INVALID) {
+		return lacks(m)
+	}
+	return p11Error("asking for "+m.name, err)
+}
+
+// isRV says whether err is the PKCS#11 return value rv.
+func isRV(err error, rv uint) bool {
+	var e pkcs11.Error
+	return errors.As(err, &e) && uint(e) == rv
+}

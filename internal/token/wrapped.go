@@ -1,0 +1,183 @@
+package token
+
+import (
+	"crypto"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/veripath/aes-appliance/internal/fault"
+)
+
+// The secret keys that Init makes. Their CKA_ID is their label.
+const (
+	keyKEK    = "clinician-key-wrapping" // AES-256, wraps clinicians' private keys
+	objectKEK = "object-key-sealing"     // AES-256, seals the keys of objects
+)
+
+// secretLaw is the law of one of the two secret keys.
+func secretLaw(label string) law {
+	return append(wrapping(label == keyKEK), secretKeyLaw...)
+}
+
+// generateSecret makes one of the two secret keys.
+func generateSecret(p *pkcs11.Ctx, s pkcs11.SessionHandle, label string) error {
+	_, err := p.GenerateKey(s, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_KEY_GEN, nil)},
+		secretLaw(label).template(pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
+			pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_AES), pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, 32),
+			pkcs11.NewAttribute(pkcs11.CKA_LABEL, label), pkcs11.NewAttribute(pkcs11.CKA_ID, []byte(label))))
+	return p11Error("generating the AES key "+label, err)
+}
+
+// secretKey finds one of the two secret keys and reads its attributes back.
+func (t *Token) secretKey(label string) (pkcs11.ObjectHandle, error) {
+	h, err := t.one("AES", pkcs11.CKO_SECRET_KEY, label, []byte(label))
+	if err != nil {
+		return 0, err
+	}
+	return h, t.verifyAttributes(h, append(secretLaw(label), bornInToken...), label)
+}
+
+// clinicianKeyLaw: a session object that exists to be wrapped once, or to sign once.
+var clinicianKeyLaw = signingKeyLaw.with(pkcs11.CKA_TOKEN, false)
+
+// GenerateWrapped makes a key pair inside the token as session objects, wraps the private half out with AES-KWP (RFC 5649,
+// CKM_AES_KEY_WRAP_PAD, its PKCS#8 form) and destroys it. Nothing of it stays in the token. The wrapped key has been unwrapped and
+// tried once when this returns. Ed25519 is Unsupported.
+func (t *Token) GenerateWrapped(a Algorithm) (wrapped []byte, pub crypto.PublicKey, err error) {
+	if t.keyKEK == 0 {
+		return nil, nil, errSigningOnly()
+	}
+	if a == Ed25519 {
+		return nil, nil, fault.New(fault.Unsupported, "a wrapped key is ECDSA or RSA, not Ed25519")
+	}
+	if err := (KeySpec{Label: "-", ID: []byte{0}, Algorithm: a}).check(); err != nil {
+		return nil, nil, err
+	}
+	if err := t.need(mechWrapPad); err != nil {
+		return nil, nil, err
+	}
+	var public, private pkcs11.ObjectHandle
+	err = t.pool.do(func(s pkcs11.SessionHandle) (err error) {
+		public, private, err = t.p.GenerateKeyPair(s, []*pkcs11.Mechanism{a.keyGen()},
+			publicKeyLaw.with(pkcs11.CKA_TOKEN, false).template(a.params()...),
+			clinicianKeyLaw.with(pkcs11.CKA_EXTRACTABLE, true).template())
+		if err != nil {
+			return p11Error("generating a key pair to be wrapped", err)
+		}
+		defer func() {
+			err = errors.Join(err, p11Error("destroying a wrapped key pair", errors.Join(t.p.DestroyObject(s, private), t.p.DestroyObject(s, public))))
+		}()
+		if wrapped, err = t.p.WrapKey(s, []*pkcs11.Mechanism{mechWrapPad.bare()}, t.keyKEK, private); err != nil {
+			return p11Error("wrapping a key", err)
+		}
+		var got Algorithm
+		if got, pub, err = readPublicKey(t.p, s, public); err == nil && got != a {
+			err = fault.New(fault.Corrupt, fmt.Sprintf("the token made an %s key, not %s", got, a))
+		}
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return wrapped, pub, t.tryWrapped(wrapped, pub)
+}
+
+func (t *Token) tryWrapped(wrapped []byte, pub crypto.PublicKey) error {
+	digest := sha256.Sum256([]byte("aes-appliance wrapped key self-test"))
+	sig, err := t.WrappedSigner(wrapped, pub).Sign(nil, digest[:], crypto.SHA256)
+	if err != nil {
+		return err
+	}
+	if !verifies(pub, digest[:], sig) {
+		return fault.New(fault.Corrupt, "a wrapped key does not belong to its public key")
+	}
+	return nil
+}
+
+// WrappedSigner returns a signer for a key that GenerateWrapped made. Each Sign unwraps the key inside the token as a session object that is
+// sensitive and cannot be extracted, signs, and destroys it. It takes what Key.Sign takes; a wrapped key that was changed, or another
+// token's, is Corrupt. That pub belongs to it is the caller's to know: the CMS signature made with it is verified before it leaves.
+func (t *Token) WrappedSigner(wrapped []byte, pub crypto.PublicKey) crypto.Signer {
+	return &wrappedKey{t: t, wrapped: append([]byte(nil), wrapped...), pub: pub}
+}
+
+type wrappedKey struct {
+	t       *Token
+	wrapped []byte
+	pub     crypto.PublicKey
+}
+
+func (w *wrappedKey) Public() crypto.PublicKey { return w.pub }
+
+func (w *wrappedKey) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if w.t.keyKEK == 0 {
+		return nil, errSigningOnly()
+	}
+	a, err := algorithmOf(w.pub)
+	if err != nil {
+		return nil, err
+	}
+	in, err := newSigning(a, digest, opts)
+	if err != nil {
+		return nil, err
+	}
+	var raw []byte
+	err = w.t.pool.do(func(s pkcs11.SessionHandle) (err error) {
+		raw, err = w.t.signUnwrapped(s, w.wrapped, a, in)
+		return err
+	})
+	if err != nil {
+		return nil, signError(err)
+	}
+	return in.encode(raw)
+}
+
+func (t *Token) signUnwrapped(s pkcs11.SessionHandle, wrapped []byte, a Algorithm, in signing) (raw []byte, err error) {
+	h, err := t.p.UnwrapKey(s, []*pkcs11.Mechanism{mechWrapPad.bare()}, t.keyKEK, wrapped, a.unwrapTemplate())
+	switch {
+	case isRV(err, pkcs11.CKR_MECHANISM_INVALID):
+		return nil, lacks(mechWrapPad)
+	case isRV(err, pkcs11.CKR_WRAPPED_KEY_INVALID), isRV(err, pkcs11.CKR_WRAPPED_KEY_LEN_RANGE),
+		isRV(err, pkcs11.CKR_GENERAL_ERROR), isRV(err, pkcs11.CKR_ENCRYPTED_DATA_INVALID), isRV(err, pkcs11.CKR_FUNCTION_FAILED):
+		return nil, fault.New(fault.Corrupt, "a wrapped key is damaged or was wrapped by another token").WithCause(err)
+	case err != nil:
+		return nil, p11Error("unwrapping a key", err)
+	}
+	// The session is thrown away when this fails, and what it holds with it.
+	defer func() { err = errors.Join(err, p11Error("destroying an unwrapped key", t.p.DestroyObject(s, h))) }()
+	return in.run(t.p, s, h)
+}
+
+func errSigningOnly() error {
+	return fault.New(fault.Unsupported, "this token only signs: it has no keys that wrap")
+}
+
+func (a Algorithm) keyGen() *pkcs11.Mechanism {
+	if a.scalar() > 0 {
+		return pkcs11.NewMechanism(pkcs11.CKM_EC_KEY_PAIR_GEN, nil)
+	}
+	return pkcs11.NewMechanism(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil)
+}
+
+// params returns the attributes of a public template that choose the algorithm.
+func (a Algorithm) params() []*pkcs11.Attribute {
+	switch a {
+	case ECDSAP256:
+		return []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, p256Params)}
+	case ECDSAP384:
+		return []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, p384Params)}
+	}
+	return []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_MODULUS_BITS, a.bits()), pkcs11.NewAttribute(pkcs11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1})}
+}
+
+func (a Algorithm) unwrapTemplate() []*pkcs11.Attribute {
+	kind := pkcs11.CKK_RSA
+	if a.scalar() > 0 {
+		kind = pkcs11.CKK_EC
+	}
+	return clinicianKeyLaw.template(pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, kind))
+}
