@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/pdf"
 )
 
@@ -30,14 +29,21 @@ func Open(data []byte, limits pdf.Limits) (*pdf.File, error) {
 	return pdf.Open(append(make([]byte, 0, len(data)+slack), data...), limits)
 }
 
+// Signed is a finished document and where in it the two digests were taken.
+type Signed struct {
+	PDF       []byte
+	Signature [4]int64 // ByteRange that the signature covers
+	TimeStamp [4]int64 // ByteRange that the document time stamp covers: to the end of PDF
+}
+
 // Sign returns data with a PAdES-B-LTA signature: three incremental updates behind bytes that stay as they are.
 //
 // EN 319 142-1 §6.3, in the order that the levels demand: signature with its time stamp (B-T), DSS with all that validates both (B-LT),
 // document time stamp over all of it (B-LTA). On any error nothing is returned; what the authority logged tells how far it came.
-func Sign(ctx context.Context, data []byte, a Authority, o SignOptions) ([]byte, error) {
+func Sign(ctx context.Context, data []byte, a Authority, o SignOptions) (Signed, error) {
 	f, err := Open(data, o.Limits)
 	if err != nil {
-		return nil, err
+		return Signed{}, err
 	}
 	p, err := pdf.Prepare(f, pdf.SignatureOptions{
 		Field: o.Field, Type: "Sig", SubFilter: "ETSI.CAdES.detached",
@@ -45,85 +51,49 @@ func Sign(ctx context.Context, data []byte, a Authority, o SignOptions) ([]byte,
 		ContentsSize: a.SignatureSize(), Appearance: o.Appearance, Certify: o.Certify,
 	})
 	if err != nil {
-		return nil, err
+		return Signed{}, err
 	}
 	digest, err := p.Digest(crypto.SHA256)
 	if err != nil {
-		return nil, fmt.Errorf("pades: digest of the ByteRange: %w", err)
+		return Signed{}, fmt.Errorf("pades: digest of the ByteRange: %w", err)
 	}
 	sig, err := a.Sign(ctx, digest)
 	if err != nil {
-		return nil, err
+		return Signed{}, err
 	}
 	if f, err = p.Embed(sig.CMS); err != nil {
-		return nil, fmt.Errorf("pades: embedding the signature: %w", err)
+		return Signed{}, fmt.Errorf("pades: embedding the signature: %w", err)
 	}
 	if f, err = pdf.AppendDSS(f, sig.Material.dss()); err != nil {
-		return nil, fmt.Errorf("pades: writing the DSS: %w", err)
+		return Signed{}, fmt.Errorf("pades: writing the DSS: %w", err)
 	}
-	if f, err = stamp(ctx, f, a); err != nil {
-		return nil, err
+	covered := p.ByteRange()
+	f, stamped, err := stamp(ctx, f, a)
+	if err != nil {
+		return Signed{}, err
 	}
-	return f.Bytes(), nil
+	return Signed{PDF: f.Bytes(), Signature: covered, TimeStamp: stamped}, nil
 }
 
 // stamp appends a document time stamp over everything in f. EN 319 142-1 §5.4.3; ISO 32000-2 §12.8.5.
-func stamp(ctx context.Context, f *pdf.File, s Stamper) (*pdf.File, error) {
+func stamp(ctx context.Context, f *pdf.File, s Stamper) (*pdf.File, [4]int64, error) {
+	var none [4]int64
 	// ISO 32000-2 table 255: no M and no Name in a DocTimeStamp, whose time is the token's.
 	p, err := pdf.Prepare(f, pdf.SignatureOptions{Type: "DocTimeStamp", SubFilter: "ETSI.RFC3161", ContentsSize: s.StampSize()})
 	if err != nil {
-		return nil, fmt.Errorf("pades: preparing the document time stamp: %w", err)
+		return nil, none, fmt.Errorf("pades: preparing the document time stamp: %w", err)
 	}
 	digest, err := p.Digest(crypto.SHA256)
 	if err != nil {
-		return nil, fmt.Errorf("pades: digest for the document time stamp: %w", err)
+		return nil, none, fmt.Errorf("pades: digest for the document time stamp: %w", err)
 	}
 	token, err := s.Stamp(ctx, digest)
 	if err != nil {
-		return nil, err
+		return nil, none, err
 	}
 	f, err = p.Embed(token)
 	if err != nil {
-		return nil, fmt.Errorf("pades: embedding the document time stamp: %w", err)
+		return nil, none, fmt.Errorf("pades: embedding the document time stamp: %w", err)
 	}
-	return f, nil
-}
-
-// Renew returns data with the validation material of its newest document time stamp and a new document time stamp over it.
-//
-// EN 319 142-1 §5.4.3: the material of the previous time stamp goes in first. A file that does not validate any more is refused: a new
-// time stamp proves that it existed today and would dress up a dead signature.
-func Renew(ctx context.Context, data []byte, a Archivist, v ValidateOptions) ([]byte, error) {
-	now, err := a.Now()
-	if err != nil {
-		return nil, err
-	}
-	v.At = now
-	report, err := Validate(ctx, data, v)
-	if err != nil {
-		return nil, err
-	}
-	if !report.Good() {
-		return nil, fault.New(fault.Invalid, "this file does not validate, so it cannot be renewed").
-			WithHint(`see "appliance verify" for the reason; a renewal must come before the newest time stamp's certificate expires`)
-	}
-	f, err := Open(data, v.Limits)
-	if err != nil {
-		return nil, err
-	}
-	token, err := newestDocTimeStamp(f)
-	if err != nil {
-		return nil, err
-	}
-	m, err := a.TokenMaterial(ctx, token)
-	if err != nil {
-		return nil, err
-	}
-	if f, err = pdf.AppendDSS(f, m.dss()); err != nil {
-		return nil, fmt.Errorf("pades: writing the DSS: %w", err)
-	}
-	if f, err = stamp(ctx, f, a); err != nil {
-		return nil, err
-	}
-	return f.Bytes(), nil
+	return f, p.ByteRange(), nil
 }
