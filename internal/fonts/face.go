@@ -21,6 +21,7 @@ type Face struct {
 	glyphs  int // number of glyphs
 	metrics int // number of full hmtx records
 	long    bool
+	cmap    [256]*[256]GlyphID // by the character's two bytes: the Basic Multilingual Plane
 
 	head, hhea, maxp, hmtx, loca, glyf []byte
 }
@@ -54,7 +55,51 @@ func parseFace(name string, stem int, ttf []byte) (*Face, error) {
 	if f.upem == 0 || f.metrics == 0 || len(f.hmtx) < 4*f.metrics || len(f.loca) < entry*(f.glyphs+1) {
 		return nil, errors.New("hmtx or loca is too short for the number of glyphs")
 	}
-	return f, nil
+	table, err := findTable(ttf, "cmap")
+	if err != nil {
+		return nil, err
+	}
+	return f, f.readCmap(table)
+}
+
+// readCmap takes the Unicode subtable of format 4 apart (OpenType 1.9, cmap).
+func (f *Face) readCmap(b []byte) error {
+	u16 := func(i int) int {
+		if i+2 > len(b) {
+			return 0
+		}
+		return int(binary.BigEndian.Uint16(b[i:]))
+	}
+	for rec := 4; rec < 4+8*u16(2); rec += 8 {
+		t := u16(rec+4)<<16 | u16(rec+6)
+		if u16(rec) != 3 || u16(rec+2) != 1 || u16(t) != 4 {
+			continue
+		}
+		n := u16(t + 6) // twice the number of segments
+		for s := t + 14; s < t+14+n; s += 2 {
+			first, last, delta, at := u16(s+n+2), u16(s), u16(s+2*n+2), s+3*n+2
+			for r := first; r <= last && r < 0xffff; r++ {
+				id := r
+				if off := u16(at); off != 0 {
+					id = u16(at + off + 2*(r-first))
+					if id == 0 {
+						continue
+					}
+				}
+				f.setGlyph(r, GlyphID(id+delta))
+			}
+		}
+		return nil
+	}
+	return errors.New("no cmap for the Basic Multilingual Plane")
+}
+
+func (f *Face) setGlyph(r int, id GlyphID) {
+	page := &f.cmap[r>>8]
+	if *page == nil {
+		*page = new([256]GlyphID)
+	}
+	(*page)[r&0xff] = id
 }
 
 func findTable(ttf []byte, tag string) ([]byte, error) {
@@ -94,11 +139,13 @@ func (f *Face) CapHeight() int {
 // BBox encloses every glyph of the face.
 func (f *Face) BBox() Box { return f.box(f.head[36:]) }
 
-// Glyph returns the glyph of r; false when the face has none.
+// Glyph returns the glyph of r; false when the face has none, or r lies beyond the Basic Multilingual Plane.
 func (f *Face) Glyph(r rune) (GlyphID, bool) {
-	var buf sfnt.Buffer
-	id, err := f.font.GlyphIndex(&buf, r)
-	return id, err == nil && id != 0
+	if r < 0 || r > 0xffff || f.cmap[r>>8] == nil {
+		return 0, false
+	}
+	id := f.cmap[r>>8][r&0xff]
+	return id, id != 0
 }
 
 // Advance is the width of a glyph as it goes into PDF's Widths, rounded to a thousandth of an em.

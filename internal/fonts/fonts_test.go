@@ -169,6 +169,21 @@ func TestSubset(t *testing.T) {
 	}
 }
 
+// The cmap read here and the one that sfnt reads are the same.
+func TestGlyph(t *testing.T) {
+	var buf sfnt.Buffer
+	for _, list := range newSet(t).faces {
+		for _, f := range list {
+			for r := rune(0); r < 0xffff; r++ {
+				want, err := f.font.GlyphIndex(&buf, r)
+				if got, ok := f.Glyph(r); err != nil || got != want || ok != (want != 0) {
+					t.Fatalf("%s: U+%04X: glyph %d, want %d (%v)", f.name, r, got, want, err)
+				}
+			}
+		}
+	}
+}
+
 func TestSubsetOfUnknownCharacter(t *testing.T) {
 	if _, err := newSet(t).faces[0][0].Subset([]rune{'王'}); err == nil {
 		t.Error("no error")
@@ -191,6 +206,12 @@ func FuzzShape(f *testing.F) {
 			}
 		}
 	})
+}
+
+func BenchmarkNew(b *testing.B) {
+	for b.Loop() {
+		newSet(b)
+	}
 }
 
 func BenchmarkShape(b *testing.B) {
