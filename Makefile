@@ -1,0 +1,64 @@
+# git, make and Go 1.26 are what you bring; the rest comes from Debian (packaging/deps.sh says what and why before it installs).
+
+GO       ?= go
+FUZZTIME ?= 10s
+BENCHTIME ?= 2s
+
+# SoftHSM2 and its C++ are linked in; names and users are resolved without glibc's loadable modules, which a static binary cannot have.
+STATIC_TAGS    := builtin_softhsm,netgo,osusergo
+STATIC_LDFLAGS := -linkmode external -extldflags "-static -Wl,--gc-sections -Wl,--build-id=none"
+# No paths, no symbols, no build ID: two builds of one commit are the same bytes, wherever they are made. A tree that git does not
+# know (or does not trust) is built without the commit in it.
+VCS   := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo true || echo false)
+BUILD := CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=$(VCS)
+
+.PHONY: build build-hsm demo test check bench fuzz clean go deps deps-test softhsm2
+
+build: deps softhsm2
+	$(BUILD) -tags $(STATIC_TAGS) -ldflags '-s -w -buildid= $(STATIC_LDFLAGS)' -o build/appliance ./cmd/appliance
+	@file build/appliance | grep -q 'statically linked' || { file build/appliance; echo 'error: build/appliance is not static' >&2; exit 1; }
+
+# The same program without SoftHSM2 inside: it loads the PKCS#11 module that its configuration names.
+build-hsm: deps
+	$(BUILD) -ldflags '-s -w -buildid= -extldflags "-Wl,--build-id=none"' -o build/appliance-hsm ./cmd/appliance
+
+demo: build
+	build/appliance demo --dir demo
+
+# Twice where it matters: everything against Debian's SoftHSM2, and what touches the token or the whole program against the one inside.
+test: deps-test check softhsm2
+	$(GO) test -count=1 ./...
+	$(GO) test -count=1 -tags $(STATIC_TAGS) -ldflags '$(STATIC_LDFLAGS)' ./internal/token/... ./cmd/...
+
+check: deps
+	@files=$$(find . -name '*.go' -not -path './build/*' -not -path './demo/*' | xargs gofmt -l); \
+	if [ -n "$$files" ]; then printf 'error: gofmt would change:\n%s\n' "$$files" >&2; exit 1; fi
+	$(GO) vet ./...
+
+bench: deps-test softhsm2
+	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -tags $(STATIC_TAGS) -ldflags '$(STATIC_LDFLAGS)' ./...
+
+# Every fuzz target that there is, FUZZTIME each, one after another.
+fuzz: deps
+	@grep -rnoE '^func Fuzz[A-Za-z0-9_]+' --include='*_test.go' internal cmd | \
+	while IFS=: read -r file _ target; do \
+		target=$${target#func }; echo "== $$target in $$(dirname $$file)"; \
+		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "./$$(dirname $$file)" </dev/null || exit 1; \
+	done
+
+clean:
+	rm -rf build demo
+
+go:
+	@v=$$($(GO) env GOVERSION 2>/dev/null) || v='no Go'; \
+	printf '%s\n' go1.26 "$$v" | sort -CV && [ "$$v" != 'no Go' ] || \
+	{ echo "error: Go 1.26 or newer is needed and this is $$v: get it from https://go.dev/dl/ and put its bin folder into PATH" >&2; exit 1; }
+
+deps: go
+	@packaging/deps.sh build
+
+deps-test: go
+	@packaging/deps.sh test
+
+softhsm2: deps
+	@packaging/softhsm2/build.sh

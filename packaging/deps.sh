@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# Installs from Debian what the build, or the build and the tests, need. Does nothing when everything is there.
+#
+#   packaging/deps.sh build     what `make build` and `make demo` need
+#   packaging/deps.sh test      the same, and the independent judges that the tests ask
+set -euo pipefail
+
+# package | a file that shows it is there (or ! and a command) | what for
+build='
+gcc|!gcc|the C compiler that cgo calls
+g++|!g++|compiles SoftHSM2, which is linked into the binary
+libc6-dev|/usr/include/dlfcn.h|C headers and static libraries
+make|!make|builds SoftHSM2
+libssl-dev|/usr/include/openssl/evp.h|the cryptography of SoftHSM2, as a static library
+ca-certificates|/etc/ssl/certs/ca-certificates.crt|so that Go can fetch modules
+file|!file|shows that the binary is static
+'
+test='
+libsofthsm2|/usr/lib/softhsm/libsofthsm2.so|the PKCS#11 module of the dynamic build
+softhsm2|!softhsm2-util|makes the token that stands for a vendor HSM
+openssl|!openssl|judges CMS, time stamps, OCSP answers, CRLs and chains
+poppler-utils|!pdfsig|judges signatures
+libnss3-tools|!certutil|tells pdfsig which root to trust
+qpdf|!qpdf|judges PDF syntax, writes PDF files of every kind
+ghostscript|!gs|an independent PDF writer
+librsvg2-bin|!rsvg-convert|an independent PDF writer (cairo)
+mupdf-tools|!mutool|an independent PDF reader
+libreoffice-writer-nogui|/usr/lib/libreoffice/program/libswlo.so|an independent PDF writer
+fonts-dejavu-core|/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf|text for those writers
+python3|!python3|runs independent checks
+'
+
+die() { printf 'error: %s\n' "$1" >&2; [ $# -lt 2 ] || printf 'hint: %s\n' "$2" >&2; exit 1; }
+
+case "${1:-}" in
+build) wanted=$build ;;
+test) wanted=$build$test ;;
+*) die "deps.sh wants build or test" ;;
+esac
+
+present() { # a file, or ! and a command
+  case $1 in
+  '!'*) command -v "${1#!}" >/dev/null ;;
+  *) [ -e "$1" ] ;;
+  esac
+}
+
+missing=()
+reasons=""
+while IFS='|' read -r package sign why; do
+  [ -n "$package" ] || continue
+  if ! present "$sign"; then
+    missing+=("$package")
+    reasons+=$(printf '  %-26s %s' "$package" "$why")$'\n'
+  fi
+done <<<"$wanted"
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+command -v apt-get >/dev/null || die "this machine has no apt-get, and these Debian packages are missing: ${missing[*]}" "install what is like them by hand"
+sudo=()
+if [ "$(id -u)" -ne 0 ]; then
+  command -v sudo >/dev/null || die "these Debian packages are missing: ${missing[*]}" "run as root: apt-get install --no-install-recommends ${missing[*]}"
+  sudo=(sudo)
+fi
+
+printf 'Installing from Debian%s, because they are not here yet:\n%s' "${sudo[0]:+ (with sudo)}" "$reasons"
+export DEBIAN_FRONTEND=noninteractive
+install() {
+  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+}
+# The lists may be absent, as in fresh containers, or too old to find the packages by: then fetch them and try once more.
+if ! "${sudo[@]}" apt-get install -s -q --no-install-recommends "${missing[@]}" >/dev/null 2>&1 || ! install; then
+  "${sudo[@]}" apt-get update -q
+  install || die "apt-get could not install: ${missing[*]}"
+fi
+
+while IFS='|' read -r package sign _; do
+  [ -z "$package" ] || present "$sign" || die "$package is installed, but $sign is not there"
+done <<<"$wanted"
