@@ -1,0 +1,290 @@
+package config
+
+import (
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// ref names a key: the file's text can hold dots in either part.
+type ref struct{ section, name string }
+
+func (r ref) String() string {
+	if r.section == "" {
+		return r.name
+	}
+	return r.section + "." + r.name
+}
+
+// key is one row of the table: all that is known of one setting.
+type key struct {
+	section  string // "" at the top of the file
+	name     string
+	doc      string // what it means, for the example file
+	example  any    // a valid value: string or int64
+	fallback any    // the value when absent; nil makes the key mandatory
+	set      func(c *Config, value any) error
+}
+
+func (k key) mandatory() bool { return k.fallback == nil }
+
+func (k key) ref() ref { return ref{k.section, k.name} }
+
+func (k key) place() string {
+	if k.section == "" {
+		return "the top of the file, before the first section"
+	}
+	return "[" + k.section + "]"
+}
+
+// sections are the tables of the file, in order.
+var sections = []struct{ name, doc string }{
+	{"pki", "What the certificates say. Changes count for certificates issued from then on."},
+	{"token", "Where the keys are: a PKCS#11 token."},
+	{"tsa", "The time-stamping authority."},
+	{"clock", "How the time is proven that signatures and time stamps carry."},
+	{"limits", "What is taken in at most."},
+}
+
+func sectionNames() []string {
+	names := make([]string, len(sections))
+	for i, s := range sections {
+		names[i] = s.name
+	}
+	return names
+}
+
+// table returns every key, in the order of the documentation.
+func table() []key {
+	keys := []key{{"", "state_dir", "Folder of the log, the sealed objects, the index and the token. The service's user owns it; nobody else may read it.",
+		"/var/lib/aes-appliance/signer", "/var/lib/aes-appliance/signer", text(absolute, func(c *Config) *string { return &c.StateDir })}}
+	return slices.Concat(keys, pkiKeys(), validityKeys(), tokenKeys(), timeKeys(), []key{
+		{"limits", "pdf_bytes", "Largest PDF that is signed or verified, in bytes.", int64(64 << 20), int64(64 << 20),
+			number(1<<16, 1<<30, func(c *Config, n int64) { c.Limits.PDFBytes = n })},
+	})
+}
+
+func pkiKeys() []key {
+	return []key{
+		{"pki", "base_url", "Address that goes into every certificate, for its issuer, its status and its revocation list: plain http, because a " +
+			"relying party cannot fetch what a TLS certificate would need to be checked with. It can never change for certificates already issued.",
+			"http://pki.clinic-signing.example", nil, text(httpURL, func(c *Config) *string { return &c.PKI.BaseURL })},
+		{"pki", "name", "Short name that stands before \"Root CA\", \"Clinician CA\" and the like; at most 24 characters.",
+			"VeriPath", nil, text(upTo(24), func(c *Config) *string { return &c.PKI.Name })},
+		{"pki", "organisation", "The operator's legal name; at most 64 characters.",
+			"VeriPath Ltd", nil, text(upTo(64), func(c *Config) *string { return &c.PKI.Organisation })},
+		{"pki", "organisation_id", "The operator's number in a register, as EN 319 412-1 writes it: NTRGB- and the company number, or VATGB- and the VAT number. " +
+			"May be left out.", "NTRGB-01234567", "", text(optional(organisationID), func(c *Config) *string { return &c.PKI.OrganisationID })},
+		{"pki", "country", "Where the operator is established: ISO 3166-1, two capital letters.",
+			"GB", nil, text(country, func(c *Config) *string { return &c.PKI.Country })},
+		{"pki", "policy_arc", "The operator's own object identifier, under which its policies are numbered. An IANA private enterprise number is free of charge " +
+			"(1.3.6.1.4.1.N). Not one of ETSI's: keys in software do not meet its policies.",
+			"1.3.6.1.4.1.32473.1", nil, object(func(c *Config) *asn1.ObjectIdentifier { return &c.PKI.PolicyArc })},
+		{"pki", "name_registration_authority", "URI of whoever gives out the professional numbers in clinicians' certificates, such as the register's.",
+			"https://www.gmc-uk.org/", nil, text(anyURL, func(c *Config) *string { return &c.PKI.NameRegistrationBy })},
+		{"pki", "clinician_key", "Kind of key for clinicians when a request does not say: ecdsa-p256, ecdsa-p384, rsa-3072 or rsa-4096.",
+			"ecdsa-p256", "ecdsa-p256", text(oneOf("ecdsa-p256", "ecdsa-p384", "rsa-3072", "rsa-4096"), func(c *Config) *string { return &c.PKI.ClinicianKey })},
+	}
+}
+
+func validityKeys() []key {
+	row := func(name, doc string, value, least, most int64, at func(c *Config) *time.Duration) key {
+		return key{"pki", name, fmt.Sprintf("%s. Days, %d to %d.", doc, least, most), value, value,
+			number(least, most, func(c *Config, n int64) { *at(c) = time.Duration(n) * 24 * time.Hour })}
+	}
+	return []key{
+		row("root_days", "Validity of the root certificate", 7305, 731, 10950, func(c *Config) *time.Duration { return &c.PKI.RootValidity }),
+		row("ca_days", "Validity of the issuing CAs' certificates", 3652, 366, 5475, func(c *Config) *time.Duration { return &c.PKI.CAValidity }),
+		row("clinician_days", "Validity of a clinician's certificate", 730, 1, 1095, func(c *Config) *time.Duration { return &c.PKI.ClinicianValidity }),
+		row("tsa_days", "Validity of a time-stamping certificate, whose key signs for its first year only", 1826, 366, 2190,
+			func(c *Config) *time.Duration { return &c.PKI.TSAValidity }),
+		row("ocsp_days", "Validity of an OCSP responder's certificate", 30, 1, 30, func(c *Config) *time.Duration { return &c.PKI.OCSPValidity }),
+		row("crl_days", "Time until a revocation list's next update; lists are also published at each revocation", 7, 1, 30,
+			func(c *Config) *time.Duration { return &c.PKI.CRLValidity }),
+		row("root_crl_days", "The same for the root's list, which is signed ahead while the root is at hand", 365, 30, 400,
+			func(c *Config) *time.Duration { return &c.PKI.RootCRLValidity }),
+	}
+}
+
+func tokenKeys() []key {
+	return []key{
+		{"token", "module", "Path of a vendor's PKCS#11 module. Empty: SoftHSM2, which is built in.",
+			"/usr/lib/vendor/libpkcs11.so", "", text(optional(absolute), func(c *Config) *string { return &c.Token.Module })},
+		{"token", "label", "The token's label; at most 32 bytes of ASCII.",
+			"aes-appliance", "aes-appliance", text(label, func(c *Config) *string { return &c.Token.Label })},
+		{"token", "pin_file", "File that holds the user PIN and nothing else, readable by its owner only; under systemd, a credential.",
+			"/run/credentials/aes-signer.service/token-pin", nil, text(absolute, func(c *Config) *string { return &c.Token.PINFile })},
+		{"token", "max_sessions", "Signatures at once. 0: one more than there are processor cores, beyond which SoftHSM2 only gets slower.",
+			int64(0), int64(0), number(0, 1024, func(c *Config, n int64) { c.Token.MaxSessions = int(n) })},
+	}
+}
+
+func timeKeys() []key {
+	return []key{
+		{"tsa", "policy", "Object identifier of the time-stamp policy, under pki.policy_arc. Left out: the one that the certificates' policies leave free for it.",
+			"1.3.6.1.4.1.32473.1.1.100", "", func(c *Config, value any) error {
+				if value == "" {
+					return nil
+				}
+				return object(func(c *Config) *asn1.ObjectIdentifier { return &c.TSA.Policy })(c, value)
+			}},
+		{"tsa", "accuracy", "Accuracy that time stamps state: 1ms to 1s, which EN 319 421 allows at most.",
+			"1s", "1s", duration(time.Millisecond, time.Second, func(c *Config) *time.Duration { return &c.TSA.Accuracy })},
+		{"clock", "mode", "system: the kernel must say that a time service (chrony) keeps the clock right, or nothing is signed. " +
+			"unproven: for demonstrations and tests without a time service; what is signed then is marked, and is no evidence of time.",
+			"system", "system", text(oneOf("system", "unproven"), func(c *Config) *string { return &c.Clock.Mode })},
+		{"clock", "max_error", "Largest error, as the kernel bounds it, at which time is still given; at most tsa.accuracy.",
+			"1s", "1s", duration(time.Millisecond, time.Second, func(c *Config) *time.Duration { return &c.Clock.MaxError })},
+	}
+}
+
+// text sets a string that check accepts, as check returns it.
+func text(check func(string) (string, error), at func(*Config) *string) func(*Config, any) error {
+	return func(c *Config, value any) error {
+		s, ok := value.(string)
+		if !ok {
+			return errors.New("is not a text in quotes")
+		}
+		clean, err := check(s)
+		if err != nil {
+			return err
+		}
+		*at(c) = clean
+		return nil
+	}
+}
+
+func number(least, most int64, put func(*Config, int64)) func(*Config, any) error {
+	return func(c *Config, value any) error {
+		n, ok := value.(int64)
+		if !ok || n < least || n > most {
+			return fmt.Errorf("is not a whole number from %d to %d", least, most)
+		}
+		put(c, n)
+		return nil
+	}
+}
+
+func duration(least, most time.Duration, at func(*Config) *time.Duration) func(*Config, any) error {
+	return func(c *Config, value any) error {
+		s, _ := value.(string)
+		d, err := time.ParseDuration(s)
+		if err != nil || d < least || d > most || d%time.Microsecond != 0 {
+			return fmt.Errorf("is not a time from %v to %v in quotes", least, most)
+		}
+		*at(c) = d
+		return nil
+	}
+}
+
+// object sets an object identifier below an organisation's arc. Numbers of 2^31 and more, as under 2.25, are refused: they are lost on
+// much of the software that reads certificates.
+func object(at func(*Config) *asn1.ObjectIdentifier) func(*Config, any) error {
+	return func(c *Config, value any) error {
+		s, _ := value.(string)
+		var oid asn1.ObjectIdentifier
+		for part := range strings.SplitSeq(s, ".") {
+			n, err := strconv.ParseUint(part, 10, 31)
+			if err != nil || strconv.FormatUint(n, 10) != part {
+				return errors.New("is not an object identifier: numbers below 2147483648 with dots between, in quotes")
+			}
+			oid = append(oid, int(n))
+		}
+		if len(oid) < 4 || len(oid) > 20 || oid[0] > 2 || oid[0] < 2 && oid[1] > 39 {
+			return errors.New("is not an organisation's object identifier")
+		}
+		if slices.Equal(oid[:3], []int{0, 4, 0}) {
+			return errors.New("is one of ETSI's, whose policies keys in software do not meet")
+		}
+		*at(c) = oid
+		return nil
+	}
+}
+
+func absolute(s string) (string, error) {
+	if !filepath.IsAbs(s) || strings.ContainsRune(s, 0) || filepath.Clean(s) == "/" {
+		return "", errors.New("is not the absolute path of a file or folder")
+	}
+	return filepath.Clean(s), nil
+}
+
+func httpURL(s string) (string, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || !printableURL(s) {
+		return "", errors.New("is not a plain http://host[/path]")
+	}
+	return strings.TrimRight(s, "/"), nil
+}
+
+func anyURL(s string) (string, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || !printableURL(s) {
+		return "", errors.New("is not an http or https URL")
+	}
+	return s, nil
+}
+
+// printableURL reports whether s fits an IA5String and a certificate.
+func printableURL(s string) bool {
+	return len(s) <= 200 && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
+}
+
+// upTo accepts a name of at most n characters, without control characters and without blanks at its ends.
+func upTo(n int) func(string) (string, error) {
+	return func(s string) (string, error) {
+		if s == "" || strings.TrimSpace(s) != s || utf8.RuneCountInString(s) > n || strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
+			return "", fmt.Errorf("is not a name of 1 to %d printable characters", n)
+		}
+		return s, nil
+	}
+}
+
+func country(s string) (string, error) {
+	if len(s) != 2 || strings.ContainsFunc(s, func(r rune) bool { return r < 'A' || r > 'Z' }) || s == "UK" {
+		return "", errors.New("is not a country code of ISO 3166-1 (the United Kingdom's is GB)")
+	}
+	return s, nil
+}
+
+// organisationID accepts EN 319 412-1 §5.1.4: three letters of a scheme, a country, a hyphen, a reference.
+func organisationID(s string) (string, error) {
+	scheme, reference, found := strings.Cut(s, "-")
+	if !found || len(scheme) != 5 || reference == "" || len(s) > 64 ||
+		strings.ContainsFunc(scheme, func(r rune) bool { return r < 'A' || r > 'Z' }) ||
+		strings.ContainsFunc(reference, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", errors.New("is not of the form NTRGB-01234567")
+	}
+	return s, nil
+}
+
+func label(s string) (string, error) {
+	if s == "" || len(s) > 32 || strings.TrimSpace(s) != s || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return "", errors.New("is not a label of 1 to 32 ASCII characters")
+	}
+	return s, nil
+}
+
+func optional(check func(string) (string, error)) func(string) (string, error) {
+	return func(s string) (string, error) {
+		if s == "" {
+			return "", nil
+		}
+		return check(s)
+	}
+}
+
+func oneOf(words ...string) func(string) (string, error) {
+	return func(s string) (string, error) {
+		if !slices.Contains(words, s) {
+			return "", fmt.Errorf("is not one of %s", strings.Join(words, ", "))
+		}
+		return s, nil
+	}
+}
