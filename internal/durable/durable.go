@@ -42,8 +42,6 @@ type File interface {
 	Truncate(size int64) error
 	// Sync makes the content and the size durable.
 	Sync() error
-	// Reserve takes up disk space for the first n bytes without changing the file's size, where the file system can.
-	Reserve(n int64) error
 }
 
 // ErrLocked says that another process holds the lock.

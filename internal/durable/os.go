@@ -97,11 +97,3 @@ func (f osFile) Sync() error {
 		}
 	}
 }
-
-func (f osFile) Reserve(n int64) error {
-	err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, n)
-	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
-		return nil
-	}
-	return err
-}

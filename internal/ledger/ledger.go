@@ -1,28 +1,45 @@
-// Package ledger appends to the log, folds it into the index and verifies it.
+// Package ledger is the system of record: it appends to the log, folds what is appended into the index, and verifies.
+//
+// A line is acknowledged when it is durable and folded. A crash at any point leaves a log of which every acknowledged line is a part, perhaps
+// followed by whole lines that nobody was told of (they count) and by part of one group of lines (it is set aside, see Open).
 package ledger
 
 import (
-	"bufio"
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
+	"github.com/veripath/aes-appliance/internal/chain"
+	"github.com/veripath/aes-appliance/internal/durable"
 	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/index"
 )
 
-// Event is what a caller wants recorded. Type is 1 to 64 of [a-z0-9_], beginning with a letter; Actor is 1 to 256 bytes of text. Details is encoded
-// as JSON and must be an object (or nil, which is the empty one); its keys are printable ASCII and its numbers whole and within ±(2^53-1).
+// The files of a log, in its folder.
+const (
+	FileName    = "audit_chain.jsonl"
+	lockName    = "audit_chain.lock"
+	reserveName = "audit_chain.reserve"
+)
+
+// Actor of the lines that the ledger writes of its own accord.
+const systemActor = "system"
+
+// Event types of the lines that the ledger writes of its own accord.
+const (
+	TypeStopped  = "log_stopped"        // the last line before the disk failed or was full
+	TypeSetAside = "log_tail_set_aside" // a crash left part of a group of lines, now in a file of its own
+)
+
+// Event is what a caller wants recorded. Type is 1 to 64 of a-z 0-9 _ beginning with a letter; Actor is 1 to 256 bytes of text. Details is encoded
+// as JSON and must be an object (nil is the empty one); its keys are printable ASCII and its numbers whole and within ±(2^53-1).
 type Event struct {
 	Type, Actor string
 	Details     any
@@ -33,14 +50,14 @@ type Record struct {
 	Seq         uint64 // 0 for the first line
 	Time        time.Time
 	Type, Actor string
-	Details     json.RawMessage
-	Hash        [32]byte
+	Details     json.RawMessage // canonical; must not be changed
+	Hash        chain.Hash
 }
 
-// Fold derives something from the log. Name identifies it and its version ("ca/1"): when the set of names changes, the index is emptied and every
-// fold applied again from the first line. Apply is called in order, once for each record in the life of an index, must depend on nothing but the
-// records and what it wrote itself, and must not fail for an event that was let into the log: an error stops the ledger for good.
-// Its buckets should begin with its own name.
+// Fold derives something from the log. Name identifies it with its version ("ca/1"): when the set of names changes, the index is emptied and every
+// fold applied again from the first line. Apply is called in order, once for each record in the life of an index; it must depend on nothing but the
+// records and what it wrote itself, and must not fail for an event that was let into the log: an error stops the ledger for good. Its buckets begin
+// with its own name.
 type Fold interface {
 	Name() string
 	Apply(tx *index.Tx, r Record) error
@@ -48,136 +65,196 @@ type Fold interface {
 
 // Config says what to open.
 type Config struct {
-	Dir   string // holds audit_chain.jsonl and what belongs to it
-	Index *index.DB
+	Dir   string    // holds audit_chain.jsonl and what belongs to it; made when missing
+	Index *index.DB // of this log alone
 	Folds []Fold
 	Now   func() time.Time
-	Log   *slog.Logger
+	Log   *slog.Logger // nil: silent
+	FS    durable.FS   // nil: the machine's
 }
 
 // Ledger is an open log. Its methods may be called from several goroutines at once.
+//
+// Two goroutines share the work behind Append: the writer in durable.AppendFile makes groups of lines durable, and fold takes what is durable, folds
+// it and answers. Lock order: mu before smu.
 type Ledger struct {
 	cfg  Config
-	mu   sync.Mutex
-	file *os.File
-	recs []Record
+	lock io.Closer
+	file *durable.AppendFile
+
+	mu     sync.Mutex // the order of lines: held while a line is built and queued
+	tip    chain.State
+	queue  []*pending // built, not yet folded; in order
+	parser chain.Parser
+	buf    []byte
+	err    error // why nothing is appended any more
+
+	smu    sync.RWMutex // what readers see: the log as far as it is folded
+	seen   cursor
+	grown  chan struct{} // closed and replaced when seen grows
+	folded chan struct{} // closed when the fold goroutine has ended
+	failed chan struct{} // closed when the ledger stopped by a failure
+	aside  *SetAside
 }
 
-// Open opens the log in cfg.Dir.
+// SetAside tells of a torn tail that Open found.
+type SetAside struct {
+	File   string // the name of the file that holds it now, in the log's folder
+	Offset int64  // where it began
+	Bytes  int64
+}
+
+// Open opens the log in cfg.Dir, which one process at a time may do, and brings the index up to it.
+//
+// With an index that can be believed, what is verified is the last lines: at least the last one and at most the last 256 that the index knows, and what
+// follows them; they must lead to exactly the state that the index remembers. That finds a log that was cut, exchanged or changed near its end. Changes further back
+// are found by Verify, by the backup, and by whoever holds a checkpoint; the boot check of the signer compares with the latter. Without such an index
+// everything is verified, and folded again.
+//
+// What a crash can leave after the last line that was acknowledged, within the last durable.MaxPending bytes, is copied into a file of its own, cut
+// off and reported, in the log itself too (TypeSetAside). Anything else that is wrong with the log is fault.Corrupt, and nothing is changed.
 func Open(ctx context.Context, cfg Config) (*Ledger, error) {
-	f, err := os.OpenFile(filepath.Join(cfg.Dir, "audit_chain.jsonl"), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	if cfg.Index == nil || cfg.Now == nil {
+		panic("ledger: a Config without Index or Now")
+	}
+	if cfg.FS == nil {
+		cfg.FS = durable.OS{}
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	l := &Ledger{cfg: cfg, grown: make(chan struct{}), folded: make(chan struct{}), failed: make(chan struct{})}
+	if err := cfg.FS.Mkdir(cfg.Dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("ledger: making %s: %w", cfg.Dir, err)
+	}
+	var err error
+	l.lock, err = cfg.FS.Lock(l.path(lockName), false)
+	if errors.Is(err, durable.ErrLocked) {
+		return nil, fault.New(fault.Unavailable, "another process has the log open").
+			WithHint("only one signer may run; stop the other first").WithCause(err)
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("ledger: %w", err)
 	}
-	l := &Ledger{cfg: cfg, file: f}
-	if err := cfg.Index.Reset(); err != nil {
-		return nil, err
+	if err := l.start(ctx); err != nil {
+		return nil, errors.Join(err, l.lock.Close())
 	}
-	s := bufio.NewScanner(f)
-	s.Buffer(nil, 1<<20)
-	for s.Scan() {
-		var r Record
-		if err := json.Unmarshal(s.Bytes(), &r); err != nil {
-			return nil, err
-		}
-		if err := l.apply(r); err != nil {
-			return nil, err
-		}
+	if err := l.reportAside(ctx); err != nil {
+		return nil, errors.Join(err, l.Close())
 	}
-	return l, s.Err()
+	return l, nil
 }
 
-func (l *Ledger) apply(r Record) error {
-	l.recs = append(l.recs, r)
-	return l.cfg.Index.Update(func(tx *index.Tx) error {
-		for _, f := range l.cfg.Folds {
-			if err := f.Apply(tx, r); err != nil {
-				return err
-			}
+func (l *Ledger) path(name string) string { return filepath.Join(l.cfg.Dir, name) }
+
+// start verifies the log, brings the index up to it and opens it for appending.
+func (l *Ledger) start(ctx context.Context) error {
+	torn, err := l.catchUp(ctx)
+	if err != nil {
+		return err
+	}
+	if torn != nil {
+		if err := l.setAside(torn); err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	// A crash before this leaves the torn tail in both places; the next Open makes the same copy again.
+	l.file, err = durable.OpenAppend(l.cfg.FS, l.path(FileName), l.path(reserveName), l.seen.cur.offset)
+	if err != nil {
+		return stopped(err)
+	}
+	l.tip = l.seen.cur.State
+	go l.fold()
+	return nil
 }
 
-// Append records an event: when it returns nil the line is durable and folded.
-func (l *Ledger) Append(ctx context.Context, e Event) (Record, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if e.Details == nil {
-		e.Details = struct{}{}
-	}
-	d, err := json.Marshal(e.Details)
-	if err != nil || len(d) < 2 || d[0] != '{' {
-		return Record{}, fault.New(fault.Invalid, "the details of an event are a JSON object").WithCause(err)
-	}
-	now := l.cfg.Now().UTC().Truncate(time.Microsecond)
-	if last := l.lastTime(); now.Before(last) {
-		now = last
-	}
-	r := Record{Seq: uint64(len(l.recs)), Time: now, Type: e.Type, Actor: e.Actor, Details: d}
-	r.Hash = sha256.Sum256(append(binary.BigEndian.AppendUint64(nil, r.Seq), d...))
-	b, err := json.Marshal(r)
-	if err != nil {
-		return Record{}, err
-	}
-	if _, err := l.file.Write(append(b, '\n')); err != nil {
-		return Record{}, err
-	}
-	if err := l.file.Sync(); err != nil {
-		return Record{}, err
-	}
-	return r, l.apply(r)
-}
+// Aside returns what Open had to set aside, nil when the log was whole.
+func (l *Ledger) Aside() *SetAside { return l.aside }
 
 // View reads the index, as it is after some line no earlier than the last that was acknowledged.
-func (l *Ledger) View(fn func(*index.Tx) error) error { return l.cfg.Index.View(fn) }
-
-// Head returns the number of lines and the hash of the last, zeros when there is none.
-func (l *Ledger) Head() (size uint64, hash [32]byte) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if n := len(l.recs); n > 0 {
-		return uint64(n), l.recs[n-1].Hash
+func (l *Ledger) View(fn func(*index.Tx) error) error {
+	err := l.cfg.Index.View(fn)
+	if errors.Is(err, index.ErrDamaged) {
+		return fault.New(fault.Unavailable, "the index is damaged").WithHint("restart: it is rebuilt from the log").WithCause(err)
 	}
-	return 0, hash
+	return err
 }
 
-// LastTime returns the time of the last line, the zero time when there is none: the clock's high-water mark.
+// Head returns the number of acknowledged lines and the hash of the last, zeros when there is none.
+func (l *Ledger) Head() (size uint64, hash chain.Hash) {
+	l.smu.RLock()
+	defer l.smu.RUnlock()
+	return l.seen.cur.Size, l.seen.cur.Head
+}
+
+// Tree returns the Merkle tree over the acknowledged lines: what a checkpoint signs.
+func (l *Ledger) Tree() chain.Tree {
+	l.smu.RLock()
+	defer l.smu.RUnlock()
+	return l.seen.cur.tree.Tree()
+}
+
+// LastTime returns the time of the last acknowledged line, the zero time when there is none: the clock's high-water mark.
 func (l *Ledger) LastTime() time.Time {
+	l.smu.RLock()
+	defer l.smu.RUnlock()
+	if l.seen.cur.Size == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(l.seen.cur.Micros).UTC()
+}
+
+// Wait waits until the log has more than size acknowledged lines and returns how many it has.
+func (l *Ledger) Wait(ctx context.Context, size uint64) (uint64, error) {
+	for {
+		l.smu.RLock()
+		now, grown := l.seen.cur.Size, l.grown
+		l.smu.RUnlock()
+		if now > size {
+			return now, nil
+		}
+		select {
+		case <-grown:
+		case <-l.folded:
+			if now, _ := l.Head(); now > size {
+				return now, nil
+			}
+			return now, l.Err()
+		case <-ctx.Done():
+			return now, ctx.Err()
+		}
+	}
+}
+
+// Failed returns a channel that is closed when the ledger has stopped because of a failure; Err then says which.
+func (l *Ledger) Failed() <-chan struct{} { return l.failed }
+
+// Err returns why the ledger takes no more entries, nil while it does.
+func (l *Ledger) Err() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.lastTime()
+	return l.err
 }
 
-func (l *Ledger) lastTime() time.Time {
-	if n := len(l.recs); n > 0 {
-		return l.recs[n-1].Time
-	}
-	return time.Time{}
-}
+var errClosed = fault.New(fault.Unavailable, "the log is closed")
 
-// Read returns one line. NotFound: the log is not that long.
-func (l *Ledger) Read(seq uint64) (Record, error) {
+// Close makes durable and folds what is queued and lets go of the log; the index stays open.
+func (l *Ledger) Close() error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if seq >= uint64(len(l.recs)) {
-		return Record{}, fault.New(fault.NotFound, fmt.Sprintf("the log has %d lines, none of number %d", len(l.recs), seq))
+	if l.err == nil {
+		l.err = errClosed
 	}
-	return l.recs[seq], nil
+	l.mu.Unlock()
+	err := l.file.Close()
+	<-l.folded
+	if lockErr := l.lock.Close(); lockErr != nil && !errors.Is(lockErr, fs.ErrClosed) {
+		err = errors.Join(err, lockErr)
+	}
+	return err
 }
 
-// Close makes everything durable and lets go of the log; the index stays open.
-func (l *Ledger) Close() error { return l.file.Close() }
-
-// Report is what Verify found.
-type Report struct {
-	Size        uint64 // lines
-	Head        [32]byte
-	Root        [32]byte // RFC 6962 tree hash over the lines
-	First, Last time.Time
-}
-
-// Verify reads a log and checks everything that can be checked in the file alone.
-func Verify(r io.Reader) (Report, error) {
-	return Report{}, errors.New("ledger: " + hex.EncodeToString(nil))
+// stopped is the error of a ledger that takes no more entries because of cause.
+func stopped(cause error) error {
+	return fault.New(fault.Unavailable, "the log takes no more entries: its disk failed or is full").
+		WithHint("free or replace the disk, then restart; nothing that was acknowledged is lost").WithCause(cause)
 }

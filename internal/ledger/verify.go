@@ -1,0 +1,118 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/veripath/aes-appliance/internal/chain"
+	"github.com/veripath/aes-appliance/internal/fault"
+)
+
+// Report is what Verify found. On error it covers the lines before the one that is wrong.
+type Report struct {
+	Size        uint64     // lines
+	Bytes       int64      // of those lines
+	Head        chain.Hash // hash of the last line, zeros when there is none
+	Root        chain.Hash // RFC 6962 tree hash over the lines
+	First, Last time.Time  // of the first and the last line
+	Torn        bool       // the error is that the file ends within a line, as a copy of a log in use may
+}
+
+// Verify reads a log and checks all that can be checked in the file alone: that every line has the one form it may have, that its hash is the hash of
+// what it says, that it follows the line before, and that time does not go back. What is wrong is fault.Corrupt and names the line, counted from 1.
+//
+// That lines are missing at the end, or that all of it was written anew, only someone who knows an earlier state can tell: for each of known, the
+// first known.Size lines must have the tree hash known.Root.
+func Verify(r io.Reader, known ...chain.Tree) (Report, error) {
+	return verify(context.Background(), r, known)
+}
+
+// Verify verifies the whole log, as far as it was acknowledged when called, and that it is the one that this ledger has in mind.
+func (l *Ledger) Verify(ctx context.Context) (Report, error) {
+	l.smu.RLock()
+	size, tree := l.seen.cur.offset, l.seen.cur.tree.Tree()
+	l.smu.RUnlock()
+	return verify(ctx, io.NewSectionReader(l.file, 0, size), []chain.Tree{tree})
+}
+
+func verify(ctx context.Context, r io.Reader, known []chain.Tree) (Report, error) {
+	v := verifier{known: known}
+	if err := v.compare(); err != nil {
+		return v.report(), err
+	}
+	err := scan(ctx, r, false, v.batch)
+	rep := v.report()
+	var bad *lineError
+	switch {
+	case errors.As(err, &bad):
+		rep.Torn = errors.Is(err, errTorn)
+		return rep, broken(bad)
+	case err != nil:
+		return rep, err
+	}
+	for _, k := range known {
+		if k.Size > rep.Size {
+			return rep, fault.New(fault.Corrupt, fmt.Sprintf("the log ends after %d lines: at least %d were known", rep.Size, k.Size)).
+				WithHint("its end was cut off, or it is an older copy")
+		}
+	}
+	return rep, nil
+}
+
+// verifier takes batches of lines and checks how they follow each other.
+type verifier struct {
+	state  chain.State
+	tree   chain.Frontier
+	offset int64
+	first  int64
+	known  []chain.Tree
+}
+
+func (v *verifier) batch(b *batch) error {
+	for _, s := range b.lines {
+		if err := v.state.Next(s.link); err != nil {
+			var at *chain.BreakError
+			if !errors.As(err, &at) {
+				panic("ledger: a chain error without a place: " + err.Error())
+			}
+			return &lineError{*at, v.offset, false}
+		}
+		if v.state.Size == 1 {
+			v.first = s.link.Micros
+		}
+		v.offset += int64(s.size)
+		v.tree.Append(s.leaf)
+		if err := v.compare(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compare compares the tree as it is with what is known of it at this size.
+func (v *verifier) compare() error {
+	for _, k := range v.known {
+		if k.Size == v.tree.Size() && k.Root != v.tree.Tree().Root {
+			return fault.New(fault.Corrupt, fmt.Sprintf("the first %d lines are not those that were known", k.Size)).
+				WithHint("the log was rewritten, or the checkpoint belongs to another log")
+		}
+	}
+	return nil
+}
+
+func (v *verifier) report() Report {
+	r := Report{Size: v.state.Size, Bytes: v.offset, Head: v.state.Head, Root: v.tree.Tree().Root}
+	if r.Size > 0 {
+		r.First, r.Last = time.UnixMicro(v.first).UTC(), time.UnixMicro(v.state.Micros).UTC()
+	}
+	return r
+}
+
+// broken is the error for the outside of a log that is not as it was written.
+func broken(at *lineError) error {
+	return fault.New(fault.Corrupt, fmt.Sprintf("the log is broken at line %d (byte %d): %v", at.Seq+1, at.offset, at.What)).
+		WithHint("compare with the backup's copy; every line before this one is intact").WithCause(at)
+}
