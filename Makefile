@@ -6,7 +6,9 @@ BENCHTIME ?= 2s
 
 # SoftHSM2 and its C++ are linked in; names and users are resolved without glibc's loadable modules, which a static binary cannot have.
 STATIC_TAGS    := builtin_softhsm,netgo,osusergo
-STATIC_LDFLAGS := -linkmode external -extldflags "-static -Wl,--gc-sections -Wl,--build-id=none"
+# The symbol with the recipe's stamp makes Go link anew when the library changed: Go knows nothing of files that it did not compile.
+STATIC_LDFLAGS = -linkmode external -extldflags "-static -Wl,--gc-sections -Wl,--build-id=none \
+	-Wl,--defsym=softhsm2_$(shell cut -c1-16 build/softhsm2/stamp)=0"
 # No paths, no symbols, no build ID: two builds of one commit are the same bytes, wherever they are made. A tree that git does not
 # know (or does not trust) is built without the commit in it.
 VCS   := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo true || echo false)

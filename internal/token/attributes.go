@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
-	"crypto/elliptic"
 	"crypto/rsa"
 	"encoding/binary"
 	"encoding/hex"
@@ -258,8 +257,7 @@ func ecPublicKey(params, point []byte) (Algorithm, crypto.PublicKey, error) {
 }
 
 func curvePoint(a Algorithm, raw []byte) (Algorithm, crypto.PublicKey, error) {
-	curve := map[Algorithm]elliptic.Curve{ECDSAP256: elliptic.P256(), ECDSAP384: elliptic.P384()}[a]
-	pub, err := ecdsa.ParseUncompressedPublicKey(curve, raw)
+	pub, err := ecdsa.ParseUncompressedPublicKey(a.curve(), raw)
 	if err != nil {
 		return 0, nil, fault.New(fault.Corrupt, "a public key in the token is not a point of its curve").WithCause(err)
 	}

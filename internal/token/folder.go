@@ -65,6 +65,7 @@ func (f folder) lock(ctx context.Context) (unlock func(), err error) {
 }
 
 // configure points SoftHSM2 at a folder of tokens. SOFTHSM2_CONF is the process's, like the module's state: only the owner sets it.
+// OPENSSL_CONF keeps the host's openssl.cnf out of SoftHSM2: a FIPS-only one makes a right PIN wrong. (In the static build that is linked in.)
 func (f folder) configure(tokens string) error {
 	abs, err := filepath.Abs(f.path(tokens))
 	if err != nil {
@@ -80,7 +81,7 @@ func (f folder) configure(tokens string) error {
 			return err
 		}
 	}
-	return os.Setenv("SOFTHSM2_CONF", path)
+	return errors.Join(os.Setenv("SOFTHSM2_CONF", path), os.Setenv("OPENSSL_CONF", "/dev/null"))
 }
 
 // create makes the token's files under new/ with make and moves them to their place.

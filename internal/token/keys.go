@@ -191,7 +191,10 @@ func (t *Token) load(label string, id []byte, pub crypto.PublicKey) (*Key, error
 	if pub != nil && !samePublic(pub, k.info.Public) {
 		return nil, fault.New(fault.Corrupt, fmt.Sprintf("key %q in the token is not the one that its certificate names", label))
 	}
-	if err := t.verifyAttributes(private, signingKeyLaw, label); err != nil {
+	if err := t.verifyAttributes(private, append(bornInToken[:len(bornInToken):len(bornInToken)], signingKeyLaw...), label); err != nil {
+		return nil, err
+	}
+	if err := t.verifyAttributes(public, publicKeyLaw, label); err != nil {
 		return nil, err
 	}
 	if err := k.selfTest(); err != nil {
@@ -282,13 +285,13 @@ func algorithmOf(pub crypto.PublicKey) (Algorithm, error) {
 	return 0, fault.New(fault.Unsupported, "the public key is not ECDSA P-256 or P-384, RSA of 3072 or 4096 bits, or Ed25519")
 }
 
-// Keys lists the key pairs of the token, in no order, without trying them out. A half without its other half is an error: Corrupt.
+// Keys lists the key pairs of the token, in no order, without trying them out. A private half without its public half is Corrupt.
 func (t *Token) Keys() ([]KeyInfo, error) {
 	handles, err := t.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true))
 	if err != nil {
 		return nil, err
 	}
-	var list []KeyInfo
+	list := make([]KeyInfo, 0, len(handles))
 	for _, h := range handles {
 		label, id, err := t.name(h)
 		if err != nil {
@@ -296,7 +299,7 @@ func (t *Token) Keys() ([]KeyInfo, error) {
 		}
 		public, err := t.one("public", pkcs11.CKO_PUBLIC_KEY, label, id)
 		if err != nil {
-			return nil, err
+			return nil, fault.New(fault.Corrupt, fmt.Sprintf("key %q in the token has no public half of its own", label)).WithCause(err)
 		}
 		info := KeyInfo{Label: label, ID: id}
 		if info.Algorithm, info.Public, err = t.publicKey(public); err != nil {
@@ -307,13 +310,42 @@ func (t *Token) Keys() ([]KeyInfo, error) {
 	return list, nil
 }
 
-// Destroy removes both halves of a key pair for good; a Key of it that is still held fails from then on. A crash in between is finished
-// by the next Open.
+// lone reports the halves of key pairs whose other half is missing. No intent explains them, so they are damage, and stay where they are.
+func (t *Token) lone() ([]Finding, error) {
+	type half struct{ label, id string }
+	halves := map[half]int{}
+	for _, class := range []uint{pkcs11.CKO_PRIVATE_KEY, pkcs11.CKO_PUBLIC_KEY} {
+		found, err := t.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, class), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true))
+		if err != nil {
+			return nil, err
+		}
+		for _, h := range found {
+			label, id, err := t.name(h)
+			if err != nil {
+				return nil, err
+			}
+			halves[half{label, string(id)}] += 1 - 2*int(class-pkcs11.CKO_PUBLIC_KEY)
+		}
+	}
+	var report []Finding
+	for h, n := range halves {
+		if n != 0 {
+			report = append(report, Finding{"a key pair has lost a half: restore the token from a backup, or destroy the key", h.label})
+		}
+	}
+	return report, nil
+}
+
+// Destroy removes a key pair for good, or what half there is; a Key of it that is still held fails from then on. A crash in between is
+// finished by the next Open.
 func (t *Token) Destroy(label string, id []byte) error {
 	t.mending.Lock()
 	defer t.mending.Unlock()
-	if _, err := t.one("private", pkcs11.CKO_PRIVATE_KEY, label, id); err != nil {
+	switch found, err := t.named(label, id); {
+	case err != nil:
 		return err
+	case len(found) == 0:
+		return fault.New(fault.NotFound, fmt.Sprintf("the token has no key %q with the ID %x", label, id))
 	}
 	done, err := folder(t.cfg.Dir).intendDestroy(label, id)
 	if err != nil {
@@ -325,10 +357,15 @@ func (t *Token) Destroy(label string, id []byte) error {
 	return done()
 }
 
-// destroyAll destroys every object with label and id and returns how many there were.
-func (t *Token) destroyAll(label string, id []byte) (int, error) {
-	found, err := t.find(pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
+// named finds every token object with label and id.
+func (t *Token) named(label string, id []byte) ([]pkcs11.ObjectHandle, error) {
+	return t.find(pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
 		pkcs11.NewAttribute(pkcs11.CKA_LABEL, label), pkcs11.NewAttribute(pkcs11.CKA_ID, id))
+}
+
+// destroyAll destroys every token object with label and id and returns how many there were.
+func (t *Token) destroyAll(label string, id []byte) (int, error) {
+	found, err := t.named(label, id)
 	if err != nil {
 		return 0, err
 	}

@@ -33,11 +33,13 @@ func (m mechanism) bare() *pkcs11.Mechanism { return pkcs11.NewMechanism(m.id, n
 
 // need returns an error that names m when the module does not have it.
 func (t *Token) need(m mechanism) error {
-	_, err := t.p.GetMechanismInfo(t.slot, []*pkcs11.Mechanism{m.bare()})
-	if isRV(err, pkcs11.CKR_MECHANISM_INVALID) {
-		return lacks(m)
-	}
-	return p11Error("asking for "+m.name, err)
+	return t.pool.do(func(pkcs11.SessionHandle) error {
+		_, err := t.p.GetMechanismInfo(t.slot, []*pkcs11.Mechanism{m.bare()})
+		if isRV(err, pkcs11.CKR_MECHANISM_INVALID) {
+			return lacks(m)
+		}
+		return p11Error("asking for "+m.name, err)
+	})
 }
 
 // isRV says whether err is the PKCS#11 return value rv.

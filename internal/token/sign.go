@@ -120,8 +120,7 @@ func (in signing) run(p *pkcs11.Ctx, s pkcs11.SessionHandle, h pkcs11.ObjectHand
 
 // encode turns the module's raw signature into the one that standards use.
 func (in signing) encode(raw []byte) ([]byte, error) {
-	want := map[Algorithm]int{ECDSAP256: 64, ECDSAP384: 96, RSA3072: 384, RSA4096: 512, Ed25519: 64}[in.algorithm]
-	if len(raw) != want {
+	if want := in.algorithm.rawSize(); len(raw) != want {
 		return nil, fault.New(fault.Corrupt, fmt.Sprintf("the token made a signature of %d bytes, not %d", len(raw), want))
 	}
 	if n := in.algorithm.scalar(); n > 0 {
@@ -147,6 +146,17 @@ func addUnsigned(b *cryptobyte.Builder, v []byte) {
 		}
 		b.AddBytes(v)
 	})
+}
+
+// rawSize returns the length in bytes of what C_Sign gives.
+func (a Algorithm) rawSize() int {
+	switch a {
+	case RSA3072, RSA4096:
+		return a.bits() / 8
+	case Ed25519:
+		return 64
+	}
+	return 2 * a.scalar()
 }
 
 // scalar returns the length in bytes of r and of s, 0 when the algorithm has none.

@@ -176,6 +176,12 @@ func (t *Token) settle(f folder) error {
 		return err
 	}
 	t.findings = append(t.findings, more...)
+	if f != "" { // a vendor's token may hold other programs' keys
+		if more, err = t.lone(); err != nil {
+			return err
+		}
+		t.findings = append(t.findings, more...)
+	}
 	if t.cfg.SigningOnly {
 		return nil
 	}

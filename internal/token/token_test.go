@@ -66,3 +66,19 @@ func TestQuick(t *testing.T) {
 		}
 	}
 }
+
+// openNew makes a token as cfg says (its zero values filled in for a test) and opens it until the test ends.
+func openNew(t testing.TB, cfg Config) *Token {
+	t.Helper()
+	c := testConfig(t)
+	c.SigningOnly, c.MaxSessions, c.PoolWait = cfg.SigningOnly, cfg.MaxSessions, cfg.PoolWait
+	if err := Init(c, []byte("so-pin-1234")); err != nil {
+		t.Fatal(err)
+	}
+	tok, err := Open(context.Background(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = tok.Close() })
+	return tok
+}

@@ -1,6 +1,7 @@
 package token
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/sha256"
 	"errors"
@@ -52,7 +53,7 @@ func (t *Token) GenerateWrapped(a Algorithm) (wrapped []byte, pub crypto.PublicK
 		return nil, nil, errSigningOnly()
 	}
 	if a == Ed25519 {
-		return nil, nil, fault.New(fault.Unsupported, "a wrapped key is ECDSA or RSA, not Ed25519")
+		return nil, nil, errWrappedEd25519()
 	}
 	if err := (KeySpec{Label: "-", ID: []byte{0}, Algorithm: a}).check(); err != nil {
 		return nil, nil, err
@@ -102,13 +103,23 @@ func (t *Token) tryWrapped(wrapped []byte, pub crypto.PublicKey) error {
 // sensitive and cannot be extracted, signs, and destroys it. It takes what Key.Sign takes; a wrapped key that was changed, or another
 // token's, is Corrupt. That pub belongs to it is the caller's to know: the CMS signature made with it is verified before it leaves.
 func (t *Token) WrappedSigner(wrapped []byte, pub crypto.PublicKey) crypto.Signer {
-	return &wrappedKey{t: t, wrapped: append([]byte(nil), wrapped...), pub: pub}
+	w := &wrappedKey{t: t, wrapped: bytes.Clone(wrapped), pub: pub}
+	if w.algorithm, w.err = algorithmOf(pub); w.err == nil && w.algorithm == Ed25519 {
+		w.err = errWrappedEd25519()
+	}
+	if w.err == nil {
+		w.template = w.algorithm.unwrapTemplate()
+	}
+	return w
 }
 
 type wrappedKey struct {
-	t       *Token
-	wrapped []byte
-	pub     crypto.PublicKey
+	t         *Token
+	wrapped   []byte
+	pub       crypto.PublicKey
+	algorithm Algorithm
+	template  []*pkcs11.Attribute
+	err       error // what is wrong with pub: crypto.Signer lets only Sign say it
 }
 
 func (w *wrappedKey) Public() crypto.PublicKey { return w.pub }
@@ -117,17 +128,16 @@ func (w *wrappedKey) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([
 	if w.t.keyKEK == 0 {
 		return nil, errSigningOnly()
 	}
-	a, err := algorithmOf(w.pub)
-	if err != nil {
-		return nil, err
+	if w.err != nil {
+		return nil, w.err
 	}
-	in, err := newSigning(a, digest, opts)
+	in, err := newSigning(w.algorithm, digest, opts)
 	if err != nil {
 		return nil, err
 	}
 	var raw []byte
 	err = w.t.pool.do(func(s pkcs11.SessionHandle) (err error) {
-		raw, err = w.t.signUnwrapped(s, w.wrapped, a, in)
+		raw, err = w.signIn(s, in)
 		return err
 	})
 	if err != nil {
@@ -136,8 +146,10 @@ func (w *wrappedKey) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([
 	return in.encode(raw)
 }
 
-func (t *Token) signUnwrapped(s pkcs11.SessionHandle, wrapped []byte, a Algorithm, in signing) (raw []byte, err error) {
-	h, err := t.p.UnwrapKey(s, []*pkcs11.Mechanism{mechWrapPad.bare()}, t.keyKEK, wrapped, a.unwrapTemplate())
+// signIn unwraps, signs and destroys in one session. When it fails the session is thrown away, and with it whatever object it still has.
+func (w *wrappedKey) signIn(s pkcs11.SessionHandle, in signing) (raw []byte, err error) {
+	p := w.t.p
+	h, err := p.UnwrapKey(s, []*pkcs11.Mechanism{mechWrapPad.bare()}, w.t.keyKEK, w.wrapped, w.template)
 	switch {
 	case isRV(err, pkcs11.CKR_MECHANISM_INVALID):
 		return nil, lacks(mechWrapPad)
@@ -147,9 +159,12 @@ func (t *Token) signUnwrapped(s pkcs11.SessionHandle, wrapped []byte, a Algorith
 	case err != nil:
 		return nil, p11Error("unwrapping a key", err)
 	}
-	// The session is thrown away when this fails, and what it holds with it.
-	defer func() { err = errors.Join(err, p11Error("destroying an unwrapped key", t.p.DestroyObject(s, h))) }()
-	return in.run(t.p, s, h)
+	raw, err = in.run(p, s, h)
+	return raw, errors.Join(err, p11Error("destroying an unwrapped key", p.DestroyObject(s, h)))
+}
+
+func errWrappedEd25519() error {
+	return fault.New(fault.Unsupported, "a wrapped key is ECDSA or RSA, not Ed25519")
 }
 
 func errSigningOnly() error {
@@ -174,6 +189,7 @@ func (a Algorithm) params() []*pkcs11.Attribute {
 	return []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_MODULUS_BITS, a.bits()), pkcs11.NewAttribute(pkcs11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1})}
 }
 
+// unwrapTemplate returns what an unwrapped key is. It is the law in full: what the module would add of its own accord is refused.
 func (a Algorithm) unwrapTemplate() []*pkcs11.Attribute {
 	kind := pkcs11.CKK_RSA
 	if a.scalar() > 0 {

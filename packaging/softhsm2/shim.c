@@ -14,15 +14,17 @@
 #include <openssl/crypto.h>
 
 extern unsigned long C_GetFunctionList(void **list);
+extern void shim_prepare_groups(void); /* keys.c */
 
 static const char module_path[] = "builtin:softhsm2";
 static char module_handle;
 static __thread const char *last_error;
 
 /* The host's openssl.cnf does not concern the library inside: a FIPS-only one makes a right PIN wrong. */
-__attribute__((constructor)) static void ignore_openssl_conf(void)
+__attribute__((constructor)) static void prepare_openssl(void)
 {
 	OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
+	shim_prepare_groups();
 }
 
 void *__wrap_dlopen(const char *path, int flags)
