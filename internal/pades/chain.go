@@ -1,0 +1,253 @@
+package pades
+
+import (
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// failure is why a signature or time stamp did not pass.
+type failure struct {
+	indication Indication
+	sub        SubIndication
+	text       string
+}
+
+// Error returns the reason in words.
+func (f *failure) Error() string { return f.text }
+
+func failed(sub SubIndication, format string, args ...any) *failure {
+	return &failure{TotalFailed, sub, fmt.Sprintf(format, args...)}
+}
+
+func indeterminate(sub SubIndication, format string, args ...any) *failure {
+	return &failure{Indeterminate, sub, fmt.Sprintf(format, args...)}
+}
+
+// use is when a key was used: what is claimed, and by when it is proven. For a signer's key both are the best signature time; for a time
+// stamp, the token's own genTime and the oldest time at which the token is known to have existed.
+type use struct {
+	claimed, proven time.Time
+	revision        int // index of the revision that the token is in, whose DSS it vouches for; -1 for none
+}
+
+// purpose is what a certificate is used for.
+type purpose int
+
+const (
+	toSign purpose = iota
+	toStamp
+)
+
+// maxCertificates bounds the material of one file. Far above what honest files hold, it keeps path building from being made to search.
+const maxCertificates = 512
+
+var oidExtKeyUsage = asn1.ObjectIdentifier{2, 5, 29, 37}
+
+// path is a certification path: the end entity first, the trust anchor last.
+type path []*x509.Certificate
+
+// trust builds certification paths and keeps those that it built. It serves one validation.
+type trust struct {
+	anchors *x509.CertPool
+	pool    *x509.CertPool // all other certificates at hand
+	all     []*x509.Certificate
+	known   map[string]bool   // by Raw
+	paths   map[string][]path // by the end entity's Raw
+}
+
+func newTrust(roots []*x509.Certificate) *trust {
+	t := &trust{anchors: x509.NewCertPool(), pool: x509.NewCertPool(), known: map[string]bool{}, paths: map[string][]path{}}
+	for _, c := range roots {
+		t.anchors.AddCert(c)
+	}
+	return t
+}
+
+// add makes certificates available to path building. Those above maxCertificates are left out.
+func (t *trust) add(certs ...*x509.Certificate) {
+	for _, c := range certs {
+		if !t.known[string(c.Raw)] && len(t.all) < maxCertificates {
+			t.known[string(c.Raw)] = true
+			t.all = append(t.all, c)
+			t.pool.AddCert(c)
+		}
+	}
+}
+
+// addDER is add for certificates as they stand in a DSS. What cannot be read is no one's issuer.
+func (t *trust) addDER(ders ...[]byte) {
+	for _, der := range ders {
+		if t.known[string(der)] {
+			continue
+		}
+		if c, err := x509.ParseCertificate(der); err == nil {
+			t.add(c)
+		}
+	}
+}
+
+// certificates returns what was added.
+func (t *trust) certificates() []*x509.Certificate { return t.all }
+
+// find returns the paths from c to the trust anchors, the signatures, names, basic constraints, path lengths and name constraints of
+// which crypto/x509 verified (RFC 5280 §6.1). They need not be valid at at: that is checkTimes' matter.
+func (t *trust) find(c *x509.Certificate, at time.Time) ([]path, error) {
+	key := string(c.Raw)
+	if found := t.paths[key]; slices.ContainsFunc(found, func(p path) bool { return p.outside(at) == nil }) {
+		return found, nil
+	}
+	// Out of its validity a certificate still has a chain, which says what to report and what level was reached.
+	times := []time.Time{at}
+	if at.Before(c.NotBefore) || at.After(c.NotAfter) {
+		times = []time.Time{c.NotAfter, c.NotBefore}
+	} else {
+		times = append(times, c.NotBefore)
+	}
+	var problem error
+	for _, when := range times {
+		chains, err := c.Verify(x509.VerifyOptions{Roots: t.anchors, Intermediates: t.pool, CurrentTime: when, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+		if err != nil {
+			problem = errors.Join(problem, err)
+			continue
+		}
+		for _, chain := range chains {
+			t.paths[key] = append(t.paths[key], chain)
+		}
+		return t.paths[key], nil
+	}
+	return nil, problem
+}
+
+// outside returns the first certificate of p that is not valid at at, nil when all are.
+func (p path) outside(at time.Time) *x509.Certificate {
+	for _, c := range p {
+		if at.Before(c.NotBefore) || at.After(c.NotAfter) {
+			return c
+		}
+	}
+	return nil
+}
+
+// best returns the path from c that serves at at, or else any, with the reason why it does not serve. EN 319 102-1 §5.2.6.
+func (t *trust) best(c *x509.Certificate, at time.Time, what string) (path, *failure) {
+	paths, err := t.find(c, at)
+	if len(paths) == 0 {
+		var unknown x509.UnknownAuthorityError
+		if err == nil || errors.As(err, &unknown) {
+			return nil, indeterminate(NoCertificateChainFound, "no path leads from the certificate of %s %q to a trust anchor", what, name(c))
+		}
+		return nil, indeterminate(ChainGeneralFailure, "the certificate path of %s %q is not sound: %s", what, name(c), firstLine(err))
+	}
+	for _, p := range paths {
+		if p.outside(at) == nil {
+			return p, nil
+		}
+	}
+	p := paths[0]
+	bad := p.outside(at)
+	if at.Before(bad.NotBefore) {
+		// The proven time is the latest at which the signature can have been made, EN 319 102-1 §5.5.4 step 5.
+		return p, failed(NotYetValid, "%s existed at %s, before the certificate of %q was valid (from %s)", what, stamp3339(at), name(bad), stamp3339(bad.NotBefore))
+	}
+	return p, indeterminate(OutOfBoundsNoPOE, "the certificate of %q expired at %s, and nothing proves that %s is older: it is judged at %s",
+		name(bad), stamp3339(bad.NotAfter), what, stamp3339(at))
+}
+
+// checkUsage reports whether the end entity of p may do what it did, and whether its keys are strong enough. RFC 5280 §4.2.1.3,
+// RFC 3161 §2.3.
+func (p path) checkUsage(for_ purpose, what string) *failure {
+	c := p[0]
+	if ku := c.KeyUsage; ku != 0 && ku&(x509.KeyUsageDigitalSignature|x509.KeyUsageContentCommitment) == 0 {
+		return indeterminate(ChainConstraintsFailure, "the key usage of the certificate of %s %q allows no signatures", what, name(c))
+	}
+	switch for_ {
+	case toStamp:
+		if !onlyTimeStamping(c) {
+			return indeterminate(ChainConstraintsFailure, "the certificate of %s %q is not one for time stamps: its extended key usage must be timeStamping alone, and critical", what, name(c))
+		}
+	case toSign:
+		if c.IsCA && len(p) > 1 {
+			return indeterminate(ChainConstraintsFailure, "the certificate of %s %q is a CA's", what, name(c))
+		}
+		if !maySignDocuments(c) {
+			return indeterminate(ChainConstraintsFailure, "the extended key usage of the certificate of %s %q is for time stamps or OCSP answers only", what, name(c))
+		}
+	}
+	for _, c := range p {
+		if err := weak(c); err != nil {
+			return indeterminate(CryptoConstraintsFailure, "the certificate of %q: %v", name(c), err)
+		}
+	}
+	return nil
+}
+
+// onlyTimeStamping reports whether c is a TSA's: RFC 3161 §2.3 wants one purpose, and the extension critical.
+func onlyTimeStamping(c *x509.Certificate) bool {
+	if len(c.ExtKeyUsage) != 1 || c.ExtKeyUsage[0] != x509.ExtKeyUsageTimeStamping || len(c.UnknownExtKeyUsage) != 0 {
+		return false
+	}
+	for _, e := range c.Extensions {
+		if e.Id.Equal(oidExtKeyUsage) {
+			return e.Critical
+		}
+	}
+	return false
+}
+
+// maySignDocuments reports whether c names no purpose, or one besides those that exclude the signing of documents.
+func maySignDocuments(c *x509.Certificate) bool {
+	if len(c.ExtKeyUsage) == 0 {
+		return true
+	}
+	if len(c.UnknownExtKeyUsage) > 0 {
+		return true
+	}
+	return slices.ContainsFunc(c.ExtKeyUsage, func(u x509.ExtKeyUsage) bool {
+		return u != x509.ExtKeyUsageTimeStamping && u != x509.ExtKeyUsageOCSPSigning
+	})
+}
+
+// weak reports a key under 112 bits of security (ETSI TS 119 312 §6).
+func weak(c *x509.Certificate) error {
+	switch key := c.PublicKey.(type) {
+	case *rsa.PublicKey:
+		if n := key.N.BitLen(); n < 2048 {
+			return fmt.Errorf("an RSA key of %d bits is too short", n)
+		}
+	case *ecdsa.PublicKey:
+		if n := key.Curve.Params().BitSize; n < 256 {
+			return fmt.Errorf("an elliptic curve of %d bits is too small", n)
+		}
+	}
+	return nil
+}
+
+// name returns what to call the holder of c.
+func name(c *x509.Certificate) string {
+	if cn := c.Subject.CommonName; cn != "" {
+		return cn
+	}
+	return c.Subject.String()
+}
+
+// newSigner returns who c says its holder is.
+func newSigner(c *x509.Certificate) *Signer {
+	s := &Signer{Name: name(c), RegistrationNumber: c.Subject.SerialNumber, Issuer: c.Issuer.String(), Serial: c.SerialNumber.Text(16),
+		NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC()}
+	if o := c.Subject.Organization; len(o) > 0 {
+		s.Organisation = o[0]
+	}
+	if o := c.Subject.Country; len(o) > 0 {
+		s.Country = o[0]
+	}
+	return s
+}
+
+// stamp3339 formats t for a person, in UTC.
+func stamp3339(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }

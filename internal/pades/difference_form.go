@@ -1,0 +1,418 @@
+package pades
+
+import (
+	"fmt"
+	"slices"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"github.com/veripath/aes-appliance/internal/pdf"
+)
+
+func (c *comparison) compareCatalog(_ pdf.Ref, b, a pdf.Object) error {
+	before, _ := b.(pdf.Dict)
+	after, _ := a.(pdf.Dict)
+	for key := range merged(before, after) {
+		old, now := before[key], after[key]
+		if equal(old, now) {
+			continue
+		}
+		switch key {
+		case "DSS":
+			c.compareResolved(old, now, c.compareDSS)
+		case "Extensions":
+			// ISO 32000-2 §7.12: names of features, without effect of their own.
+			c.allow(ChangeValidationData, "developer extensions were declared")
+		case "Version":
+			version, ok := now.(pdf.Name)
+			if !ok || len(version) != 3 || version[1] != '.' {
+				c.forbid("entry Version of the catalog is no version any more")
+			}
+		case "Metadata":
+			c.compareResolved(old, now, c.compareMetadata)
+		case "AcroForm":
+			c.compareResolved(old, now, c.compareForm)
+		default:
+			c.forbid("entry %s of the catalog was %s", key, verb(old, now))
+		}
+	}
+	return nil
+}
+
+// compareDSS allows any change within the form of a DSS dictionary (ISO 32000-2 table 261): it holds certificates and what was said of
+// them, all signed by others, and taking some away cannot make a signature pass.
+func (c *comparison) compareDSS(_ pdf.Ref, _, a pdf.Object) error {
+	dss, ok := a.(pdf.Dict)
+	if !ok {
+		c.forbid("the document security store was removed")
+		return nil
+	}
+	for key := range dss {
+		if !slices.Contains([]pdf.Name{"Type", "Certs", "OCSPs", "CRLs", "VRI"}, key) {
+			c.forbid("the document security store got an entry %s", key)
+		}
+	}
+	c.allow(ChangeValidationData, "validation data was added")
+	return nil
+}
+
+func (c *comparison) compareMetadata(_ pdf.Ref, _, a pdf.Object) error {
+	if !isMetadata(a) {
+		c.forbid("the XMP metadata was removed")
+		return nil
+	}
+	c.allow(ChangeMetadata, "XMP metadata")
+	return nil
+}
+
+// compareForm judges the AcroForm dictionary (ISO 32000-2 table 224).
+func (c *comparison) compareForm(_ pdf.Ref, b, a pdf.Object) error {
+	before, _ := b.(pdf.Dict)
+	after, ok := a.(pdf.Dict)
+	if !ok {
+		c.forbid("the form was removed")
+		return nil
+	}
+	for key := range merged(before, after) {
+		old, now := before[key], after[key]
+		if equal(old, now) {
+			continue
+		}
+		switch key {
+		case "Fields":
+			c.compareResolved(old, now, c.compareFields)
+		case "SigFlags":
+			was, _ := old.(int64)
+			is, ok := now.(int64)
+			if !ok || was&^is != 0 {
+				c.forbid("entry SigFlags of the form was %s", verb(old, now))
+			}
+		case "NeedAppearances":
+			if now != nil && now != false {
+				c.forbid("viewers are told to draw the form's fields anew")
+			}
+		case "DR":
+			c.compareResolved(old, now, c.compareResources)
+		case "DA":
+			if old != nil {
+				c.forbid("entry DA of the form was %s", verb(old, now))
+			}
+		default:
+			c.forbid("entry %s of the form was %s", key, verb(old, now))
+		}
+	}
+	return nil
+}
+
+// compareResources allows additions.
+func (c *comparison) compareResources(_ pdf.Ref, b, a pdf.Object) error {
+	before, _ := b.(pdf.Dict)
+	after, _ := a.(pdf.Dict)
+	for kind := range before {
+		if equal(before[kind], after[kind]) {
+			continue
+		}
+		c.compareResolved(before[kind], after[kind], func(_ pdf.Ref, b, a pdf.Object) error {
+			old, _ := b.(pdf.Dict)
+			now, ok := a.(pdf.Dict)
+			for key, value := range old {
+				if !ok || !equal(value, now[key]) {
+					c.forbid("resource %s %s of the form was %s", kind, key, verb(value, now[key]))
+				}
+			}
+			return nil
+		})
+	}
+	return nil
+}
+
+// compareFields judges an array of fields: the old ones in their order, and new signature fields among them.
+func (c *comparison) compareFields(_ pdf.Ref, b, a pdf.Object) error {
+	before, _ := b.(pdf.Array)
+	after, ok := a.(pdf.Array)
+	if !ok && a != nil {
+		c.forbid("the array of form fields became something else")
+		return nil
+	}
+	next := 0
+	for _, one := range after {
+		if next < len(before) && equal(before[next], one) {
+			next++
+			continue
+		}
+		ref, ok := one.(pdf.Ref)
+		if !ok || c.scope.fields[ref] != nil {
+			c.forbid("the form fields were put in another order, or one twice")
+			continue
+		}
+		if err := c.newField(ref); err != nil {
+			return err
+		}
+	}
+	if next < len(before) {
+		c.forbid("a form field was removed")
+	}
+	return nil
+}
+
+// newFieldKeys are what a new signature field and its widget may hold (ISO 32000-2 tables 166, 168, 191, 226, 233). There are no actions among them.
+var newFieldKeys = map[pdf.Name]bool{"Type": true, "Subtype": true, "FT": true, "T": true, "TU": true, "TM": true, "F": true, "Ff": true,
+	"Rect": true, "P": true, "V": true, "AP": true, "AS": true, "MK": true, "DA": true, "Q": true, "BS": true, "Border": true, "Lock": true,
+	"SV": true, "Parent": true, "Kids": true, "M": true, "NM": true, "H": true, "StructParent": true, "Contents": true}
+
+// newField judges a field that a revision added: only a signature or time stamp that this very revision carries, or an empty signature
+// field that shows nothing.
+func (c *comparison) newField(ref pdf.Ref) error {
+	value, err := c.now.Get(ref)
+	if err != nil {
+		return err
+	}
+	dict, ok := value.(pdf.Dict)
+	if !ok || dict["FT"] != pdf.Name("Sig") {
+		c.forbid("form field %v was added that is not for a signature", ref)
+		return nil
+	}
+	full := newField(dict, c.parentOf(dict)).name
+	for _, old := range c.scope.fields {
+		if old.name == full { // ISO 32000-2 §12.7.4.2: they would be one field
+			c.forbid("a second form field %q was added", full)
+			return nil
+		}
+	}
+	sig := c.signatureOf(ref)
+	title := fmt.Sprintf("an empty signature field %q", fieldTitle(dict))
+	kind := ChangeSignature
+	switch {
+	case dict["V"] != nil && sig == nil:
+		c.forbid("a signature field %q was added whose signature does not cover this revision", fieldTitle(dict))
+		return nil
+	case sig != nil && isTimeStamp(sig):
+		kind, title = ChangeTimeStamp, fmt.Sprintf("a document time stamp %q", sig.Field)
+	case sig != nil:
+		title = fmt.Sprintf("a signature %q", sig.Field)
+	}
+	placed, err := c.newWidgets(ref, dict, title)
+	if err != nil {
+		return err
+	}
+	if placed && kind == ChangeTimeStamp {
+		c.forbid("%s was added, and is visible", title)
+		return nil
+	}
+	if placed && sig == nil && dict["AP"] != nil {
+		c.forbid("%s was added, and shows something", title)
+		return nil
+	}
+	text := title + " was added"
+	if placed {
+		text += " with a visible panel"
+	}
+	c.changes = append(c.changes, change{kind: kind, text: text, placed: placed})
+	return nil
+}
+
+// parentOf returns the field that a new field says it is below, nil for one at the top.
+func (c *comparison) parentOf(dict pdf.Dict) *field {
+	ref, _ := dict["Parent"].(pdf.Ref)
+	return c.scope.fields[ref]
+}
+
+// newWidgets judges the widgets of a new field: itself, or its Kids. It reports whether one is visible.
+func (c *comparison) newWidgets(ref pdf.Ref, dict pdf.Dict, title string) (bool, error) {
+	c.checkNewField(dict, title)
+	kids, err := c.now.Resolve(dict["Kids"])
+	if err != nil {
+		return false, err
+	}
+	list, _ := kids.(pdf.Array)
+	if len(list) == 0 {
+		c.widgets[ref] = title
+		return visible(c.now, dict), nil
+	}
+	shown := false
+	for _, one := range list {
+		kid, ok := one.(pdf.Ref)
+		if !ok || c.scope.fields[kid] != nil || c.scope.strict[kid] {
+			c.forbid("%s was added with a widget that was there before", title)
+			continue
+		}
+		value, err := c.now.Get(kid)
+		if err != nil {
+			return false, err
+		}
+		widget, ok := value.(pdf.Dict)
+		if !ok || widget["Subtype"] != pdf.Name("Widget") || widget["Kids"] != nil || widget["T"] != nil {
+			c.forbid("%s was added with other fields below it", title)
+			continue
+		}
+		c.checkNewField(widget, title)
+		c.widgets[kid] = title
+		shown = shown || visible(c.now, widget)
+	}
+	return shown, nil
+}
+
+func (c *comparison) checkNewField(dict pdf.Dict, title string) {
+	for key := range dict {
+		if !newFieldKeys[key] {
+			c.forbid("%s was added with an entry %s", title, key)
+		}
+	}
+}
+
+// signatureOf returns the signature that the field holds, if its ByteRange ends with the revision that is compared.
+func (c *comparison) signatureOf(ref pdf.Ref) *pdf.Signature {
+	for i := range c.h.signatures {
+		if s := &c.h.signatures[i]; s.FieldRef == ref && s.Revision == c.revision && s.Problem == nil {
+			return s
+		}
+	}
+	return nil
+}
+
+// Annotation flags (ISO 32000-2 table 167).
+const (
+	flagHidden = 1 << 1
+	flagNoView = 1 << 5
+)
+
+// visible reports whether a widget can show anything: it has an area and is not hidden.
+func visible(f *pdf.File, widget pdf.Dict) bool {
+	if flags, _ := widget["F"].(int64); flags&(flagHidden|flagNoView) != 0 {
+		return false
+	}
+	r, ok := rectangle(f, widget["Rect"])
+	return !ok || r[0] != r[2] && r[1] != r[3]
+}
+
+// rectangle reads an array of four numbers.
+func rectangle(f *pdf.File, o pdf.Object) ([4]float64, bool) {
+	var r [4]float64
+	value, err := f.Resolve(o)
+	list, ok := value.(pdf.Array)
+	if err != nil || !ok || len(list) != 4 {
+		return r, false
+	}
+	for i := range r {
+		item, err := f.Resolve(list[i])
+		if err != nil {
+			return r, false
+		}
+		if r[i], ok = number(item); !ok {
+			return r, false
+		}
+	}
+	return [4]float64{min(r[0], r[2]), min(r[1], r[3]), max(r[0], r[2]), max(r[1], r[3])}, true
+}
+
+// compareField judges a field, or a widget of one, that was there before.
+func (c *comparison) compareField(ref pdf.Ref, b, a pdf.Object) error {
+	fl := c.scope.fields[ref]
+	before, _ := b.(pdf.Dict)
+	after, ok := a.(pdf.Dict)
+	if !ok {
+		c.forbid("the form field %q was removed", fl.name)
+		return nil
+	}
+	signs := fl.kind == "Sig" && before["V"] == nil && after["V"] != nil
+	for key := range merged(before, after) {
+		old, now := before[key], after[key]
+		switch {
+		case equal(old, now):
+		case key == "Kids":
+			if err := c.compareKids(fl, old, now); err != nil {
+				return err
+			}
+		case signs && (key == "V" || key == "AP" || key == "AS" || key == "M"):
+		case fl.kind == "Sig" || fl.kind == "":
+			c.forbid("entry %s of the form field %q was %s", key, fl.name, verb(old, now))
+		case key == "V" || key == "RV" || key == "I":
+			c.fill(fl.owner, after["V"])
+		case key == "AP" || key == "AS":
+			c.redrawn[fl.owner] = fmt.Sprintf("the appearance of the form field %q was %s", fl.name, verb(old, now))
+		case key == "M":
+		default:
+			c.forbid("entry %s of the form field %q was %s", key, fl.name, verb(old, now))
+		}
+	}
+	if !signs {
+		return nil
+	}
+	sig := c.signatureOf(ref)
+	switch {
+	case sig == nil:
+		c.forbid("the empty signature field %q got a signature that does not cover this revision", fl.name)
+	case isTimeStamp(sig) && (after["AP"] != nil && visible(c.now, after)):
+		c.forbid("the empty signature field %q got a document time stamp that is visible", fl.name)
+	case isTimeStamp(sig):
+		c.changes = append(c.changes, change{kind: ChangeTimeStamp, text: fmt.Sprintf("a document time stamp was put in the field %q", fl.name)})
+	default:
+		c.changes = append(c.changes, change{kind: ChangeSignature, field: fl.name, text: fmt.Sprintf("the empty field %q was signed", fl.name)})
+	}
+	return nil
+}
+
+// compareKids judges the Kids of a field: those of a terminal field are its widgets and stay.
+func (c *comparison) compareKids(fl *field, old, now pdf.Object) error {
+	if fl.kind != "" {
+		c.forbid("the widgets of the form field %q were %s", fl.name, verb(old, now))
+		return nil
+	}
+	c.compareResolved(old, now, c.compareFields)
+	return nil
+}
+
+// fill records a new value of a field.
+func (c *comparison) fill(fl *field, value pdf.Object) {
+	if c.filled[fl] {
+		return
+	}
+	c.filled[fl] = true
+	what := "was filled in"
+	if resolved, err := c.now.Resolve(value); err == nil {
+		switch v := resolved.(type) {
+		case pdf.String:
+			what += fmt.Sprintf(" with %q", shorten(text(v)))
+		case pdf.Name:
+			what += fmt.Sprintf(" with %q", shorten(string(v)))
+		}
+	}
+	c.changes = append(c.changes, change{kind: ChangeFormFilled, field: fl.name, text: fmt.Sprintf("the form field %q %s", fl.name, what)})
+}
+
+func shorten(s string) string {
+	const most = 80
+	if r := []rune(s); len(r) > most {
+		return string(r[:most]) + "…"
+	}
+	return s
+}
+
+// text decodes a text string (ISO 32000-2 §7.9.2.2); of PDFDocEncoding, the part that is ASCII.
+func text(s pdf.String) string {
+	switch {
+	case len(s) >= 2 && s[0] == 0xFE && s[1] == 0xFF:
+		units := make([]uint16, 0, len(s)/2)
+		for i := 2; i+1 < len(s); i += 2 {
+			units = append(units, uint16(s[i])<<8|uint16(s[i+1]))
+		}
+		return string(utf16.Decode(units))
+	case len(s) >= 3 && s[0] == 0xEF && s[1] == 0xBB && s[2] == 0xBF:
+		return string(s[3:])
+	case utf8.Valid(s):
+		return string(s)
+	}
+	r := make([]rune, len(s))
+	for i, b := range s {
+		r[i] = rune(b)
+	}
+	return string(r)
+}
+
+func fieldTitle(dict pdf.Dict) string {
+	t, _ := dict["T"].(pdf.String)
+	return text(t)
+}
+
+// isTimeStamp reports whether a signature dictionary is a document time stamp (ISO 32000-2 §12.8.5).
+func isTimeStamp(s *pdf.Signature) bool { return s.SubFilter == "ETSI.RFC3161" }

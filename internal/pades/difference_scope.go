@@ -1,0 +1,378 @@
+package pades
+
+import (
+	"github.com/veripath/aes-appliance/internal/pdf"
+)
+
+// role is what a pivot is; in the order in which their rules are applied.
+type role int
+
+const (
+	roleCatalog role = iota
+	roleForm         // AcroForm
+	roleFields       // an indirect array of fields: Fields, or Kids of a field
+	roleField        // a field or a widget of one
+	rolePage
+	roleAnnots // an indirect array of annotations
+	roleInfo
+	roleCount
+)
+
+type softKind int
+
+const (
+	softValidation softKind = iota // DSS, Extensions
+	softMetadata
+	softValue
+	softAppearance
+)
+
+type softUse struct {
+	kind  softKind
+	field *field // for softValue and softAppearance
+}
+
+// field is a form field or a widget of one.
+type field struct {
+	name   string // fully qualified
+	kind   pdf.Name
+	owner  *field // the terminal field that a widget belongs to; itself when the two are one
+	widget bool   // a Kid without a name of its own
+}
+
+// scope is what the objects of a revision are for. See difference.go.
+type scope struct {
+	h      *history
+	f      *pdf.File
+	strict map[pdf.Ref]bool
+	pivots map[pdf.Ref]role // dictionaries
+	soft   map[pdf.Ref]softUse
+	fields map[pdf.Ref]*field
+
+	fieldArrays map[pdf.Ref]bool    // indirect Fields and Kids of fields
+	annotArrays map[pdf.Ref]pdf.Ref // indirect Annots, with the page
+
+	fresh []pdf.Ref    // fields that were not looked through yet
+	stack []pdf.Object // strict values to look through
+}
+
+// newScope surveys the document as f has it.
+func newScope(h *history, f *pdf.File) (*scope, error) {
+	s := &scope{h: h, f: f, strict: map[pdf.Ref]bool{}, pivots: map[pdf.Ref]role{}, soft: map[pdf.Ref]softUse{}, fields: map[pdf.Ref]*field{},
+		fieldArrays: map[pdf.Ref]bool{}, annotArrays: map[pdf.Ref]pdf.Ref{}}
+	catalog, root, err := f.Catalog()
+	if err != nil {
+		return nil, err
+	}
+	s.pivots[root] = roleCatalog
+	pages, err := f.Pages()
+	if err != nil {
+		return nil, err
+	}
+	for _, ref := range pages {
+		s.pivots[ref] = rolePage
+	}
+	for key, value := range f.Trailer() {
+		if !volatile[key] && key != "Info" && key != "Root" {
+			s.push(value)
+		}
+	}
+	return s, s.expand(catalog, pages)
+}
+
+// advance makes s the scope of the next revision, whose changes cmp found to be allowed. What was strict stays strict.
+func (s *scope) advance(f *pdf.File, cmp *comparison) error {
+	s.f = f
+	catalog, _, err := f.Catalog()
+	if err != nil {
+		return err
+	}
+	var pages []pdf.Ref
+	for _, ref := range cmp.touched {
+		if use, reached := s.soft[ref]; reached {
+			value, err := f.Get(ref)
+			if err != nil {
+				return err
+			}
+			if err := s.soften(value, use); err != nil {
+				return err
+			}
+		}
+		switch s.pivots[ref] {
+		case rolePage:
+			pages = append(pages, ref)
+		case roleField:
+			s.fresh = append(s.fresh, ref)
+		}
+	}
+	return s.expand(catalog, pages)
+}
+
+// expand looks through the catalog, the form with its fresh fields, and pages. Every pivot is known before anything is called strict.
+func (s *scope) expand(catalog pdf.Dict, pages []pdf.Ref) error {
+	form, err := s.enterForm(catalog["AcroForm"])
+	if err != nil {
+		return err
+	}
+	if ref, ok := s.f.Trailer()["Info"].(pdf.Ref); ok {
+		s.pivots[ref] = roleInfo
+	}
+	if err := s.expandCatalog(catalog); err != nil {
+		return err
+	}
+	for key, value := range form {
+		if key != "Fields" {
+			s.push(value)
+		}
+	}
+	for _, ref := range s.fresh {
+		if err := s.expandField(ref); err != nil {
+			return err
+		}
+	}
+	s.fresh = nil
+	for _, ref := range pages {
+		if err := s.expandPage(ref); err != nil {
+			return err
+		}
+	}
+	return s.drain()
+}
+
+// enterForm makes pivots of the form, its arrays and its fields, and returns the form's dictionary.
+func (s *scope) enterForm(o pdf.Object) (pdf.Dict, error) {
+	if ref, ok := o.(pdf.Ref); ok {
+		s.pivots[ref] = roleForm
+	}
+	value, err := s.f.Resolve(o)
+	if err != nil {
+		return nil, err
+	}
+	form, _ := value.(pdf.Dict)
+	return form, s.enterFields(form["Fields"], nil, 0)
+}
+
+// maxFieldDepth bounds the nesting of fields.
+const maxFieldDepth = 32
+
+// enterFields makes pivots of an array of fields and what is below them. A field that is met twice keeps its first place.
+func (s *scope) enterFields(o pdf.Object, parent *field, depth int) error {
+	if ref, ok := o.(pdf.Ref); ok {
+		s.fieldArrays[ref] = true
+	}
+	value, err := s.f.Resolve(o)
+	if err != nil || depth > maxFieldDepth {
+		return err
+	}
+	list, _ := value.(pdf.Array)
+	for _, one := range list {
+		ref, ok := one.(pdf.Ref)
+		if !ok {
+			continue
+		}
+		if _, seen := s.fields[ref]; seen && parent != nil && s.fields[ref].owner != parent {
+			continue
+		}
+		if err := s.h.visit(); err != nil {
+			return err
+		}
+		value, err := s.f.Get(ref)
+		if err != nil {
+			return err
+		}
+		dict, ok := value.(pdf.Dict)
+		if !ok {
+			continue
+		}
+		if old, isPivot := s.pivots[ref]; isPivot && old != roleField {
+			continue // a page that is a field as well keeps the stricter rule
+		}
+		fl := s.fields[ref]
+		if fl == nil {
+			fl = newField(dict, parent)
+			s.fields[ref], s.pivots[ref] = fl, roleField
+			s.fresh = append(s.fresh, ref)
+		}
+		if err := s.enterFields(dict["Kids"], fl, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newField reads the name and the type of a field; both may come from above (ISO 32000-2 §12.7.4.1).
+func newField(dict pdf.Dict, parent *field) *field {
+	fl := &field{}
+	fl.owner = fl
+	if parent != nil {
+		fl.name, fl.kind = parent.name, parent.kind
+	}
+	if kind, ok := dict["FT"].(pdf.Name); ok {
+		fl.kind = kind
+	}
+	t, named := dict["T"].(pdf.String)
+	switch {
+	case named && fl.name != "":
+		fl.name += "." + text(t)
+	case named:
+		fl.name = text(t)
+	case parent != nil:
+		fl.widget, fl.owner = true, parent.owner
+	}
+	return fl
+}
+
+func (s *scope) expandCatalog(catalog pdf.Dict) error {
+	for key, value := range catalog {
+		var err error
+		switch key {
+		case "AcroForm":
+		case "DSS", "Extensions":
+			err = s.soften(value, softUse{kind: softValidation})
+		case "Metadata":
+			err = s.soften(value, softUse{kind: softMetadata})
+		default:
+			s.push(value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// expandField looks through a field: all that a signature field has is strict; value and appearances of others may be filled in.
+func (s *scope) expandField(ref pdf.Ref) error {
+	fl := s.fields[ref]
+	value, err := s.f.Get(ref)
+	if err != nil {
+		return err
+	}
+	dict, _ := value.(pdf.Dict)
+	for key, value := range dict {
+		switch {
+		case key == "Kids":
+		case fl.kind != "Sig" && (key == "V" || key == "RV"):
+			err = s.soften(value, softUse{softValue, fl.owner})
+		case fl.kind != "Sig" && key == "AP":
+			err = s.soften(value, softUse{softAppearance, fl.owner})
+		default:
+			s.push(value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// expandPage looks through a page; of its annotations, those that are no widgets of fields are strict.
+func (s *scope) expandPage(ref pdf.Ref) error {
+	value, err := s.f.Get(ref)
+	if err != nil {
+		return err
+	}
+	page, _ := value.(pdf.Dict)
+	for key, value := range page {
+		if key != "Annots" {
+			s.push(value)
+			continue
+		}
+		if array, ok := value.(pdf.Ref); ok {
+			if other, shared := s.annotArrays[array]; shared && other != ref {
+				s.strict[array] = true // what is added to it would show on both pages
+			}
+			s.annotArrays[array] = ref
+		}
+		resolved, err := s.f.Resolve(value)
+		if err != nil {
+			return err
+		}
+		list, _ := resolved.(pdf.Array)
+		for _, annotation := range list {
+			s.push(annotation)
+		}
+	}
+	return nil
+}
+
+// push marks what o refers to as strict, in time.
+func (s *scope) push(o pdf.Object) {
+	switch o.(type) {
+	case pdf.Ref, pdf.Dict, pdf.Array, *pdf.Stream:
+		s.stack = append(s.stack, o)
+	}
+}
+
+// drain looks through all that was pushed. Dictionaries among the pivots are looked through by their own functions, by which way ever they
+// are reached: Parent, P and destinations point to them all over a document.
+func (s *scope) drain() error {
+	for len(s.stack) > 0 {
+		o := s.stack[len(s.stack)-1]
+		s.stack = s.stack[:len(s.stack)-1]
+		switch o := o.(type) {
+		case pdf.Ref:
+			if r, isPivot := s.pivots[o]; s.strict[o] || isPivot && r != roleInfo {
+				continue
+			}
+			s.strict[o] = true
+			if err := s.h.visit(); err != nil {
+				return err
+			}
+			value, err := s.f.Get(o)
+			if err != nil {
+				return err
+			}
+			s.push(value)
+		case pdf.Dict:
+			for _, value := range o {
+				s.push(value)
+			}
+		case pdf.Array:
+			for _, value := range o {
+				s.push(value)
+			}
+		case *pdf.Stream:
+			s.push(o.Dict)
+		}
+	}
+	return nil
+}
+
+// soften marks what o refers to, down to the leaves but not through pivots, as soft.
+func (s *scope) soften(o pdf.Object, use softUse) error {
+	stack := []pdf.Object{o}
+	for len(stack) > 0 {
+		o := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		switch o := o.(type) {
+		case pdf.Ref:
+			_, isPivot := s.pivots[o]
+			old, seen := s.soft[o]
+			if seen && old != use {
+				s.push(o) // two uses: neither rule fits it
+			}
+			if isPivot || seen {
+				continue
+			}
+			s.soft[o] = use
+			if err := s.h.visit(); err != nil {
+				return err
+			}
+			value, err := s.f.Get(o)
+			if err != nil {
+				return err
+			}
+			stack = append(stack, value)
+		case pdf.Dict:
+			for _, value := range o {
+				stack = append(stack, value)
+			}
+		case pdf.Array:
+			stack = append(stack, o...)
+		case *pdf.Stream:
+			stack = append(stack, o.Dict)
+		}
+	}
+	return nil
+}
