@@ -43,7 +43,7 @@ func openError(cfg Config, err error) error {
 		return fault.New(fault.NotFound, fmt.Sprintf("no token is labelled %q", cfg.Label)).WithCause(err)
 	case strings.Contains(err.Error(), "failed to open module"):
 		return fault.New(fault.NotFound, "the PKCS#11 module cannot be loaded").
-			WithHint("check that the module's path is right and that it is built for this machine").
+			WithHint(moduleHint).
 			WithCause(fmt.Errorf("%s: %w", cfg.Module, err))
 	}
 	return fault.New(fault.Unavailable, "the PKCS#11 module does not start").WithCause(err)

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/veripath/aes-appliance/internal/durable"
 	"github.com/veripath/aes-appliance/internal/fault"
 )
 
@@ -77,7 +78,7 @@ func (f folder) configure(tokens string) error {
 	conf := []byte("directories.tokendir = " + abs + "\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n")
 	path := filepath.Join(filepath.Dir(abs), "softhsm2.conf")
 	if old, err := os.ReadFile(path); err != nil || !bytes.Equal(old, conf) {
-		if err := writeFile(path, conf, 0o600); err != nil {
+		if err := durable.WriteFile(durable.OS{}, path, conf, 0o600); err != nil {
 			return err
 		}
 	}
@@ -128,10 +129,14 @@ func (f folder) keepPristine(tokens string) error {
 	if err != nil {
 		return fmt.Errorf("reading the new token: %w", err)
 	}
-	if err := os.Chmod(found[0], 0o400); err != nil {
-		return fmt.Errorf("protecting the new token: %w", err)
+	if err := protect(found[0]); err != nil {
+		return err
 	}
-	return writeFile(f.path("pristine", filepath.Base(filepath.Dir(found[0]))), data, 0o400)
+	path := f.path("pristine", filepath.Base(filepath.Dir(found[0])))
+	if err := durable.WriteFile(durable.OS{}, path, data, 0o600); err != nil {
+		return err
+	}
+	return protect(path)
 }
 
 // prepare mends the files before the module sees them and points the module at them. The caller holds the lock.
@@ -163,6 +168,9 @@ func (f folder) restorePristine() (found []Finding, err error) {
 		return nil, fault.New(fault.Corrupt, "the token's pristine copy is missing").WithHint("restore the token's folder from a backup").WithCause(err)
 	}
 	for _, c := range copies {
+		if strings.HasSuffix(c.Name(), ".tmp") { // a write that a crash interrupted
+			continue
+		}
 		pristine, err := os.ReadFile(f.path("pristine", c.Name()))
 		if err != nil || len(pristine) <= generationSize {
 			return nil, fault.New(fault.Corrupt, "the token's pristine copy cannot be read").WithCause(err)
@@ -172,10 +180,12 @@ func (f folder) restorePristine() (found []Finding, err error) {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("comparing the token with its pristine copy: %w", err)
 		}
-		if bytes.Equal(now, pristine) {
-			continue
+		if !bytes.Equal(now, pristine) {
+			if err := durable.WriteFile(durable.OS{}, path, pristine, 0o600); err != nil {
+				return nil, err
+			}
 		}
-		if err := writeFile(path, pristine, 0o400); err != nil {
+		if err := protect(path); err != nil {
 			return nil, err
 		}
 		if len(now) < generationSize || !bytes.Equal(now[generationSize:], pristine[generationSize:]) {
@@ -185,30 +195,17 @@ func (f folder) restorePristine() (found []Finding, err error) {
 	return found, nil
 }
 
-// writeFile replaces a file as a whole and makes it durable.
-func writeFile(path string, data []byte, mode fs.FileMode) (err error) {
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", filepath.Base(path), err)
+// protect takes away the right to write a file. Someone else's file stays as it is: the packaging gives token.object to root.
+// (Root writes it all the same; then the pristine copy is what helps.)
+func protect(path string) error {
+	info, err := os.Stat(path)
+	if err == nil && info.Mode().Perm()&0o222 != 0 {
+		err = os.Chmod(path, info.Mode().Perm()&^0o222)
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("writing %s: %w", filepath.Base(path), err), os.Remove(tmp.Name()))
-		}
-	}()
-	_, err = tmp.Write(data)
-	err = errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), path)
+	if err != nil && !errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("protecting the token: %w", err)
 	}
-	if err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return nil
 }
 
 // syncfs makes everything in the file system of dir durable: SoftHSM2 itself never syncs.

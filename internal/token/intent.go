@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/veripath/aes-appliance/internal/durable"
 	"github.com/veripath/aes-appliance/internal/fault"
 )
 
@@ -60,7 +61,7 @@ func (f folder) intend(what func() (intent, error)) (done func() error, err erro
 	if err != nil {
 		return nil, fmt.Errorf("writing an intent: %w", err)
 	}
-	if err := writeFile(f.path("intent"), data, 0o600); err != nil {
+	if err := durable.WriteFile(durable.OS{}, f.path("intent"), data, 0o600); err != nil {
 		return nil, err
 	}
 	return func() error {

@@ -9,7 +9,8 @@ package token
 // #cgo LDFLAGS: -L${SRCDIR}/../../build/softhsm2/lib -l:libsofthsm2.a -l:libcrypto.a -l:libstdc++.a -lm
 import "C"
 
-// builtinModule is the path for which the linked-in loader answers with the linked-in SoftHSM2.
-const builtinModule = "builtin:softhsm2"
+// DefaultModule is the PKCS#11 module of a Config that names none: the linked-in SoftHSM2, for which the linked-in loader answers.
+const DefaultModule = "builtin:softhsm2"
 
-func defaultModule() (string, error) { return builtinModule, nil }
+// moduleHint says what to do when a module cannot be loaded.
+const moduleHint = "this build has SoftHSM2 inside and loads no other module: the build for a vendor's HSM is made with make build-hsm"

@@ -2,22 +2,8 @@
 
 package token
 
-import (
-	"os"
+// DefaultModule is the PKCS#11 module of a Config that names none: SoftHSM2, where Debian's libsofthsm2 puts it.
+const DefaultModule = "/usr/lib/softhsm/libsofthsm2.so"
 
-	"github.com/veripath/aes-appliance/internal/fault"
-)
-
-// debianModules are the places where Debian's libsofthsm2 puts the module.
-var debianModules = []string{"/usr/lib/softhsm/libsofthsm2.so", "/usr/lib64/softhsm/libsofthsm2.so"}
-
-// defaultModule returns the SoftHSM2 module that Debian installed.
-func defaultModule() (string, error) {
-	for _, path := range debianModules {
-		if _, err := os.Stat(path); err == nil {
-			return path, nil
-		}
-	}
-	return "", fault.New(fault.NotFound, "SoftHSM2 is not installed").
-		WithHint("install Debian's libsofthsm2, or use the static build, which has it inside")
-}
+// moduleHint says what to do when a module cannot be loaded.
+const moduleHint = "install Debian's libsofthsm2, or check the path of the vendor's module"

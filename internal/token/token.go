@@ -30,7 +30,7 @@ import (
 
 // Config names one token.
 type Config struct {
-	Module      string        // path of the PKCS#11 module; "" is the built-in SoftHSM2 of the static build, otherwise Debian's
+	Module      string        // path of the PKCS#11 module; "" is DefaultModule
 	Dir         string        // SoftHSM2's folder, made by Init; "" for a vendor's module, which keeps its own state
 	Label       string        // CKA_LABEL of the token, 1 to 32 bytes; exactly one token may have it
 	PIN         []byte        // user PIN; not kept: the caller may wipe it after Init or Open returned
@@ -48,11 +48,7 @@ const (
 // withDefaults returns cfg with its zero values filled in, or what is wrong with it.
 func (cfg Config) withDefaults() (Config, error) {
 	if cfg.Module == "" {
-		m, err := defaultModule()
-		if err != nil {
-			return cfg, err
-		}
-		cfg.Module = m
+		cfg.Module = DefaultModule
 	}
 	if n := len(cfg.Label); n == 0 || n > maxLabel || strings.TrimRight(cfg.Label, " ") != cfg.Label {
 		return cfg, fault.New(fault.Invalid, "token label must have 1 to 32 bytes and not end in a space")
