@@ -3,8 +3,6 @@ package pades
 import (
 	"fmt"
 	"slices"
-	"unicode/utf16"
-	"unicode/utf8"
 
 	"github.com/veripath/aes-appliance/internal/pdf"
 )
@@ -270,41 +268,6 @@ func (c *comparison) signatureOf(ref pdf.Ref) *pdf.Signature {
 	return nil
 }
 
-// Annotation flags (ISO 32000-2 table 167).
-const (
-	flagHidden = 1 << 1
-	flagNoView = 1 << 5
-)
-
-// visible reports whether a widget can show anything: it has an area and is not hidden.
-func visible(f *pdf.File, widget pdf.Dict) bool {
-	if flags, _ := widget["F"].(int64); flags&(flagHidden|flagNoView) != 0 {
-		return false
-	}
-	r, ok := rectangle(f, widget["Rect"])
-	return !ok || r[0] != r[2] && r[1] != r[3]
-}
-
-// rectangle reads an array of four numbers.
-func rectangle(f *pdf.File, o pdf.Object) ([4]float64, bool) {
-	var r [4]float64
-	value, err := f.Resolve(o)
-	list, ok := value.(pdf.Array)
-	if err != nil || !ok || len(list) != 4 {
-		return r, false
-	}
-	for i := range r {
-		item, err := f.Resolve(list[i])
-		if err != nil {
-			return r, false
-		}
-		if r[i], ok = number(item); !ok {
-			return r, false
-		}
-	}
-	return [4]float64{min(r[0], r[2]), min(r[1], r[3]), max(r[0], r[2]), max(r[1], r[3])}, true
-}
-
 // compareField judges a field, or a widget of one, that was there before.
 func (c *comparison) compareField(ref pdf.Ref, b, a pdf.Object) error {
 	fl := c.scope.fields[ref]
@@ -372,7 +335,7 @@ func (c *comparison) fill(fl *field, value pdf.Object) {
 	if resolved, err := c.now.Resolve(value); err == nil {
 		switch v := resolved.(type) {
 		case pdf.String:
-			what += fmt.Sprintf(" with %q", shorten(text(v)))
+			what += fmt.Sprintf(" with %q", shorten(pdf.Text(v)))
 		case pdf.Name:
 			what += fmt.Sprintf(" with %q", shorten(string(v)))
 		}
@@ -380,38 +343,9 @@ func (c *comparison) fill(fl *field, value pdf.Object) {
 	c.changes = append(c.changes, change{kind: ChangeFormFilled, field: fl.name, text: fmt.Sprintf("the form field %q %s", fl.name, what)})
 }
 
-func shorten(s string) string {
-	const most = 80
-	if r := []rune(s); len(r) > most {
-		return string(r[:most]) + "…"
-	}
-	return s
-}
-
-// text decodes a text string (ISO 32000-2 §7.9.2.2); of PDFDocEncoding, the part that is ASCII.
-func text(s pdf.String) string {
-	switch {
-	case len(s) >= 2 && s[0] == 0xFE && s[1] == 0xFF:
-		units := make([]uint16, 0, len(s)/2)
-		for i := 2; i+1 < len(s); i += 2 {
-			units = append(units, uint16(s[i])<<8|uint16(s[i+1]))
-		}
-		return string(utf16.Decode(units))
-	case len(s) >= 3 && s[0] == 0xEF && s[1] == 0xBB && s[2] == 0xBF:
-		return string(s[3:])
-	case utf8.Valid(s):
-		return string(s)
-	}
-	r := make([]rune, len(s))
-	for i, b := range s {
-		r[i] = rune(b)
-	}
-	return string(r)
-}
-
 func fieldTitle(dict pdf.Dict) string {
 	t, _ := dict["T"].(pdf.String)
-	return text(t)
+	return pdf.Text(t)
 }
 
 // isTimeStamp reports whether a signature dictionary is a document time stamp (ISO 32000-2 §12.8.5).

@@ -136,6 +136,41 @@ func (c *comparison) pageName(ref pdf.Ref) string {
 	return fmt.Sprintf("page object %v", ref)
 }
 
+// Annotation flags (ISO 32000-2 table 167).
+const (
+	flagHidden = 1 << 1
+	flagNoView = 1 << 5
+)
+
+// visible reports whether a widget can show anything: it has an area and is not hidden.
+func visible(f *pdf.File, widget pdf.Dict) bool {
+	if flags, _ := widget["F"].(int64); flags&(flagHidden|flagNoView) != 0 {
+		return false
+	}
+	r, ok := rectangle(f, widget["Rect"])
+	return !ok || r[0] != r[2] && r[1] != r[3]
+}
+
+// rectangle reads an array of four numbers.
+func rectangle(f *pdf.File, o pdf.Object) ([4]float64, bool) {
+	var r [4]float64
+	value, err := f.Resolve(o)
+	list, ok := value.(pdf.Array)
+	if err != nil || !ok || len(list) != 4 {
+		return r, false
+	}
+	for i := range r {
+		item, err := f.Resolve(list[i])
+		if err != nil {
+			return r, false
+		}
+		if r[i], ok = number(item); !ok {
+			return r, false
+		}
+	}
+	return [4]float64{min(r[0], r[2]), min(r[1], r[3]), max(r[0], r[2]), max(r[1], r[3])}, true
+}
+
 func intersection(a, b [4]float64) [4]float64 {
 	return [4]float64{max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])}
 }

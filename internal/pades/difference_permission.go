@@ -56,7 +56,7 @@ func newPermissions(f *pdf.File, s *pdf.Signature) permissions {
 		fields, _ := resolve(d["Fields"]).(pdf.Array)
 		for _, one := range fields {
 			if t, ok := resolve(one).(pdf.String); ok {
-				l.fields = append(l.fields, text(t))
+				l.fields = append(l.fields, pdf.Text(t))
 			}
 		}
 		if l.action != "" {

@@ -213,9 +213,9 @@ func newField(dict pdf.Dict, parent *field) *field {
 	t, named := dict["T"].(pdf.String)
 	switch {
 	case named && fl.name != "":
-		fl.name += "." + text(t)
+		fl.name += "." + pdf.Text(t)
 	case named:
-		fl.name = text(t)
+		fl.name = pdf.Text(t)
 	case parent != nil:
 		fl.widget, fl.owner = true, parent.owner
 	}

@@ -299,7 +299,7 @@ func revocationArchive(attrs []cms.Attribute) (ocsps, crls [][]byte) {
 func textOf(f *pdf.File, o pdf.Object) string {
 	if value, err := f.Resolve(o); err == nil {
 		if s, ok := value.(pdf.String); ok {
-			return text(s)
+			return pdf.Text(s)
 		}
 	}
 	return ""
