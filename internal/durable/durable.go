@@ -88,6 +88,18 @@ func removeQuietly(fsys FS, name string) error {
 	return nil
 }
 
+// Mkdir makes a directory when there is none, below one that exists, and makes its name durable either way: one found in place may be what a crashed
+// process made and never synced.
+func Mkdir(fsys FS, dir string, perm fs.FileMode) error {
+	if err := fsys.Mkdir(dir, perm); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("durable: making %s: %w", dir, err)
+	}
+	if err := fsys.SyncDir(filepath.Dir(dir)); err != nil {
+		return fmt.Errorf("durable: syncing the folder of %s: %w", dir, err)
+	}
+	return nil
+}
+
 // ReadFile returns the content of a file of at most max bytes.
 func ReadFile(fsys FS, name string, max int64) ([]byte, error) {
 	f, err := fsys.Open(name, flagRead, 0)

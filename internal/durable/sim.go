@@ -16,6 +16,7 @@ import (
 // Its model of a disk is the weakest that this program relies on: Sync makes one file's content durable, SyncDir makes the names in one folder
 // durable (in the order in which they changed), and nothing else makes anything durable.
 type Sim struct {
+	root  string
 	mu    sync.Mutex
 	names map[string]*simNode // as the running program sees them
 	disk  map[string]*simNode // as they are durable
@@ -68,7 +69,7 @@ const simPage = 512
 // NewSim returns a file system with one empty folder.
 func NewSim(dir string) *Sim {
 	root := &simNode{dir: true}
-	return &Sim{names: map[string]*simNode{dir: root}, disk: map[string]*simNode{dir: root}, locks: map[string]int{}, space: -1}
+	return &Sim{root: dir, names: map[string]*simNode{dir: root}, disk: map[string]*simNode{dir: root}, locks: map[string]int{}, space: -1}
 }
 
 // Fail sets what is to go wrong and counts steps from 0 again.
@@ -97,7 +98,7 @@ func (s *Sim) Kill() *Sim {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.dead = true
-	return &Sim{names: s.names, disk: s.disk, log: s.log, locks: map[string]int{}, space: s.space}
+	return &Sim{root: s.root, names: s.names, disk: s.disk, log: s.log, locks: map[string]int{}, space: s.space}
 }
 
 // CutPower returns the file system as the next program finds it when the machine stopped: everything durable is there, and of the rest what rng picks.
@@ -105,7 +106,7 @@ func (s *Sim) CutPower(rng *rand.Rand) *Sim {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.dead = true
-	after := &Sim{names: map[string]*simNode{}, disk: map[string]*simNode{}, locks: map[string]int{}, space: s.space}
+	after := &Sim{root: s.root, names: map[string]*simNode{}, disk: map[string]*simNode{}, locks: map[string]int{}, space: s.space}
 	lost := map[string]bool{} // folders of which a change was lost: later ones are lost too
 	names := map[string]*simNode{}
 	for n, node := range s.disk {
@@ -121,8 +122,8 @@ func (s *Sim) CutPower(rng *rand.Rand) *Sim {
 	}
 	made := map[*simNode]*simNode{}
 	for n, node := range names {
-		if parent := filepath.Dir(n); s.disk[n] == nil && names[parent] == nil {
-			continue // in a folder that was lost
+		if !s.reachable(names, n) {
+			continue
 		}
 		if made[node] == nil {
 			made[node] = node.afterCut(rng)
@@ -130,6 +131,16 @@ func (s *Sim) CutPower(rng *rand.Rand) *Sim {
 		after.names[n], after.disk[n] = made[node], made[node]
 	}
 	return after
+}
+
+// reachable says whether all folders above a name are there.
+func (s *Sim) reachable(names map[string]*simNode, name string) bool {
+	for name != s.root {
+		if name = filepath.Dir(name); names[name] == nil {
+			return false
+		}
+	}
+	return true
 }
 
 func (n *simNode) afterCut(rng *rand.Rand) *simNode {

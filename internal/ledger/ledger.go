@@ -124,8 +124,8 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	l := &Ledger{cfg: cfg, grown: make(chan struct{}), folded: make(chan struct{}), failed: make(chan struct{})}
-	if err := cfg.FS.Mkdir(cfg.Dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("ledger: making %s: %w", cfg.Dir, err)
+	if err := durable.Mkdir(cfg.FS, cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("ledger: %w", err)
 	}
 	var err error
 	l.lock, err = cfg.FS.Lock(l.path(lockName), false)

@@ -53,8 +53,8 @@ func Open(dir string, keys KeySealer) (*Store, error) { return OpenFS(durable.OS
 func OpenFS(fsys durable.FS, dir string, keys KeySealer) (*Store, error) {
 	s := &Store{fs: fsys, dir: dir, keys: keys, synced: map[string]bool{}}
 	for _, d := range []string{dir, s.tmp()} {
-		if err := fsys.Mkdir(d, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, fmt.Errorf("objects: making %s: %w", d, err)
+		if err := durable.Mkdir(fsys, d, 0o700); err != nil {
+			return nil, fmt.Errorf("objects: %w", err)
 		}
 	}
 	if err := s.sweep(); err != nil {
@@ -117,8 +117,8 @@ func (s *Store) PutFrom(ctx context.Context, kind string, r io.Reader) (string, 
 		return "", fmt.Errorf("objects: sealing the key of a new object: %w", err)
 	}
 	tmp := filepath.Join(s.tmp(), strconv.Itoa(os.Getpid())+"-"+strconv.FormatUint(s.serial.Add(1), 10))
-	id, err := s.writeTemp(ctx, tmp, func(w io.Writer) error {
-		return sealTo(w, kind, key, sealed, io.LimitReader(&ctxReader{ctx, r}, MaxSize+1))
+	id, err := s.writeTemp(tmp, func(w io.Writer) error {
+		return sealTo(w, kind, key, sealed, &contentReader{ctx: ctx, r: r, left: MaxSize})
 	})
 	clear(key)
 	if err == nil {
@@ -132,22 +132,15 @@ func (s *Store) PutFrom(ctx context.Context, kind string, r io.Reader) (string, 
 }
 
 // writeTemp writes an object into a temporary file, durably, and returns the SHA-256 of its bytes in hex.
-func (s *Store) writeTemp(ctx context.Context, tmp string, write func(io.Writer) error) (id string, err error) {
+func (s *Store) writeTemp(tmp string, write func(io.Writer) error) (id string, err error) {
 	f, err := s.fs.Open(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o400)
 	if err != nil {
 		return "", fmt.Errorf("objects: making a file: %w", err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	h := sha256.New()
-	n := &counter{}
-	if err := write(io.MultiWriter(f, h, n)); err != nil {
+	if err := write(io.MultiWriter(f, h)); err != nil {
 		return "", fmt.Errorf("objects: writing an object: %w", err)
-	}
-	if n.n > MaxSize+MaxSize/chunkSize*tagSize+2048 {
-		return "", fault.New(fault.TooLarge, "an object has at most 256 MiB")
-	}
-	if err := ctx.Err(); err != nil {
-		return "", err
 	}
 	if err := f.Sync(); err != nil {
 		return "", fmt.Errorf("objects: syncing an object: %w", err)
@@ -187,10 +180,10 @@ func (s *Store) folder(id string) (string, error) {
 	return leaf, nil
 }
 
-// syncParents makes the names of leaf, of the folder above it and of the store itself durable, once for each in the life of this Store: a folder
+// syncParents makes the names of leaf and of the folder above it durable, once for each in the life of this Store: a folder
 // found in place may be one that a crashed process made and never synced.
 func (s *Store) syncParents(leaf string) error {
-	for _, d := range []string{leaf, filepath.Dir(leaf), s.dir} {
+	for _, d := range []string{leaf, filepath.Dir(leaf)} {
 		if s.isSynced(d) {
 			continue
 		}
@@ -259,7 +252,7 @@ func (s *Store) read(ctx context.Context, f durable.File, id string) (*Reader, e
 		return nil, fmt.Errorf("objects: size of object %s: %w", id, err)
 	}
 	sum := sha256.New()
-	if _, err := io.Copy(sum, &ctxReader{ctx, io.NewSectionReader(f, 0, size)}); err != nil {
+	if _, err := io.Copy(sum, &contentReader{ctx: ctx, r: io.NewSectionReader(f, 0, size), left: size}); err != nil {
 		return nil, fmt.Errorf("objects: reading object %s: %w", id, err)
 	}
 	if hex.EncodeToString(sum.Sum(nil)) != id {
@@ -313,22 +306,21 @@ func checkID(id string) error {
 	return nil
 }
 
-// ctxReader stops reading when its context is done.
-type ctxReader struct {
-	ctx context.Context
-	r   io.Reader
+// contentReader reads what is to be sealed or hashed, until its context is done or there is more than left bytes.
+type contentReader struct {
+	ctx  context.Context
+	r    io.Reader
+	left int64
 }
 
-func (c *ctxReader) Read(p []byte) (int, error) {
+// Read implements io.Reader.
+func (c *contentReader) Read(p []byte) (int, error) {
 	if err := c.ctx.Err(); err != nil {
 		return 0, err
 	}
-	return c.r.Read(p)
-}
-
-type counter struct{ n int64 }
-
-func (c *counter) Write(p []byte) (int, error) {
-	c.n += int64(len(p))
-	return len(p), nil
+	n, err := c.r.Read(p)
+	if c.left -= int64(n); c.left < 0 {
+		return 0, fault.New(fault.TooLarge, fmt.Sprintf("an object has at most %d MiB", MaxSize>>20))
+	}
+	return n, err
 }
