@@ -102,58 +102,13 @@ func (s *sheet) height(t text, st style, width float64) float64 {
 	return float64(len(s.wrap(t, st, width))) * st.size * leading
 }
 
-// wrap breaks t into lines that fit width: at line breaks, at spaces, and within a word that is too long for a line by itself.
+// wrap breaks t into lines that fit width, at its line breaks and where need be.
 func (s *sheet) wrap(t text, st style, width float64) []fonts.Line {
-	limit := int(width / st.size * 1000)
 	var lines []fonts.Line
 	for _, paragraph := range strings.Split(t.value, "\n") {
-		rest := s.set(text{t.field, paragraph}, st)
-		for rest.Width > limit {
-			var first fonts.Line
-			first, rest = split(rest, limit)
-			lines = append(lines, first)
-		}
-		if len(rest.Glyphs) > 0 {
-			lines = append(lines, rest)
-		}
+		lines = append(lines, s.set(text{t.field, paragraph}, st).Wrap(int(width/st.size*1000))...)
 	}
 	return lines
-}
-
-// split cuts line before the last space that lets the first part fit limit, or failing that before the last letter that does; marks stay
-// with their letter. The first part holds at least one letter.
-func split(line fonts.Line, limit int) (first, rest fonts.Line) {
-	cut, space := 0, 0
-	for i, g := range line.Glyphs {
-		if g.Mark || i == 0 {
-			continue
-		}
-		if g.X <= limit && g.Rune == ' ' {
-			space = i
-		}
-		if g.X > limit { // the glyphs before this one reach beyond the limit
-			break
-		}
-		cut = i
-	}
-	if cut == 0 {
-		for cut = 1; cut < len(line.Glyphs) && line.Glyphs[cut].Mark; cut++ {
-		}
-	}
-	skip := 0
-	if space > 0 {
-		cut, skip = space, 1
-	}
-	if cut+skip >= len(line.Glyphs) {
-		return fonts.Line{Glyphs: line.Glyphs[:cut], Width: line.Width}, fonts.Line{}
-	}
-	first = fonts.Line{Glyphs: line.Glyphs[:cut], Width: line.Glyphs[cut].X}
-	start := line.Glyphs[cut+skip].X
-	rest = fonts.Line{Glyphs: append([]fonts.Glyph(nil), line.Glyphs[cut+skip:]...), Width: line.Width - start}
-	for i := range rest.Glyphs {
-		rest.Glyphs[i].X -= start
-	}
-	return first, rest
 }
 
 func points(thousandths int, size float64) float64 { return float64(thousandths) * size / 1000 }

@@ -1,0 +1,251 @@
+// Package panel draws what a visible signature shows: a PDF content stream for an appearance XObject (ISO 32000-1, 12.5.5) in which every
+// letter is an outline. It needs no font, no resource of any kind, and is the same for the same input. The package is pure.
+package panel
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"sync"
+	"unicode/utf8"
+
+	"golang.org/x/image/font/sfnt"
+
+	"github.com/veripath/aes-appliance/internal/fault"
+	"github.com/veripath/aes-appliance/internal/fonts"
+)
+
+// Panel is the text of a signature panel and its size in points. Texts are set as large as fits, and wrapped.
+type Panel struct {
+	Width, Height float64
+	Heading       string   // small, at the top: "Signed electronically by"
+	Name          string   // large
+	Details       []string // what identifies the signer and the time, a line each
+	Note          string   // small, at the bottom
+}
+
+// Limits of a panel: points, and characters of all texts together.
+const (
+	minSide, maxSide = 10, 5000
+	maxText          = 1000
+)
+
+type colour string // operands of rg
+
+const (
+	navy colour = ".07 .21 .36 rg\n"
+	ink  colour = ".08 .1 .13 rg\n"
+	grey colour = ".34 .39 .45 rg\n"
+)
+
+type role struct {
+	weight fonts.Weight
+	size   float64 // in points at the scale of a panel of 25 mm
+	before float64 // room above it
+	colour colour
+}
+
+var (
+	heading = role{fonts.Regular, 6.6, 0, grey}
+	name    = role{fonts.Bold, 11.5, 1.5, navy}
+	detail  = role{fonts.Regular, 7.8, 0.8, ink}
+	note    = role{fonts.Regular, 6, 2.4, grey}
+)
+
+const (
+	leading  = 1.22
+	smallest = 3.5 // points of the smallest type that is still legible in print
+)
+
+type block struct {
+	role
+	line fonts.Line // unwrapped
+}
+
+// Drawer draws panels. It keeps the outlines that it has drawn (a few kilobytes in practice, 5 MB if every glyph were asked for): make one and
+// keep it. It is safe for concurrent use.
+type Drawer struct {
+	fonts    *fonts.Set
+	outlines sync.Map // of glyphKey to []byte
+}
+
+type glyphKey struct {
+	face *fonts.Face
+	id   fonts.GlyphID
+}
+
+// NewDrawer returns a Drawer that sets text in set.
+func NewDrawer(set *fonts.Set) *Drawer { return &Drawer{fonts: set} }
+
+// Draw returns the content stream for p, whose BBox is [0 0 Width Height] and whose Resources are empty. Errors are faults of kind Invalid: a
+// character that cannot be printed, or a panel too small for its text.
+func (d *Drawer) Draw(p Panel) ([]byte, error) {
+	if !(p.Width >= minSide && p.Width <= maxSide && p.Height >= minSide && p.Height <= maxSide) {
+		return nil, fault.New(fault.Invalid, fmt.Sprintf("a signature panel's sides must be between %d and %d points", minSide, maxSide))
+	}
+	blocks, err := shape(d.fonts, p)
+	if err != nil {
+		return nil, err
+	}
+	// The size follows the panel's height, within reason, and gives way where the text is long.
+	for scale := min(max(p.Height/70.87, 0.7), 2.5); scale*note.size >= smallest; scale *= 0.94 {
+		c := canvas{drawer: d, scale: scale, width: p.Width}
+		if texts, height := c.wrap(blocks); height <= p.Height-2*c.pad() {
+			return c.draw(p, texts, height)
+		}
+	}
+	return nil, fault.New(fault.Invalid, "the signature panel is too small for its text").WithHint("make the rectangle larger, 70 by 25 mm, say")
+}
+
+type item struct {
+	role
+	text string
+}
+
+// shape sets each text on one line.
+func shape(set *fonts.Set, p Panel) ([]block, error) {
+	items := []item{{heading, p.Heading}, {name, p.Name}}
+	for _, d := range p.Details {
+		items = append(items, item{detail, d})
+	}
+	items = append(items, item{note, p.Note})
+	var blocks []block
+	total := 0
+	for _, it := range items {
+		if total += utf8.RuneCountInString(it.text); total > maxText {
+			return nil, fault.New(fault.TooLarge, fmt.Sprintf("a signature panel's text is longer than %d characters", maxText))
+		}
+		line, err := set.Shape(it.weight, it.text)
+		if err != nil {
+			return nil, fault.New(fault.Invalid, "signature panel: "+err.Error())
+		}
+		if len(line.Glyphs) > 0 {
+			blocks = append(blocks, block{it.role, line})
+		}
+	}
+	return blocks, nil
+}
+
+// canvas is the panel at one scale.
+type canvas struct {
+	drawer       *Drawer
+	scale, width float64
+	out          []byte
+}
+
+func (c *canvas) pad() float64 { return 5 * c.scale }
+
+// bar is the coloured edge on the left.
+func (c *canvas) bar() float64 { return 2.4 * c.scale }
+
+type placed struct {
+	role
+	line fonts.Line
+	down float64 // of the baseline from the top of the text
+}
+
+// wrap breaks the blocks into lines and returns them with the height of it all.
+func (c *canvas) wrap(blocks []block) (lines []placed, height float64) {
+	room := c.width - c.bar() - 2*c.pad()
+	for _, b := range blocks {
+		size := b.size * c.scale
+		if len(lines) > 0 {
+			height += b.before * c.scale
+		}
+		for _, l := range b.line.Wrap(int(room / size * 1000)) {
+			lines = append(lines, placed{b.role, l, height + 0.95*size})
+			height += leading * size
+			if float64(l.Width)*size/1000 > room { // not even a letter fits
+				height = math.Inf(1)
+			}
+		}
+	}
+	return lines, height
+}
+
+// draw writes a white ground, the bar and the lines, which stand in the middle of the height.
+func (c *canvas) draw(p Panel, lines []placed, height float64) ([]byte, error) {
+	letters := 0
+	for _, l := range lines {
+		letters += len(l.line.Glyphs)
+	}
+	c.out = make([]byte, 0, 400*letters+200) // a letter takes about 330 bytes
+	c.op("1 g\n", "re f\n", 0, 0, p.Width, p.Height)
+	c.op(string(navy), "re f\n", 0, 0, c.bar(), p.Height)
+	top := p.Height - (p.Height-height)/2
+	var last colour
+	for _, l := range lines {
+		if l.colour != last {
+			c.out = append(c.out, l.colour...)
+			last = l.colour
+		}
+		k := l.size * c.scale / 1000
+		c.op("q", "cm\n", k, 0, 0, k, c.bar()+c.pad(), top-l.down)
+		for _, g := range l.line.Glyphs {
+			if err := c.glyph(g); err != nil {
+				return nil, err
+			}
+		}
+		c.out = append(c.out, "Q\n"...)
+	}
+	return c.out, nil
+}
+
+// glyph fills one outline, in thousandths of an em. The outline's own numbers do not depend on where it stands, so that it is made once
+// and a compressor finds each letter again.
+func (c *canvas) glyph(g fonts.Glyph) error {
+	path, err := c.drawer.outline(g)
+	if err != nil || len(path) == 0 {
+		return err
+	}
+	c.op("q", "cm\n", 1, 0, 0, 1, float64(g.X), float64(g.Y))
+	c.out = append(append(c.out, path...), "f Q\n"...)
+	return nil
+}
+
+// outline returns the path of a glyph, empty for a space.
+func (d *Drawer) outline(g fonts.Glyph) ([]byte, error) {
+	key := glyphKey{g.Face, g.ID}
+	if path, ok := d.outlines.Load(key); ok {
+		return path.([]byte), nil
+	}
+	segments, err := g.Face.Outline(g.ID)
+	if err != nil {
+		return nil, err
+	}
+	var c canvas
+	k := 1000 / float64(g.Face.UnitsPerEm()) / 64
+	at := func(s sfnt.Segment, i int) (x, y float64) { return float64(s.Args[i].X) * k, -float64(s.Args[i].Y) * k }
+	var x, y float64 // the current point
+	for _, s := range segments {
+		switch s.Op {
+		case sfnt.SegmentOpMoveTo:
+			x, y = at(s, 0)
+			c.op("", "m\n", math.Round(x), math.Round(y))
+		case sfnt.SegmentOpLineTo:
+			x, y = at(s, 0)
+			c.op("", "l\n", math.Round(x), math.Round(y))
+		case sfnt.SegmentOpQuadTo: // raised to a cubic, the only curve that PDF has
+			x1, y1 := at(s, 0)
+			x2, y2 := at(s, 1)
+			c.op("", "c\n", math.Round((x+2*x1)/3), math.Round((y+2*y1)/3), math.Round((x2+2*x1)/3), math.Round((y2+2*y1)/3), math.Round(x2), math.Round(y2))
+			x, y = x2, y2
+		default:
+			return nil, fmt.Errorf("panel: glyph %d of %s has a cubic outline", g.ID, g.Face.Name())
+		}
+	}
+	d.outlines.Store(key, c.out)
+	return c.out, nil
+}
+
+// op writes operands between two pieces of text, with at most five decimals.
+func (c *canvas) op(before, after string, operands ...float64) {
+	c.out = append(c.out, before...)
+	for _, v := range operands { // + 0 turns a negative zero into zero
+		if n := len(c.out); n > 0 && c.out[n-1] != '\n' && c.out[n-1] != ' ' {
+			c.out = append(c.out, ' ')
+		}
+		c.out = strconv.AppendFloat(c.out, math.Round(v*1e5)/1e5+0, 'f', -1, 64)
+	}
+	c.out = append(append(c.out, ' '), after...)
+}
