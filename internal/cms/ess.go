@@ -9,6 +9,7 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"math/big"
+	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
 	casn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -142,17 +143,26 @@ func encodeESS(cert *x509.Certificate, hash crypto.Hash) ([]byte, error) {
 	})
 }
 
-// sameName compares two Names (DER): by bytes, and failing that by their text, since some signers re-encode the strings in a name.
+// sameName compares two Names (DER): by bytes, and failing that by their texts, since some signers write the strings of a name with
+// another tag. Names of unequal length are not the same either way, which keeps the cost within that of reading the input once.
 func sameName(a, b []byte) bool {
 	if bytes.Equal(a, b) {
 		return true
 	}
 	var x, y pkix.RDNSequence
-	if rest, err := asn1.Unmarshal(a, &x); err != nil || len(rest) > 0 {
+	if len(a) != len(b) || !unmarshalName(a, &x) || !unmarshalName(b, &y) || len(x) == 0 {
 		return false
 	}
-	if rest, err := asn1.Unmarshal(b, &y); err != nil || len(rest) > 0 {
-		return false
-	}
-	return len(x) > 0 && x.String() == y.String()
+	return slices.EqualFunc(x, y, func(m, n pkix.RelativeDistinguishedNameSET) bool { return slices.EqualFunc(m, n, sameAttribute) })
+}
+
+func unmarshalName(der []byte, name *pkix.RDNSequence) bool {
+	rest, err := asn1.Unmarshal(der, name)
+	return err == nil && len(rest) == 0
+}
+
+func sameAttribute(a, b pkix.AttributeTypeAndValue) bool {
+	x, isText := a.Value.(string)
+	y, isTextToo := b.Value.(string)
+	return isText && isTextToo && x == y && a.Type.Equal(b.Type)
 }
