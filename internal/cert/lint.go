@@ -130,6 +130,19 @@ func (l *Linter) Lint(p Profile, t, issuer *x509.Certificate, pub crypto.PublicK
 	return c.RawTBSCertificate, nil
 }
 
+// Examine holds a finished certificate, made elsewhere, against its profile and the lints. issuer is nil for the root. The signature is not
+// looked at. The error is a *LintError when there are findings.
+func (l *Linter) Examine(p Profile, c, issuer *x509.Certificate) error {
+	findings, err := l.Findings(c.Raw)
+	if err != nil {
+		return err
+	}
+	if findings = append(p.check(c, issuer), findings...); len(findings) > 0 {
+		return &LintError{Kind: p.kind, Findings: findings}
+	}
+	return nil
+}
+
 // Findings runs zlint's RFC and ETSI lints over a certificate and returns what is worse than passed.
 func (l *Linter) Findings(der []byte) ([]Finding, error) {
 	z, err := zx509.ParseCertificate(der)

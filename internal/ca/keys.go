@@ -1,0 +1,107 @@
+package ca
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/veripath/aes-appliance/internal/cert"
+	"github.com/veripath/aes-appliance/internal/fault"
+	"github.com/veripath/aes-appliance/internal/ledger"
+	"github.com/veripath/aes-appliance/internal/token"
+)
+
+// purposeCheckpoint is the one purpose of a key that is not a kind of certificate: it signs the log's checkpoints.
+const purposeCheckpoint = "checkpoint"
+
+// actorSelf is who acts when nobody asked: upkeep.
+const actorSelf = "system"
+
+// makeKey makes a key pair in the token under a name that the log knows before and after.
+func (c *CA) makeKey(ctx context.Context, actor, purpose string, a token.Algorithm) (keyState, crypto.Signer, error) {
+	var id [16]byte
+	if _, err := io.ReadFull(c.cfg.Rand, id[:]); err != nil {
+		return keyState{}, nil, fmt.Errorf("ca: random key ID: %w", err)
+	}
+	d := keyDetails{ID: hex.EncodeToString(id[:]), Purpose: purpose, Algorithm: a.String()}
+	d.Label = purpose + "-" + d.ID[:8]
+	if err := c.keyEvent(ctx, eventKeyIntended, actor, d); err != nil {
+		return keyState{}, nil, err
+	}
+	// A crash from here on leaves a key whose last event is key_intended: Open destroys it.
+	key, err := c.cfg.Keys.Generate(token.KeySpec{Label: d.Label, ID: id[:], Algorithm: a})
+	if err != nil {
+		return keyState{}, nil, fmt.Errorf("ca: making key %s: %w", d.Label, err)
+	}
+	if d.Public, err = x509.MarshalPKIXPublicKey(key.Public()); err == nil {
+		err = c.keyEvent(ctx, eventKeyCreated, actor, d)
+	}
+	if err != nil {
+		return keyState{}, nil, errors.Join(err, c.cfg.Keys.Destroy(d.Label, id[:]))
+	}
+	return keyState{keyDetails: d, State: eventKeyCreated}, key, nil
+}
+
+// keyEvent records an event about a key, then remembers it.
+func (c *CA) keyEvent(ctx context.Context, event, actor string, d keyDetails) error {
+	r, err := c.cfg.Ledger.Append(ctx, ledger.Event{Type: event, Actor: actor, Details: d})
+	if err != nil {
+		return fmt.Errorf("ca: recording %s of %s: %w", event, d.Label, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.keys[d.Label] = keyState{keyDetails: d, State: event, At: r.Time}
+	return nil
+}
+
+// dropKey destroys a key, the line first.
+func (c *CA) dropKey(ctx context.Context, actor, reason string, k keyState) error {
+	d := k.keyDetails
+	d.Public, d.Reason = nil, reason
+	id, err := hex.DecodeString(d.ID)
+	if err != nil {
+		return fmt.Errorf("ca: key %q: key_id in the log: %w", d.Label, err)
+	}
+	if err := c.keyEvent(ctx, eventKeyDestroyed, actor, d); err != nil {
+		return err
+	}
+	// A crash here leaves a key whose last event is key_destroyed: Open destroys it.
+	if err := c.cfg.Keys.Destroy(d.Label, id); err != nil && fault.KindOf(err) != fault.NotFound {
+		return fmt.Errorf("ca: destroying key %s: %w", d.Label, err)
+	}
+	return nil
+}
+
+// sweep destroys the keys that the log knows to be unfinished or given up, and those of end entities that no certificate came to use. Keys
+// that the log does not know at all are left alone: a log that was restored from an old backup must not cost a CA its key.
+func (c *CA) sweep(ctx context.Context) error {
+	inToken, err := c.cfg.Keys.Keys()
+	if err != nil {
+		return fmt.Errorf("ca: listing the token's keys: %w", err)
+	}
+	used := map[string]bool{}
+	for _, e := range c.entries {
+		used[e.KeyLabel] = true
+	}
+	for _, info := range inToken {
+		k, known := c.keys[info.Label]
+		if !known || hex.EncodeToString(info.ID) != k.ID {
+			c.cfg.Log.WarnContext(ctx, "the token holds a key that the log does not know", "label", info.Label)
+			continue
+		}
+		unused := k.State == eventKeyCreated && !used[k.Label] && slices.Contains([]string{string(cert.TSA), string(cert.OCSP), string(cert.TLSServer), string(cert.TLSClient)}, k.Purpose)
+		if k.State == eventKeyCreated && !unused {
+			continue
+		}
+		if err := c.dropKey(ctx, actorSelf, "unfinished", k); err != nil {
+			return err
+		}
+		c.cfg.Log.InfoContext(ctx, "destroyed an unfinished key", "label", k.Label)
+	}
+	return nil
+}
