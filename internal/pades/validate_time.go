@@ -111,7 +111,7 @@ func (v *validation) judgeSignature(it *item) {
 		switch {
 		case t.failure != nil:
 			it.warn("a signature time stamp proves nothing: %s", t.failure.text)
-		case t.info.GenTime.Before(best):
+		case !t.info.GenTime.After(best):
 			best = t.info.GenTime
 			it.report.ProvenBy = "a signature time stamp by " + name(t.cert)
 		}

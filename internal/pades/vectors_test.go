@@ -84,3 +84,14 @@ func TestVectors(t *testing.T) {
 		})
 	}
 }
+
+// Long after the signer's certificate has expired the vectors are still valid, and not once their time stamps' certificates have.
+func TestVectorsLater(t *testing.T) {
+	for _, name := range []string{"lta-two-tier", "lta-renewed-three-tier", "lta-renewed", "lta-rsa3072", "lta-certified-p1"} {
+		data, roots := readVector(t, name)
+		expect(t, validate(t, data, roots, judged.Add(3*year)), passedLTA)
+		expect(t, validate(t, data, roots, judged.Add(6*year)), verdict{Indeterminate, OutOfBoundsNoPOE, LevelLTA, 2})
+	}
+	data, roots := readVector(t, "lt-only")
+	expect(t, validate(t, data, roots, judged.Add(3*year)), verdict{Indeterminate, OutOfBoundsNoPOE, LevelLT, 2})
+}
