@@ -68,7 +68,8 @@ func ParseRequest(der []byte) (Request, error) {
 		return Request{}, err
 	}
 	if seq.PeekASN1Tag(casn1.OBJECT_IDENTIFIER) && !seq.ReadASN1ObjectIdentifier(&r.Policy) {
-		return Request{}, malformed("reqPolicy")
+		// Well-formed or not, it is an identifier that encoding/asn1 cannot hold, such as one under 2.25, and so none of ours.
+		return Request{}, &Failure{Info: UnacceptedPolicy, Text: "the policy asked for is not served here"}
 	}
 	if seq.PeekASN1Tag(casn1.INTEGER) {
 		if r.Nonce, err = readNonce(&seq); err != nil {
