@@ -1,6 +1,7 @@
 package pades
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/veripath/aes-appliance/internal/fault"
@@ -38,7 +39,14 @@ type history struct {
 	signatures []pdf.Signature
 	changes    [][]change // by revision
 	files      []*pdf.File
+	tail       int // bytes after the newest revision's end marker that are not white space
 	visits     int
+}
+
+// tailOf counts what follows the last "startxref N %%EOF". Readers that search for objects instead of following the tables find it.
+func tailOf(data []byte) int {
+	_, rest, _ := bytes.Cut(data[max(0, bytes.LastIndex(data, []byte("startxref"))):], []byte("%%EOF"))
+	return len(bytes.Trim(rest, "\x00\t\n\f\r "))
 }
 
 // compareRevisions analyses every revision after the oldest signed one. Its error is that of a file that cannot be read at one of its
@@ -47,6 +55,7 @@ func compareRevisions(f *pdf.File, signatures []pdf.Signature) (*history, error)
 	h := &history{file: f, revisions: f.Revisions(), signatures: signatures}
 	h.changes = make([][]change, len(h.revisions))
 	h.files = make([]*pdf.File, len(h.revisions))
+	h.tail = tailOf(f.Bytes())
 	for base := h.nextSigned(0); base >= 0; {
 		stopped, err := h.run(base)
 		if err != nil {

@@ -1,6 +1,7 @@
 package pades
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/veripath/aes-appliance/internal/pdf"
@@ -25,6 +26,10 @@ func (h *history) since(s *pdf.Signature) ([]Change, bool) {
 				list = append(list, one)
 			}
 		}
+	}
+	if h.tail > 0 && s.ByteRange[2]+s.ByteRange[3] < int64(len(h.file.Bytes())) {
+		list = append(list, Change{Revision: len(h.changes), Kind: ChangeContent, Text: fmt.Sprintf("%d bytes follow the end of the document", h.tail)})
+		modified = true
 	}
 	return list, modified
 }
