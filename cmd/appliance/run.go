@@ -14,10 +14,10 @@ import (
 
 // Exit codes, the same for every verb (docs/commands.md).
 const (
-	exitGood      = 0
-	exitBad       = 1  // the answer is no: an invalid signature, a failed check, an operation that did not happen
-	exitUnjudged  = 2  // no judgement was possible: no trust anchor, no signature, an unreadable file
-	exitUsage     = 64 // the command line is wrong (EX_USAGE)
+	exitGood     = 0
+	exitBad      = 1  // the answer is no: an invalid signature, a failed check, an operation that did not happen
+	exitUnjudged = 2  // no judgement was possible: no trust anchor, no signature, an unreadable file
+	exitUsage    = 64 // the command line is wrong (EX_USAGE)
 )
 
 // exit is an error that ends the program with its own code. A nil cause prints nothing: the verb has said it all.
@@ -126,4 +126,12 @@ func (a *app) printError(err error) {
 	default:
 		fmt.Fprintf(a.stderr, "error: %v\n", err)
 	}
+}
+
+// noSuch is the arguments check of a verb that only has sub-verbs.
+func noSuch(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usage("%q has no verb %q; \"%s --help\" lists them", cmd.CommandPath(), args[0], cmd.CommandPath())
+	}
+	return nil
 }

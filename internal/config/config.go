@@ -36,21 +36,13 @@ type Config struct {
 
 // PKI is what goes into certificates.
 type PKI struct {
-	BaseURL            string // http, without a slash at the end
-	Name               string
-	Organisation       string
-	OrganisationID     string // may be empty
-	Country            string
-	PolicyArc          asn1.ObjectIdentifier
-	NameRegistrationBy string // URI
-	ClinicianKey       string // ecdsa-p256, ecdsa-p384, rsa-3072, rsa-4096
-	RootValidity       time.Duration
-	CAValidity         time.Duration
-	ClinicianValidity  time.Duration
-	TSAValidity        time.Duration
-	OCSPValidity       time.Duration
-	CRLValidity        time.Duration // thisUpdate to nextUpdate of the issuing CAs' lists
-	RootCRLValidity    time.Duration
+	BaseURL        string // http, without a slash at the end
+	Name           string
+	Organisation   string
+	OrganisationID string // may be empty
+	Country        string
+	PolicyArc      asn1.ObjectIdentifier
+	ClinicianKey   string // ecdsa-p256, ecdsa-p384, rsa-3072, rsa-4096
 }
 
 // Token is where the keys are.
@@ -226,9 +218,6 @@ func agree(c Config) Problems {
 			problems = append(problems, Problem{Key: key, Text: fmt.Sprintf("is more than %s", limitKey), Cure: fmt.Sprintf("lower %s, or raise %s", key, limitKey)})
 		}
 	}
-	atMost("pki.ca_days", c.PKI.CAValidity, "pki.root_days", c.PKI.RootValidity)
-	atMost("pki.clinician_days", c.PKI.ClinicianValidity, "pki.ca_days", c.PKI.CAValidity)
-	atMost("pki.tsa_days", c.PKI.TSAValidity, "pki.ca_days", c.PKI.CAValidity)
 	atMost("clock.max_error", c.Clock.MaxError, "tsa.accuracy", c.TSA.Accuracy)
 	if policy, arc := c.TSA.Policy, c.PKI.PolicyArc; policy != nil && (len(policy) <= len(arc) || !slices.Equal(policy[:len(arc)], arc)) {
 		problems = append(problems, Problem{Key: "tsa.policy", Text: "is not under pki.policy_arc", Cure: "leave it out, or choose one under " + arc.String()})

@@ -21,7 +21,6 @@ name = "VeriPath"
 organisation = "VeriPath Ltd"
 country = "GB"
 policy_arc = "1.3.6.1.4.1.32473.7"
-name_registration_authority = "https://www.gmc-uk.org/"
 [token]
 pin_file = "/etc/aes-appliance/pin"
 `
@@ -34,9 +33,8 @@ func TestMinimalConfigHasSafeDefaults(t *testing.T) {
 	want := Config{
 		StateDir: "/var/lib/aes-appliance/signer",
 		PKI: PKI{BaseURL: "http://pki.example.org", Name: "VeriPath", Organisation: "VeriPath Ltd", Country: "GB",
-			PolicyArc: []int{1, 3, 6, 1, 4, 1, 32473, 7}, NameRegistrationBy: "https://www.gmc-uk.org/", ClinicianKey: "ecdsa-p256",
-			RootValidity: 7305 * 24 * time.Hour, CAValidity: 3652 * 24 * time.Hour, ClinicianValidity: 730 * 24 * time.Hour,
-			TSAValidity: 1826 * 24 * time.Hour, OCSPValidity: 30 * 24 * time.Hour, CRLValidity: 7 * 24 * time.Hour, RootCRLValidity: 365 * 24 * time.Hour},
+			PolicyArc: []int{1, 3, 6, 1, 4, 1, 32473, 7}, ClinicianKey: "ecdsa-p256",
+		},
 		Token:  Token{Label: "aes-appliance", PINFile: "/etc/aes-appliance/pin"},
 		TSA:    TSA{Accuracy: time.Second},
 		Clock:  Clock{Mode: "system", MaxError: time.Second},
@@ -117,16 +115,11 @@ func TestRejected(t *testing.T) {
 		{`1.3.6.1.4.1.32473.7`, `1.3.6.01.4`, "pki.policy_arc", "object identifier"},
 		{`1.3.6.1.4.1.32473.7`, `1.3`, "pki.policy_arc", "organisation's"},
 		{`1.3.6.1.4.1.32473.7`, `1.40.3.4.5`, "pki.policy_arc", "organisation's"},
-		{`"https://www.gmc-uk.org/"`, `"gmc"`, "pki.name_registration_authority", "URL"},
 		{`[token]`, "organisation_id = \"1234\"\n[token]", "pki.organisation_id", "NTRGB"},
 		{`[token]`, "clinician_key = \"rsa-2048\"\n[token]", "pki.clinician_key", "ecdsa-p256"},
-		{`[token]`, "root_days = 730\n[token]", "pki.root_days", "731"},
-		{`[token]`, "ca_days = 5000\nroot_days = 4000\n[token]", "pki.ca_days", "more than pki.root_days"},
-		{`[token]`, "ca_days = 1000\ntsa_days = 900\nclinician_days = 1001\n[token]", "pki.clinician_days", "more than pki.ca_days"},
-		{`[token]`, "ca_days = 2000\ntsa_days = 2001\n[token]", "pki.tsa_days", "more than pki.ca_days"},
-		{`[token]`, "ocsp_days = 31\n[token]", "pki.ocsp_days", "30"},
-		{`[token]`, "ocsp_days = \"30\"\n[token]", "pki.ocsp_days", "whole number"},
-		{`[token]`, "ocsp_days = 1.5\n[token]", "pki.ocsp_days", "whole number"},
+		{`[token]`, "[limits]\npdf_bytes = 2000000000\n[token]", "limits.pdf_bytes", "1073741824"},
+		{`[token]`, "[token]\nmax_sessions = \"3\"", "token.max_sessions", "whole number"},
+		{`[token]`, "[token]\nmax_sessions = 1.5", "token.max_sessions", "whole number"},
 		{`/etc/aes-appliance/pin`, `pin`, "token.pin_file", "absolute"},
 		{`/etc/aes-appliance/pin`, `/`, "token.pin_file", "absolute"},
 		{`[token]`, "[token]\nmodule = \"x.so\"", "token.module", "absolute"},
@@ -149,7 +142,7 @@ func TestRejected(t *testing.T) {
 		{"[token]", "[pki]\n[token]", "", "not TOML"},
 		{`name = "VeriPath"`, "name = \"VeriPath\"\nname = \"x\"", "pki.name", "not TOML"},
 		{`name = "VeriPath"`, "name = VeriPath", "pki.name", "line 4"},
-		{`[token]`, strings.Repeat("#", 600) + "\n[token]", "", "line 9 has more than 512 bytes"},
+		{`[token]`, strings.Repeat("#", 600) + "\n[token]", "", "line 8 has more than 512 bytes"},
 		{`[token]`, strings.Repeat("# x\n", 9000) + "\n[token]", "", "more than 32768 bytes"},
 		{`[token]`, strings.Repeat("# {\n", 65) + "\n[token]", "", "braces"},
 	} {
@@ -175,7 +168,7 @@ func TestEveryProblemAtOnce(t *testing.T) {
 	for _, p := range err.(Problems) {
 		keys = append(keys, p.Key)
 	}
-	want := []string{"state_dir", "pki.base_url", "pki.name", "pki.organisation", "pki.country", "pki.policy_arc", "pki.name_registration_authority",
+	want := []string{"state_dir", "pki.base_url", "pki.name", "pki.organisation", "pki.country", "pki.policy_arc",
 		"token.pin_file", "clock.mode", "clock.bar", "foo"}
 	if !reflect.DeepEqual(keys, want) {
 		t.Errorf("got  %v\nwant %v", keys, want)

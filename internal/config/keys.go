@@ -65,7 +65,7 @@ func sectionNames() []string {
 func table() []key {
 	keys := []key{{"", "state_dir", "Folder of the log, the sealed objects, the index and the token. The service's user owns it; nobody else may read it.",
 		"/var/lib/aes-appliance/signer", "/var/lib/aes-appliance/signer", text(absolute, func(c *Config) *string { return &c.StateDir })}}
-	return slices.Concat(keys, pkiKeys(), validityKeys(), tokenKeys(), timeKeys(), []key{
+	return slices.Concat(keys, pkiKeys(), tokenKeys(), timeKeys(), []key{
 		{"limits", "pdf_bytes", "Largest PDF that is signed or verified, in bytes.", int64(64 << 20), int64(64 << 20),
 			number(1<<16, 1<<30, func(c *Config, n int64) { c.Limits.PDFBytes = n })},
 	})
@@ -87,29 +87,8 @@ func pkiKeys() []key {
 		{"pki", "policy_arc", "The operator's own object identifier, under which its policies are numbered. An IANA private enterprise number is free of charge " +
 			"(1.3.6.1.4.1.N). Not one of ETSI's: keys in software do not meet its policies.",
 			"1.3.6.1.4.1.32473.1", nil, object(func(c *Config) *asn1.ObjectIdentifier { return &c.PKI.PolicyArc })},
-		{"pki", "name_registration_authority", "URI of whoever gives out the professional numbers in clinicians' certificates, such as the register's.",
-			"https://www.gmc-uk.org/", nil, text(anyURL, func(c *Config) *string { return &c.PKI.NameRegistrationBy })},
 		{"pki", "clinician_key", "Kind of key for clinicians when a request does not say: ecdsa-p256, ecdsa-p384, rsa-3072 or rsa-4096.",
 			"ecdsa-p256", "ecdsa-p256", text(oneOf("ecdsa-p256", "ecdsa-p384", "rsa-3072", "rsa-4096"), func(c *Config) *string { return &c.PKI.ClinicianKey })},
-	}
-}
-
-func validityKeys() []key {
-	row := func(name, doc string, value, least, most int64, at func(c *Config) *time.Duration) key {
-		return key{"pki", name, fmt.Sprintf("%s. Days, %d to %d.", doc, least, most), value, value,
-			number(least, most, func(c *Config, n int64) { *at(c) = time.Duration(n) * 24 * time.Hour })}
-	}
-	return []key{
-		row("root_days", "Validity of the root certificate", 7305, 731, 10950, func(c *Config) *time.Duration { return &c.PKI.RootValidity }),
-		row("ca_days", "Validity of the issuing CAs' certificates", 3652, 366, 5475, func(c *Config) *time.Duration { return &c.PKI.CAValidity }),
-		row("clinician_days", "Validity of a clinician's certificate", 730, 1, 1095, func(c *Config) *time.Duration { return &c.PKI.ClinicianValidity }),
-		row("tsa_days", "Validity of a time-stamping certificate, whose key signs for its first year only", 1826, 366, 2190,
-			func(c *Config) *time.Duration { return &c.PKI.TSAValidity }),
-		row("ocsp_days", "Validity of an OCSP responder's certificate", 30, 1, 30, func(c *Config) *time.Duration { return &c.PKI.OCSPValidity }),
-		row("crl_days", "Time until a revocation list's next update; lists are also published at each revocation", 7, 1, 30,
-			func(c *Config) *time.Duration { return &c.PKI.CRLValidity }),
-		row("root_crl_days", "The same for the root's list, which is signed ahead while the root is at hand", 365, 30, 400,
-			func(c *Config) *time.Duration { return &c.PKI.RootCRLValidity }),
 	}
 }
 
@@ -221,14 +200,6 @@ func httpURL(s string) (string, error) {
 		return "", errors.New("is not a plain http://host[/path]")
 	}
 	return strings.TrimRight(s, "/"), nil
-}
-
-func anyURL(s string) (string, error) {
-	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || !printableURL(s) {
-		return "", errors.New("is not an http or https URL")
-	}
-	return s, nil
 }
 
 // printableURL reports whether s fits an IA5String and a certificate.

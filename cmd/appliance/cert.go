@@ -1,0 +1,310 @@
+package main
+
+import (
+	"context"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/veripath/aes-appliance/internal/ca"
+	"github.com/veripath/aes-appliance/internal/cert"
+	"github.com/veripath/aes-appliance/internal/fault"
+	"github.com/veripath/aes-appliance/internal/signer"
+)
+
+const day = 24 * time.Hour
+
+func (a *app) certCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "cert",
+		Short: "Issue, list, renew and revoke certificates",
+		Args:  noSuch,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.certIssue(), a.certList(), a.certRevoke(), a.certRenew(), a.certExpiring(), a.certExport())
+	return cmd
+}
+
+// withSigner runs f with the appliance open and closes it.
+func (a *app) withSigner(ctx context.Context, f func(*signer.Signer) error) (err error) {
+	s, _, err := a.openSigner(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	return f(s)
+}
+
+// issueFlags are those of "cert issue".
+type issueFlags struct {
+	kind, clinic, name, given, surname, country, organisation string
+	register, number, algorithm, csr, out                     string
+	days                                                      int
+	dns, addresses                                            []string
+}
+
+func (a *app) certIssue() *cobra.Command {
+	var f issueFlags
+	cmd := &cobra.Command{
+		Use:   "issue",
+		Short: "Issue a certificate",
+		Example: `  appliance cert issue --clinic demo --name "Ada Example" --register GMC --number 7654321
+  appliance cert issue --type tls-server --name sign.example.org --dns sign.example.org --csr sign.csr --out sign.pem`,
+		Args: exactly(0, "none"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			r, err := f.request()
+			if err != nil {
+				return err
+			}
+			return a.withSigner(cmd.Context(), func(s *signer.Signer) error {
+				done, err := s.Issue(cmd.Context(), r)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(a.stderr, "issued  %s  %s  valid until %s\n", done.Serial, done.CommonName, done.NotAfter.Format(time.DateOnly))
+				return a.writeChain(s, done.Serial, f.out)
+			})
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.kind, "type", string(cert.Clinician), "clinician, tsa, tls-server or tls-client")
+	fl.StringVar(&f.clinic, "clinic", "", "slug of the clinic that a clinician's certificate belongs to")
+	fl.StringVar(&f.name, "name", "", "common name: a clinician's full name, exactly as the booking app sends it; a host's name")
+	fl.StringVar(&f.given, "given-name", "", "a clinician's given name (default: the common name's first words)")
+	fl.StringVar(&f.surname, "surname", "", "a clinician's surname (default: the common name's last word)")
+	fl.StringVar(&f.country, "country", "GB", "ISO 3166-1, two letters")
+	fl.StringVar(&f.organisation, "org", "", "organisation in the subject")
+	fl.StringVar(&f.register, "register", "", "a clinician's professional register: GMC, NMC, GDC or GPhC")
+	fl.StringVar(&f.number, "number", "", "a clinician's registration number")
+	fl.StringVar(&f.algorithm, "key", "", "kind of key: ecdsa-p256, ecdsa-p384, rsa-3072, rsa-4096 (default: the configuration's)")
+	fl.StringVar(&f.csr, "csr", "", "PKCS#10 file (PEM) of a TLS peer that made its own key")
+	fl.IntVar(&f.days, "days", 0, "validity in days (default: the profile's)")
+	fl.StringSliceVar(&f.dns, "dns", nil, "host name of a TLS server")
+	fl.StringSliceVar(&f.addresses, "ip", nil, "IP address of a TLS server")
+	fl.StringVar(&f.out, "out", "-", "file for the certificate and its chain in PEM, - for standard output")
+	return cmd
+}
+
+// request turns flags into what the CA is asked for.
+func (f issueFlags) request() (ca.Request, error) {
+	kind, err := cert.ParseKind(f.kind)
+	if err != nil || kind.IsCA() || kind == cert.OCSP {
+		return ca.Request{}, usage("--type %q is not clinician, tsa, tls-server or tls-client", f.kind)
+	}
+	if f.days < 0 {
+		return ca.Request{}, usage("--days %d is negative", f.days)
+	}
+	r := ca.Request{
+		Kind: kind, Clinic: f.clinic, Algorithm: cert.Algorithm(f.algorithm), Validity: time.Duration(f.days) * day, DNSNames: f.dns, Actor: operator,
+		Subject: cert.Subject{Country: f.country, Organization: f.organisation, CommonName: f.name, GivenName: f.given, Surname: f.surname},
+	}
+	if f.register != "" || f.number != "" {
+		id, err := cert.NewPersonID(f.register, f.number)
+		if err != nil {
+			return r, fault.New(fault.Invalid, err.Error())
+		}
+		r.Subject.SerialNumber = id.String()
+	}
+	for _, text := range f.addresses {
+		addr, err := netip.ParseAddr(text)
+		if err != nil {
+			return r, usage("--ip %q is not an IP address", text)
+		}
+		r.Addresses = append(r.Addresses, addr)
+	}
+	if f.csr == "" {
+		return r, nil
+	}
+	data, err := os.ReadFile(f.csr)
+	if err != nil {
+		return r, unreadable(f.csr, err)
+	}
+	block, _ := pem.Decode(data)
+	if block == nil || block.Type != "CERTIFICATE REQUEST" {
+		return r, fault.New(fault.Invalid, f.csr+" is not a PEM certificate request").WithHint("openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 …")
+	}
+	r.CSR = block.Bytes
+	return r, nil
+}
+
+// writeChain writes a certificate and those above it, without the root, in PEM.
+func (a *app) writeChain(s *signer.Signer, serial, out string) error {
+	chain, err := s.CA().Chain(serial)
+	if err != nil {
+		return err
+	}
+	var text []byte
+	for i, crt := range chain {
+		if i > 0 && i == len(chain)-1 {
+			break // the root is an anchor, handed over apart
+		}
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: crt.Raw})...)
+	}
+	if out != "-" {
+		return writeOutput(out, text)
+	}
+	_, err = a.stdout.Write(text)
+	return err
+}
+
+func (a *app) certExport() *cobra.Command {
+	var out string
+	cmd := &cobra.Command{
+		Use:   "export SERIAL",
+		Short: "Write a certificate and its chain in PEM",
+		Args:  exactly(1, "the serial number, as \"cert list\" shows it"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withSigner(cmd.Context(), func(s *signer.Signer) error { return a.writeChain(s, args[0], out) })
+		},
+	}
+	cmd.Flags().StringVar(&out, "out", "-", "file to write, - for standard output")
+	return cmd
+}
+
+func (a *app) certList() *cobra.Command {
+	var kind, clinic, status string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List certificates in the order of their issuance",
+		Args:  exactly(0, "none"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withSigner(cmd.Context(), func(s *signer.Signer) error {
+				list, err := allCertificates(s.CA(), ca.Filter{Kind: cert.Kind(kind), Clinic: clinic, Status: ca.Status(status), Limit: 1000})
+				if err != nil {
+					return err
+				}
+				return a.printCertificates(list, asJSON)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&kind, "type", "", "only this type")
+	cmd.Flags().StringVar(&clinic, "clinic", "", "only this clinic's")
+	cmd.Flags().StringVar(&status, "status", "", "only valid, expired or revoked ones")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "write JSON")
+	return cmd
+}
+
+// allCertificates follows the pages of a listing to its end.
+func allCertificates(c *ca.CA, f ca.Filter) ([]ca.Certificate, error) {
+	all := []ca.Certificate{}
+	for {
+		page, more, err := c.List(f)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page...)
+		if !more {
+			return all, nil
+		}
+		f.After = page[len(page)-1].Serial
+	}
+}
+
+func (a *app) certExpiring() *cobra.Command {
+	var days int
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "expiring",
+		Short: "List valid certificates without successor that end soon, the soonest first",
+		Args:  exactly(0, "none"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withSigner(cmd.Context(), func(s *signer.Signer) error {
+				return a.printCertificates(s.CA().Expiring(time.Duration(days)*day), asJSON)
+			})
+		},
+	}
+	cmd.Flags().IntVar(&days, "days", 60, "how soon")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "write JSON")
+	return cmd
+}
+
+func (a *app) printCertificates(list []ca.Certificate, asJSON bool) error {
+	if asJSON {
+		if list == nil {
+			list = []ca.Certificate{}
+		}
+		return writeJSON(a.stdout, list)
+	}
+	if len(list) == 0 {
+		_, err := io.WriteString(a.stdout, "none\n")
+		return err
+	}
+	t := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "SERIAL\tTYPE\tNAME\tCLINIC\tSTATUS\tKEY\tVALID UNTIL")
+	for _, c := range list {
+		key := "here"
+		if !c.KeyExists {
+			key = "elsewhere"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.Serial, c.Kind, c.CommonName, c.Clinic, c.Status, key, c.NotAfter.Format(time.DateOnly))
+	}
+	return t.Flush()
+}
+
+func (a *app) certRevoke() *cobra.Command {
+	var reason, since string
+	cmd := &cobra.Command{
+		Use:   "revoke SERIAL --reason REASON",
+		Short: "Revoke a certificate, now and for good",
+		Long: `Revokes a certificate as of now, publishes its CA's CRL, and answers OCSP requests accordingly from this moment.
+
+Reasons: keyCompromise, affiliationChanged, superseded, cessationOfOperation, privilegeWithdrawn, unspecified. Signatures made before stay valid.
+--invalid-since records when the key is suspected to have been misused from; it does not date the revocation back, which would kill good
+prescriptions.`,
+		Args: exactly(1, "the serial number, as \"cert list\" shows it"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			why, err := cert.ParseReason(reason)
+			if err != nil {
+				return usage("--reason %q: %v", reason, err)
+			}
+			var invalidity time.Time
+			if since != "" {
+				if invalidity, err = parseTime(since); err != nil {
+					return err
+				}
+			}
+			return a.withSigner(cmd.Context(), func(s *signer.Signer) error {
+				done, err := s.CA().Revoke(cmd.Context(), args[0], why, invalidity, operator)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(a.stdout, "revoked  %s  %s  at %s\n", done.Serial, done.CommonName, done.RevokedAt.Format(time.RFC3339))
+				return nil
+			})
+		},
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "why (needed)")
+	cmd.Flags().StringVar(&since, "invalid-since", "", "when the key was first suspected to be misused")
+	return cmd
+}
+
+func (a *app) certRenew() *cobra.Command {
+	var days int
+	var out string
+	cmd := &cobra.Command{
+		Use:   "renew SERIAL",
+		Short: "Issue a successor with a new key for the same holder",
+		Args:  exactly(1, "the serial number, as \"cert list\" shows it"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withSigner(cmd.Context(), func(s *signer.Signer) error {
+				done, err := s.CA().Renew(cmd.Context(), args[0], time.Duration(days)*day, operator)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(a.stderr, "issued  %s  %s  valid until %s\n", done.Serial, done.CommonName, done.NotAfter.Format(time.DateOnly))
+				return a.writeChain(s, done.Serial, out)
+			})
+		},
+	}
+	cmd.Flags().IntVar(&days, "days", 0, "validity in days (default: the profile's)")
+	cmd.Flags().StringVar(&out, "out", "-", "file for the certificate and its chain in PEM, - for standard output")
+	return cmd
+}

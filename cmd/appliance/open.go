@@ -1,0 +1,95 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/veripath/aes-appliance/internal/config"
+	"github.com/veripath/aes-appliance/internal/fault"
+	"github.com/veripath/aes-appliance/internal/pdf"
+	"github.com/veripath/aes-appliance/internal/signer"
+)
+
+// operator is the actor of acts on the command line, in the log.
+const operator = "operator"
+
+// openSigner opens the appliance that the configuration names.
+func (a *app) openSigner(ctx context.Context) (*signer.Signer, config.Config, error) {
+	cfg, err := a.loadConfig()
+	if err != nil {
+		return nil, cfg, err
+	}
+	pin, err := readPIN(cfg.Token.PINFile)
+	if err != nil {
+		return nil, cfg, err
+	}
+	defer clear(pin)
+	defer a.progress("opening the appliance in " + cfg.StateDir)()
+	s, err := signer.Open(ctx, signer.Config{Config: cfg, PIN: pin, Version: version, Log: a.logger()})
+	return s, cfg, err
+}
+
+// readPIN reads a PIN from a file that only its owner may read.
+func readPIN(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, unreadable("the PIN file "+path, err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, fault.New(fault.Forbidden, fmt.Sprintf("the PIN file %s may be read by others (mode %04o)", path, info.Mode().Perm())).
+			WithHint("chmod 600 " + path)
+	}
+	if info.Size() > 256 {
+		return nil, fault.New(fault.Invalid, "the PIN file "+path+" holds more than a PIN")
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, unreadable("the PIN file "+path, err)
+	}
+	pin := bytes.TrimRight(data, "\r\n")
+	if len(pin) == 0 {
+		return nil, fault.New(fault.Invalid, "the PIN file "+path+" is empty")
+	}
+	return pin, nil
+}
+
+// limits are those of the configuration for a PDF.
+func limits(cfg config.Config) pdf.Limits { return pdf.Limits{MaxSize: cfg.Limits.PDFBytes} }
+
+// logger writes to standard error with --verbose and nowhere without.
+func (a *app) logger() *slog.Logger {
+	if !a.verbose {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(a.stderr, nil))
+}
+
+// progress says what is being done once it has taken a second; the returned function ends it.
+func (a *app) progress(what string) (done func()) {
+	stop, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		start := time.Now()
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+				fmt.Fprintf(a.stderr, "… %s (%.0f s)\n", what, time.Since(start).Seconds())
+			}
+		}
+	}()
+	return func() { close(stop); <-ended }
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(s), "error: "), "\n")
+	return line
+}

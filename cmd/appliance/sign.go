@@ -1,0 +1,216 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/veripath/aes-appliance/internal/cert"
+	"github.com/veripath/aes-appliance/internal/fault"
+	"github.com/veripath/aes-appliance/internal/fonts"
+	"github.com/veripath/aes-appliance/internal/pades"
+	"github.com/veripath/aes-appliance/internal/panel"
+	"github.com/veripath/aes-appliance/internal/pdf"
+	"github.com/veripath/aes-appliance/internal/signer"
+)
+
+// signFlags are those of the sign verb.
+type signFlags struct {
+	in, out, as, clinic string
+	field, panelAt      string
+	panelPage, certify  int
+}
+
+func (a *app) signCommand() *cobra.Command {
+	var f signFlags
+	cmd := &cobra.Command{
+		Use:   "sign --in X.pdf --out Y.pdf --as NAME",
+		Short: "Sign a PDF on a demo appliance",
+		Long: `Signs a PDF to PAdES-B-LTA as a clinician of a demo appliance.
+
+This verb works only on an appliance that "appliance demo" made and marked. On a real one a clinician alone can authorise a signature, with
+their own token, per document; an operator at a command line cannot.`,
+		Example: `  appliance sign --in letter.pdf --out letter.signed.pdf --as "Doctor Clinician"
+  appliance sign --in letter.pdf --out letter.signed.pdf --as "Doctor Clinician" --panel 1:300,40,500,110`,
+		Args: exactly(0, "none"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.in == "" || f.out == "" || f.as == "" {
+				return usage("--in, --out and --as are needed")
+			}
+			return a.sign(cmd.Context(), f)
+		},
+	}
+	cmd.Flags().StringVar(&f.in, "in", "", "the PDF to sign, - for standard input")
+	cmd.Flags().StringVar(&f.out, "out", "", "the signed PDF to write; replaced whole or not at all")
+	cmd.Flags().StringVar(&f.as, "as", "", "the clinician's name, as in the certificate")
+	cmd.Flags().StringVar(&f.clinic, "clinic", demoClinic, "the clinic that the clinician's certificate belongs to")
+	cmd.Flags().StringVar(&f.field, "field", "", "an existing empty signature field, or the name of a new one")
+	cmd.Flags().StringVar(&f.panelAt, "panel", "", "show a signature panel: PAGE:LEFT,BOTTOM,RIGHT,TOP in points, pages from 1")
+	cmd.Flags().IntVar(&f.certify, "certify", 0, "make it a certification signature that permits later: 1 nothing, 2 form filling, 3 annotations too")
+	return cmd
+}
+
+func (a *app) sign(ctx context.Context, f signFlags) (err error) {
+	if f.certify < 0 || f.certify > 3 {
+		return usage("--certify is 1, 2 or 3")
+	}
+	page, rect, err := parsePanel(f.panelAt)
+	if err != nil {
+		return err
+	}
+	data, err := readInput(f.in, a.stdin)
+	if err != nil {
+		return err
+	}
+	s, cfg, err := a.openSigner(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	if !s.Demo() {
+		return fault.New(fault.Forbidden, "this is not a demo appliance: a real one signs on a clinician's own authorisation alone").
+			WithHint("the booking app asks for signatures with the clinician's token; nobody else can")
+	}
+	request := signRequest{clinic: f.clinic, name: f.as, options: pades.SignOptions{Field: f.field, Certify: f.certify, Limits: limits(cfg)}}
+	if rect != nil {
+		request.panel = &panelPlace{page: page, rect: *rect}
+	}
+	defer a.progress("signing " + f.in)()
+	done, err := signDocument(ctx, s, data, request)
+	if err != nil {
+		return err
+	}
+	if err := writeOutput(f.out, done.PDF); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "signed  %s  PAdES-B-LTA by %s (DEMO)\n", f.out, f.as)
+	return nil
+}
+
+// signRequest is one document to be signed.
+type signRequest struct {
+	clinic, name string
+	panel        *panelPlace
+	options      pades.SignOptions
+}
+
+type panelPlace struct {
+	page int // from 0
+	rect [4]float64
+}
+
+// signDocument signs data as a clinician: the one way to a signature on the command line.
+func signDocument(ctx context.Context, s *signer.Signer, data []byte, r signRequest) (pades.Signed, error) {
+	crt, err := s.Find(r.clinic, r.name)
+	if err != nil {
+		return pades.Signed{}, err
+	}
+	signing, err := s.Begin(ctx, operator, crt.Serial)
+	if err != nil {
+		return pades.Signed{}, err
+	}
+	if r.options.Time, err = signing.Time(); err != nil {
+		return pades.Signed{}, err
+	}
+	r.options.Name = crt.CommonName
+	if r.panel != nil {
+		if r.options.Appearance, err = drawPanel(*r.panel, crt.CommonName, crt.Subject, r.options.Time); err != nil {
+			return pades.Signed{}, err
+		}
+	}
+	done, err := pades.Sign(ctx, data, signing, r.options)
+	if err != nil {
+		return pades.Signed{}, err
+	}
+	_, err = signing.Complete(ctx, done)
+	return done, err
+}
+
+// drawPanel makes the appearance of a visible signature: who, with which registration, when.
+func drawPanel(p panelPlace, name string, subject cert.Subject, at time.Time) (*pdf.Appearance, error) {
+	set, err := fonts.New()
+	if err != nil {
+		return nil, err
+	}
+	width, height := p.rect[2]-p.rect[0], p.rect[3]-p.rect[1]
+	details := []string{at.UTC().Format("2 January 2006 15:04:05 UTC")}
+	if id, err := cert.ParsePersonID(subject.SerialNumber); err == nil {
+		details = append([]string{id.RegisterName() + " " + id.Number}, details...)
+	}
+	content, err := panel.NewDrawer(set).Draw(panel.Panel{
+		Width: width, Height: height, Heading: "Signed electronically by", Name: name, Details: details,
+		Note: "The signature is in the file: verify it there.",
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &pdf.Appearance{Page: p.page, Rect: p.rect, BBox: [4]float64{0, 0, width, height}, Content: content, Resources: pdf.Dict{}}, nil
+}
+
+// parsePanel reads PAGE:LEFT,BOTTOM,RIGHT,TOP; nil when there is none.
+func parsePanel(s string) (page int, rect *[4]float64, err error) {
+	if s == "" {
+		return 0, nil, nil
+	}
+	var r [4]float64
+	var rest string
+	n, _ := fmt.Sscanf(s+"\n", "%d:%g,%g,%g,%g%1s", &page, &r[0], &r[1], &r[2], &r[3], &rest)
+	if n != 5 || page < 1 || r[2]-r[0] < 1 || r[3]-r[1] < 1 || strings.ContainsAny(s, " \t") {
+		return 0, nil, usage("--panel %q is not PAGE:LEFT,BOTTOM,RIGHT,TOP, as in 1:300,40,500,110", s)
+	}
+	return page - 1, &r, nil
+}
+
+func (a *app) renewCommand() *cobra.Command {
+	var in, out string
+	cmd := &cobra.Command{
+		Use:   "renew --in X.pdf --out Y.pdf",
+		Short: "Add a further document time stamp before the newest one's proof runs out",
+		Long: `Adds to a signed PDF the validation material of its newest time stamp and a new document time stamp over everything (EN 319 142-1 §5.4.3).
+The file must still validate: a time stamp cannot bring a dead signature back.`,
+		Args: exactly(0, "none"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if in == "" || out == "" {
+				return usage("--in and --out are needed")
+			}
+			return a.renew(cmd.Context(), in, out)
+		},
+	}
+	cmd.Flags().StringVar(&in, "in", "", "the signed PDF")
+	cmd.Flags().StringVar(&out, "out", "", "the renewed PDF to write; may be the same file")
+	return cmd
+}
+
+func (a *app) renew(ctx context.Context, in, out string) (err error) {
+	data, err := readInput(in, a.stdin)
+	if err != nil {
+		return err
+	}
+	s, cfg, err := a.openSigner(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	roots, err := readCertificates(filepath.Join(cfg.StateDir, signer.RootPEMName))
+	if err != nil {
+		return err
+	}
+	defer a.progress("renewing " + in)()
+	done, err := pades.Renew(ctx, data, s, pades.ValidateOptions{Roots: roots, Limits: limits(cfg)})
+	if err != nil {
+		return err
+	}
+	if err := s.Renewed(ctx, operator, data, done); err != nil {
+		return err
+	}
+	if err := writeOutput(out, done); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "renewed  %s\n", out)
+	return nil
+}

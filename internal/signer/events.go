@@ -1,0 +1,92 @@
+package signer
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/veripath/aes-appliance/internal/index"
+	"github.com/veripath/aes-appliance/internal/ledger"
+)
+
+// Event types that this package writes; docs/audit-log.md lists all.
+const (
+	eventFounded    = "appliance_founded"  // first line of a log: what kind of appliance this is, for good
+	eventStartup    = "system_startup"     // the token, the keys and the clock were found in order
+	eventClock      = "clock_high_water"   // no time stamp after this line bears an earlier time
+	eventCreated    = "signature_created"  // a signature exists; its line precedes its leaving this process
+	eventSigned     = "document_signed"    // the document that holds it is complete
+	eventIncomplete = "signing_incomplete" // a signature_created whose document was never completed
+	eventRenewed    = "document_renewed"   // a document got a further document time stamp
+)
+
+// founded is the details of eventFounded.
+type founded struct {
+	Demo    bool   `json:"demo"`    // nothing made here is ever to be taken for real
+	Clock   string `json:"clock"`   // clock.mode at founding
+	Version string `json:"version"` // of the program
+}
+
+// created is the details of eventCreated.
+type created struct {
+	Signature   string    `json:"signature"` // identifies this signing operation: SHA-256 of the signature value, hexadecimal
+	Certificate string    `json:"certificate_serial"`
+	Digest      string    `json:"document_digest"` // SHA-256 of the ByteRange, hexadecimal
+	GenTime     time.Time `json:"gen_time"`        // of the signature time stamp
+	TimeStamp   string    `json:"time_stamp_serial"`
+	ClockProven bool      `json:"clock_proven"`
+}
+
+// signed is the details of eventSigned.
+type signed struct {
+	Signature string `json:"signature"`
+	PDF       string `json:"pdf_sha256"`
+	Size      int64  `json:"pdf_size"`
+	GenTime   string `json:"gen_time"`          // of the document time stamp
+	TimeStamp string `json:"time_stamp_serial"` // of the document time stamp
+}
+
+// incomplete is the details of eventIncomplete.
+type incomplete struct {
+	Signature string `json:"signature"`
+	Reason    string `json:"reason"`
+}
+
+// renewed is the details of eventRenewed.
+type renewed struct {
+	From string `json:"from_sha256"`
+	To   string `json:"to_sha256"`
+	Size int64  `json:"pdf_size"`
+}
+
+const (
+	foldName     = "signer/1"
+	bucketOpen   = foldName + "/open"    // signature -> time of its line, for those whose document is not complete
+	bucketOrigin = foldName + "/founded" // "founded" -> details
+)
+
+// fold keeps which signatures are still open, and what the appliance was founded as.
+type fold struct{}
+
+func (fold) Name() string { return foldName }
+
+// Apply implements ledger.Fold.
+func (fold) Apply(tx *index.Tx, r ledger.Record) error {
+	switch r.Type {
+	case eventFounded:
+		return tx.Bucket(bucketOrigin).Put([]byte("founded"), r.Details)
+	case eventCreated:
+		var d created
+		if err := json.Unmarshal(r.Details, &d); err != nil {
+			return fmt.Errorf("line %d, %s: %w", r.Seq, r.Type, err)
+		}
+		return tx.Bucket(bucketOpen).Put([]byte(d.Signature), []byte(r.Time.Format(time.RFC3339Nano)))
+	case eventSigned, eventIncomplete:
+		var d incomplete // the field that both share
+		if err := json.Unmarshal(r.Details, &d); err != nil {
+			return fmt.Errorf("line %d, %s: %w", r.Seq, r.Type, err)
+		}
+		return tx.Bucket(bucketOpen).Delete([]byte(d.Signature))
+	}
+	return nil
+}

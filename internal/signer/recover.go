@@ -1,0 +1,46 @@
+package signer
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/veripath/aes-appliance/internal/fault"
+	"github.com/veripath/aes-appliance/internal/index"
+	"github.com/veripath/aes-appliance/internal/ledger"
+)
+
+// readFounded reads what the appliance was founded as; of a new log nothing.
+func (s *Signer) readFounded() error {
+	return s.ledger.View(func(tx *index.Tx) error {
+		raw := tx.Bucket(bucketOrigin).Get([]byte("founded"))
+		if raw == nil {
+			return nil
+		}
+		if err := json.Unmarshal(raw, &s.founded); err != nil {
+			return fault.New(fault.Corrupt, "the first line of the log cannot be understood").WithCause(err)
+		}
+		return nil
+	})
+}
+
+// closeOpenSignatures ends each signature_created that no document was completed for: whoever asked has had no answer.
+func (s *Signer) closeOpenSignatures(ctx context.Context) error {
+	var open []string
+	err := s.ledger.View(func(tx *index.Tx) error {
+		for key := range tx.Bucket(bucketOpen).Seek(nil) {
+			open = append(open, string(key))
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, signature := range open {
+		_, err := s.ledger.Append(ctx, ledger.Event{Type: eventIncomplete, Actor: "system",
+			Details: incomplete{Signature: signature, Reason: "the process ended before the document was complete"}})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,176 @@
+package signer
+
+import (
+	"context"
+	"crypto"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"time"
+
+	"github.com/veripath/aes-appliance/internal/clock"
+	"github.com/veripath/aes-appliance/internal/cms"
+	"github.com/veripath/aes-appliance/internal/fault"
+	"github.com/veripath/aes-appliance/internal/ledger"
+	"github.com/veripath/aes-appliance/internal/pades"
+	"github.com/veripath/aes-appliance/internal/tsp"
+)
+
+// Signing is one signing operation of one credential on one document, from Begin to Complete. It implements pades.Authority: each of its
+// two digests is taken once. It is for one goroutine.
+type Signing struct {
+	s          *Signer
+	actor      string
+	credential *credential
+	digest     []byte // of the ByteRange that was signed
+	signature  string // identifies the operation in the log; set once signed
+	stamped    []byte // digest of the ByteRange that the document time stamp is over
+	docInfo    tsp.TSTInfo
+}
+
+// Begin starts a signing operation for the certificate with this serial number.
+//
+// Errors: NotFound, Forbidden (revoked, expired, not a clinician's), Unavailable (the clock or the root's CRL does not allow it now).
+func (s *Signer) Begin(ctx context.Context, actor, serial string) (*Signing, error) {
+	c, err := s.credential(ctx, serial)
+	if err != nil {
+		return nil, err
+	}
+	return &Signing{s: s, actor: actor, credential: c}, nil
+}
+
+// Time returns the proven time to claim as the time of signing.
+func (g *Signing) Time() (time.Time, error) {
+	r, err := g.s.clock.Now()
+	return r.Time, err
+}
+
+// SignatureSize implements pades.Authority.
+func (g *Signing) SignatureSize() int {
+	return g.credential.producer.MaxSize(-1) + cms.TimeStampOverhead + g.s.tsa.TokenSize() + sizeSlack
+}
+
+// StampSize implements pades.Stamper.
+func (g *Signing) StampSize() int { return g.s.StampSize() }
+
+// sizeSlack is what validators' experience asks for beyond the measured size.
+const sizeSlack = 64
+
+// Sign implements pades.Authority. The order is what the proof rests on: signature, time stamp over it, status of every certificate made
+// after that, the line in the log; only then anything leaves.
+func (g *Signing) Sign(ctx context.Context, digest []byte) (pades.Signature, error) {
+	if g.digest != nil {
+		return pades.Signature{}, fault.New(fault.Conflict, "this operation has signed its document already")
+	}
+	if len(digest) != sha256.Size {
+		return pades.Signature{}, fault.New(fault.Invalid, fmt.Sprintf("a document digest has %d bytes, not %d", sha256.Size, len(digest)))
+	}
+	g.digest = append([]byte(nil), digest...)
+	// Checked again here: Begin may have been before a revocation.
+	if err := g.s.ca.Usable(g.credential.serial); err != nil {
+		return pades.Signature{}, err
+	}
+	der, err := g.credential.producer.Sign(g.s.rand, nil, digest)
+	if err != nil {
+		return pades.Signature{}, fmt.Errorf("signing for certificate %s: %w", g.credential.serial, err)
+	}
+	unstamped, err := cms.Parse(der)
+	if err != nil {
+		return pades.Signature{}, fmt.Errorf("reading back the signature: %w", err)
+	}
+	value := sha256.Sum256(unstamped.Signers[0].Signature) // EN 319 122-1 §5.3: the imprint is over the signature value
+	token, info, err := g.s.tsa.Stamp(ctx, tsp.Imprint{Hash: crypto.SHA256, Digest: value[:]})
+	if err != nil {
+		return pades.Signature{}, err
+	}
+	stamped, err := unstamped.WithTimeStamp(token)
+	if err != nil {
+		return pades.Signature{}, err
+	}
+	material, err := g.s.material(ctx, g.credential, info)
+	if err != nil {
+		return pades.Signature{}, err
+	}
+	id := hex.EncodeToString(value[:])
+	_, err = g.s.ledger.Append(ctx, ledger.Event{Type: eventCreated, Actor: g.actor, Details: created{
+		Signature: id, Certificate: g.credential.serial, Digest: hex.EncodeToString(digest),
+		GenTime: info.GenTime, TimeStamp: info.Serial.Text(16), ClockProven: g.s.cfg.Clock.Mode == clock.System,
+	}})
+	if err != nil {
+		return pades.Signature{}, err
+	}
+	// A crash from here on leaves a signature_created without its end, which the next start closes: never an unlogged signature.
+	g.signature = id
+	return pades.Signature{CMS: stamped.Bytes(), Material: material}, nil
+}
+
+// Stamp implements pades.Stamper: the document time stamp, once, after Sign.
+func (g *Signing) Stamp(ctx context.Context, digest []byte) ([]byte, error) {
+	if g.signature == "" || g.stamped != nil {
+		return nil, fault.New(fault.Conflict, "the document time stamp comes once, after the signature")
+	}
+	token, info, err := g.s.tsa.Stamp(ctx, tsp.Imprint{Hash: crypto.SHA256, Digest: digest})
+	if err != nil {
+		return nil, err
+	}
+	g.stamped, g.docInfo = append([]byte(nil), digest...), info
+	return token, nil
+}
+
+// Complete records the finished document: both ByteRanges must hold what was signed and stamped, and the second must reach to the end.
+// It returns the document's SHA-256.
+func (g *Signing) Complete(ctx context.Context, doc pades.Signed) ([sha256.Size]byte, error) {
+	var none [sha256.Size]byte
+	if g.stamped == nil {
+		return none, fault.New(fault.Conflict, "there is no signature to complete")
+	}
+	whole, ofSigned, ofStamped, err := digests(doc)
+	if err != nil {
+		return none, err
+	}
+	if subtle.ConstantTimeCompare(ofSigned, g.digest) != 1 || subtle.ConstantTimeCompare(ofStamped, g.stamped) != 1 {
+		return none, fault.New(fault.Conflict, "the finished document is not the one that was signed")
+	}
+	_, err = g.s.ledger.Append(ctx, ledger.Event{Type: eventSigned, Actor: g.actor, Details: signed{
+		Signature: g.signature, PDF: hex.EncodeToString(whole[:]), Size: int64(len(doc.PDF)),
+		GenTime: g.docInfo.GenTime.Format(time.RFC3339Nano), TimeStamp: g.docInfo.Serial.Text(16),
+	}})
+	return whole, err
+}
+
+// digests hashes a document once for its own SHA-256 and those of its two ByteRanges, which share their beginning.
+func digests(doc pades.Signed) (whole [sha256.Size]byte, ofSigned, ofStamped []byte, err error) {
+	size := int64(len(doc.PDF))
+	for _, br := range [][4]int64{doc.Signature, doc.TimeStamp} {
+		// ISO 32000-2 §12.8.1: two spans, the first from the start, with the gap of Contents between them.
+		if br[0] != 0 || br[1] <= 0 || br[2] <= br[1] || br[3] < 0 || br[2] > size || br[3] > size-br[2] {
+			return whole, nil, nil, fault.New(fault.Invalid, fmt.Sprintf("ByteRange %v does not fit a document of %d bytes", br, size))
+		}
+	}
+	s, t := doc.Signature, doc.TimeStamp
+	if t[2]+t[3] != size || t[1] < s[2]+s[3] {
+		return whole, nil, nil, fault.New(fault.Invalid, "the document time stamp does not cover the document to its end")
+	}
+	shared, ok := sha256.New().(hash.Cloner)
+	if !ok {
+		panic("signer: SHA-256 cannot be cloned")
+	}
+	shared.Write(doc.PDF[:s[1]])
+	h, err := shared.Clone()
+	if err != nil {
+		return whole, nil, nil, err
+	}
+	h.Write(doc.PDF[s[2] : s[2]+s[3]])
+	ofSigned = h.Sum(nil)
+	shared.Write(doc.PDF[s[1]:t[1]])
+	if h, err = shared.Clone(); err != nil {
+		return whole, nil, nil, err
+	}
+	h.Write(doc.PDF[t[2]:])
+	ofStamped = h.Sum(nil)
+	shared.Write(doc.PDF[t[1]:])
+	shared.Sum(whole[:0])
+	return whole, ofSigned, ofStamped, nil
+}

@@ -1,0 +1,242 @@
+// Package signer puts the keys, the log, the clock, the CA and the time-stamping authority together, and does one operation at a time with
+// them: never "sign this digest", always "sign this document for this credential". Every act is a line of the log before its effect leaves.
+//
+// It parses no document: what it needs to know of one is where its ByteRanges lie, and that it checks by hashing.
+package signer
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/veripath/aes-appliance/internal/ca"
+	"github.com/veripath/aes-appliance/internal/cert"
+	"github.com/veripath/aes-appliance/internal/clock"
+	"github.com/veripath/aes-appliance/internal/config"
+	"github.com/veripath/aes-appliance/internal/durable"
+	"github.com/veripath/aes-appliance/internal/fault"
+	"github.com/veripath/aes-appliance/internal/index"
+	"github.com/veripath/aes-appliance/internal/ledger"
+	"github.com/veripath/aes-appliance/internal/objects"
+	"github.com/veripath/aes-appliance/internal/token"
+	"github.com/veripath/aes-appliance/internal/tsa"
+)
+
+// What is where in the state folder. The log's own name is ledger.FileName.
+const (
+	tokenDir    = "token"
+	RootDir     = "root" // the root's own token: taken away after the ceremony, on a real appliance
+	objectsDir  = "objects"
+	indexName   = "index.db"
+	RootPEMName = "root.pem" // a copy of the root certificate for whoever verifies
+)
+
+// Config says what to open.
+type Config struct {
+	config.Config
+	PIN     []byte       // of the token; may be wiped after Open
+	Version string       // of the program, for the log
+	Log     *slog.Logger // nil: silent
+}
+
+// Signer is an open appliance. It is safe for concurrent use.
+type Signer struct {
+	cfg     Config
+	log     *slog.Logger
+	rand    io.Reader
+	token   *token.Token
+	objects *objects.Store
+	index   *index.DB
+	ledger  *ledger.Ledger
+	clock   *clock.Clock
+	ca      *ca.CA
+	tsa     *tsa.TSA
+	stamper *ca.TimeStamper
+	founded founded
+
+	mu          sync.Mutex
+	credentials map[string]*credential // by serial
+
+	closers []func() error // in order of opening
+}
+
+// Open opens the appliance in cfg.StateDir, mends what a crash left, and is then ready to sign.
+//
+// Errors: NotFound (nothing was founded there), Unavailable (in use, founding not finished), Forbidden (an unproven clock on an appliance that
+// was not founded as a demo), and those of the token, the log and the CA.
+func Open(ctx context.Context, cfg Config) (*Signer, error) {
+	if _, err := os.Stat(filepath.Join(cfg.StateDir, ledger.FileName)); err != nil {
+		return nil, fault.New(fault.NotFound, "there is no appliance in "+cfg.StateDir).WithCause(err).
+			WithHint(`make a demo appliance with "appliance demo"`)
+	}
+	s, err := open(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.start(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// open opens all parts up to the CA; of a folder that has no log yet it makes one.
+func open(ctx context.Context, cfg Config) (s *Signer, err error) {
+	s = &Signer{cfg: cfg, log: cfg.Log, rand: rand.Reader, credentials: map[string]*credential{}}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	if s.token, err = token.Open(ctx, s.tokenConfig()); err != nil {
+		return s, err
+	}
+	s.opened(s.token.Close)
+	if s.objects, err = objects.Open(filepath.Join(cfg.StateDir, objectsDir), s.token); err != nil {
+		return s, err
+	}
+	s.opened(s.objects.Close)
+	if s.index, err = index.Open(filepath.Join(cfg.StateDir, indexName)); err != nil {
+		return s, err
+	}
+	s.opened(s.index.Close)
+	s.ledger, err = ledger.Open(ctx, ledger.Config{
+		Dir: cfg.StateDir, Index: s.index, Folds: []ledger.Fold{ca.Fold(), fold{}}, Now: time.Now, Log: s.log,
+	})
+	if err != nil {
+		return s, err
+	}
+	s.opened(s.ledger.Close)
+	// The newest line is the high-water mark: no reading is ever before it, also across restarts.
+	s.clock, err = clock.Open(clock.Config{Mode: cfg.Clock.Mode, MaxError: cfg.Clock.MaxError}, s.ledger.LastTime())
+	if err != nil {
+		return s, err
+	}
+	if err := s.readFounded(); err != nil {
+		return s, err
+	}
+	return s, nil
+}
+
+func (s *Signer) opened(closer func() error) { s.closers = append(s.closers, closer) }
+
+// Close ends everything in reverse order; it may be repeated.
+func (s *Signer) Close() error {
+	var errs []error
+	for len(s.closers) > 0 {
+		last := len(s.closers) - 1
+		errs = append(errs, s.closers[last]())
+		s.closers = s.closers[:last]
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Signer) tokenConfig() token.Config {
+	return token.Config{
+		Module: s.cfg.Token.Module, Dir: filepath.Join(s.cfg.StateDir, tokenDir), Label: s.cfg.Token.Label, PIN: s.cfg.PIN,
+		MaxSessions: s.cfg.Token.MaxSessions, Log: s.log,
+	}
+}
+
+// openCA opens the CA with the settings of the configuration.
+func (s *Signer) openCA(ctx context.Context) (err error) {
+	s.ca, err = ca.Open(ctx, ca.Config{
+		Ledger: s.ledger, Objects: s.objects, Keys: ca.TokenKeys(s.token), Settings: s.settings(),
+		Clock: s.clock, Now: time.Now, Rand: s.rand, Log: s.log,
+	})
+	return err
+}
+
+func (s *Signer) settings() cert.Settings {
+	p := s.cfg.PKI
+	return cert.Settings{
+		Name: p.Name, Organization: p.Organisation, OrganizationID: p.OrganisationID, Country: p.Country,
+		BaseURL: p.BaseURL, PolicyArc: p.PolicyArc.String(), Demo: s.founded.Demo,
+	}
+}
+
+// start makes an opened appliance ready: CA, time-stamping authority, what is due, what a crash left open.
+func (s *Signer) start(ctx context.Context) error {
+	if s.cfg.Clock.Mode == clock.Unproven && !s.founded.Demo {
+		return fault.New(fault.Forbidden, "clock.mode is unproven, and this appliance is not a demo").
+			WithHint(`set clock.mode = "system": what it signs would carry a time that no one can trust`)
+	}
+	if err := s.openCA(ctx); err != nil {
+		return err
+	}
+	if !s.ca.Established() {
+		return fault.New(fault.Unavailable, "the founding of this appliance was not finished").
+			WithHint("remove " + s.cfg.StateDir + " and begin again: nothing was ever signed with it")
+	}
+	if err := s.closeOpenSignatures(ctx); err != nil {
+		return err
+	}
+	if _, err := s.ca.Maintain(ctx); err != nil {
+		return err
+	}
+	if err := s.openTSA(); err != nil {
+		return err
+	}
+	if err := s.publishRoot(); err != nil {
+		return err
+	}
+	_, err := s.ledger.Append(ctx, ledger.Event{Type: eventStartup, Actor: "system", Details: map[string]any{
+		"version": s.cfg.Version, "clock": s.cfg.Clock.Mode, "demo": s.founded.Demo,
+	}})
+	return err
+}
+
+func (s *Signer) openTSA() (err error) {
+	if s.stamper, err = s.ca.TimeStamper(); err != nil {
+		return err
+	}
+	policy := s.cfg.TSA.Policy
+	if policy == nil {
+		policy = asn1.ObjectIdentifier(s.stamper.Policy)
+	}
+	s.tsa, err = tsa.New(tsa.Config{
+		Policy: policy, Accuracy: s.cfg.TSA.Accuracy, Certificate: s.stamper.Certificate, Chain: s.stamper.Chain,
+		Key: s.stamper.Key, Clock: s.clock, Rand: s.rand,
+	})
+	return err
+}
+
+// publishRoot keeps a copy of the root certificate beside the state: what "appliance verify" trusts unless told otherwise.
+func (s *Signer) publishRoot() error {
+	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.ca.Root().Raw})
+	name := filepath.Join(s.cfg.StateDir, RootPEMName)
+	if old, err := os.ReadFile(name); err == nil && string(old) == string(block) {
+		return nil
+	}
+	if err := durable.WriteFile(durable.OS{}, name, block, 0o644); err != nil {
+		return fmt.Errorf("writing %s: %w", name, err)
+	}
+	return nil
+}
+
+// Demo reports whether this appliance was founded as a demo: nothing of it may be taken for real.
+func (s *Signer) Demo() bool { return s.founded.Demo }
+
+// Root returns the root certificate.
+func (s *Signer) Root() *x509.Certificate { return s.ca.Root() }
+
+// CA returns the certification authority, for its administration.
+func (s *Signer) CA() *ca.CA { return s.ca }
+
+// TSA returns the time-stamping authority.
+func (s *Signer) TSA() *tsa.TSA { return s.tsa }
+
+// Ledger returns the log.
+func (s *Signer) Ledger() *ledger.Ledger { return s.ledger }
