@@ -16,22 +16,36 @@ import (
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// signatureAlgorithms lists the whole DER AlgorithmIdentifiers that are read and written. RSA-PSS is accepted only with the hash of
-// the message in MGF1 and a salt of its length (RFC 4055 §3.1), which is the one form that is in use.
-func signatureAlgorithms() map[x509.SignatureAlgorithm][]byte {
-	null := []byte{5, 0}
-	return map[x509.SignatureAlgorithm][]byte{
-		x509.ECDSAWithSHA256:  algorithmID(asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}, nil),
-		x509.ECDSAWithSHA384:  algorithmID(asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 3}, nil),
-		x509.ECDSAWithSHA512:  algorithmID(asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 4}, nil),
-		x509.SHA256WithRSA:    algorithmID(asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 11}, null),
-		x509.SHA384WithRSA:    algorithmID(asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 12}, null),
-		x509.SHA512WithRSA:    algorithmID(asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 13}, null),
-		x509.SHA256WithRSAPSS: pssID(crypto.SHA256),
-		x509.SHA384WithRSAPSS: pssID(crypto.SHA384),
-		x509.SHA512WithRSAPSS: pssID(crypto.SHA512),
-		x509.PureEd25519:      algorithmID(asn1.ObjectIdentifier{1, 3, 101, 112}, nil),
+// algorithmIdentifier returns the whole DER AlgorithmIdentifier of a signature algorithm, nil for one that is not used here. RSA-PSS is
+// used only with the hash of the message in MGF1 and a salt of its length (RFC 4055 §3.1), which is the one form in practice.
+func algorithmIdentifier(alg x509.SignatureAlgorithm) []byte {
+	ecdsaWith := func(n int) []byte { return algorithmID(asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, n}, nil) }
+	rsaWith := func(n int) []byte {
+		return algorithmID(asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, n}, []byte{5, 0})
 	}
+	switch alg {
+	case x509.ECDSAWithSHA256:
+		return ecdsaWith(2)
+	case x509.ECDSAWithSHA384:
+		return ecdsaWith(3)
+	case x509.ECDSAWithSHA512:
+		return ecdsaWith(4)
+	case x509.SHA256WithRSA:
+		return rsaWith(11)
+	case x509.SHA384WithRSA:
+		return rsaWith(12)
+	case x509.SHA512WithRSA:
+		return rsaWith(13)
+	case x509.SHA256WithRSAPSS:
+		return pssID(crypto.SHA256)
+	case x509.SHA384WithRSAPSS:
+		return pssID(crypto.SHA384)
+	case x509.SHA512WithRSAPSS:
+		return pssID(crypto.SHA512)
+	case x509.PureEd25519:
+		return algorithmID(asn1.ObjectIdentifier{1, 3, 101, 112}, nil)
+	}
+	return nil
 }
 
 func algorithmID(oid asn1.ObjectIdentifier, parameters []byte) []byte {
@@ -59,12 +73,13 @@ func pssID(h crypto.Hash) []byte {
 
 // signatureAlgorithm returns the algorithm of a DER AlgorithmIdentifier.
 func signatureAlgorithm(der []byte) (x509.SignatureAlgorithm, error) {
-	for alg, id := range signatureAlgorithms() {
-		if bytes.Equal(id, der) {
+	for _, alg := range []x509.SignatureAlgorithm{x509.ECDSAWithSHA256, x509.SHA256WithRSA, x509.ECDSAWithSHA384, x509.ECDSAWithSHA512, x509.SHA384WithRSA,
+		x509.SHA512WithRSA, x509.SHA256WithRSAPSS, x509.SHA384WithRSAPSS, x509.SHA512WithRSAPSS, x509.PureEd25519} {
+		if bytes.Equal(algorithmIdentifier(alg), der) {
 			return alg, nil
 		}
 	}
-	return 0, fmt.Errorf("signature algorithm %x is not supported", der)
+	return 0, fmt.Errorf("signature algorithm %x is not supported", der[:min(len(der), 64)])
 }
 
 // AlgorithmFor returns the signature algorithm and its hash that a CA with this public key signs with: the hash fits the key's strength.

@@ -41,7 +41,7 @@ func NewOCSPSigner(certificate *x509.Certificate, key crypto.Signer) (*OCSPSigne
 	if err != nil {
 		return nil, fmt.Errorf("cert: %q: %w", certificate.Subject, err)
 	}
-	return &OCSPSigner{cert: certificate, key: key, hash: hash, keyHash: digest(crypto.SHA1, bits), algorithm: signatureAlgorithms()[alg]}, nil
+	return &OCSPSigner{cert: certificate, key: key, hash: hash, keyHash: digest(crypto.SHA1, bits), algorithm: algorithmIdentifier(alg)}, nil
 }
 
 // Certificate returns the responder's certificate.

@@ -241,8 +241,10 @@ func tlv(tag byte, parts ...[]byte) []byte {
 		return append([]byte{tag, byte(n)}, body...)
 	case n < 256:
 		return append([]byte{tag, 0x81, byte(n)}, body...)
-	default:
+	case n < 1<<16:
 		return append([]byte{tag, 0x82, byte(n >> 8), byte(n)}, body...)
+	default:
+		return append([]byte{tag, 0x83, byte(n >> 16), byte(n >> 8), byte(n)}, body...)
 	}
 }
 

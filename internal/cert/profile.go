@@ -154,6 +154,9 @@ func (p *Profiles) TimeStampPolicy() asn1.ObjectIdentifier {
 	return append(oid[:len(oid)-1], 100)
 }
 
+// CASubject returns the DER name of a CA of this kind.
+func (p *Profiles) CASubject(k Kind) []byte { return p.settings.caSubject(k).DER() }
+
 // Settings returns the values the profiles were made from, checked and in normal form.
 func (p *Profiles) Settings() Settings { return p.settings }
 
