@@ -170,7 +170,7 @@ func (c *Clock) prove(s Sample) error {
 	switch {
 	case s.State.Unsynchronised:
 		return unavailable("the clock is not synchronised").
-			WithHint(`install and start chrony, and wait until "chronyc tracking" shows a reference`)
+			WithHint(`install chrony, keep rtcsync in its configuration (without it the kernel is never told), and wait for "chronyc waitsync"`)
 	case s.State.MaxError > c.cfg.MaxError || s.State.EstError > c.cfg.MaxError:
 		return unavailable(fmt.Sprintf("the clock may be off by %v, at most %v is allowed", max(s.State.MaxError, s.State.EstError), c.cfg.MaxError)).
 			WithHint("shorten chrony's poll interval (maxpoll 6), or give it nearer servers")

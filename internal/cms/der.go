@@ -10,17 +10,30 @@ import (
 	casn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
+// maxOID bounds an object identifier in bytes, and with it the error texts that name one.
+const maxOID = 64
+
 // take reads the element with tag from in and returns its contents; what names it in the error.
 func take(in *cryptobyte.String, tag casn1.Tag, what string) (cryptobyte.String, error) {
 	var out cryptobyte.String
-	if !in.ReadASN1(&out, tag) {
-		return nil, fmt.Errorf("%w: %s is missing or not DER", ErrMalformed, what)
+	if in.ReadASN1(&out, tag) {
+		return out, nil
 	}
-	return out, nil
+	if indefinite(*in) {
+		return nil, fmt.Errorf("%w: %s has BER's indefinite length, and only DER is read (ISO 32000-1 §12.8.3.3.1)", ErrUnsupported, what)
+	}
+	return nil, fmt.Errorf("%w: %s is missing or not DER", ErrMalformed, what)
 }
+
+// indefinite reports whether in begins with a constructed element of indefinite length.
+func indefinite(in []byte) bool { return len(in) > 1 && in[0]&0x20 != 0 && in[1] == 0x80 }
 
 func takeOID(in *cryptobyte.String, what string) (asn1.ObjectIdentifier, error) {
 	var oid asn1.ObjectIdentifier
+	var raw cryptobyte.String
+	if peek := *in; peek.ReadASN1(&raw, casn1.OBJECT_IDENTIFIER) && len(raw) > maxOID {
+		return nil, fmt.Errorf("%w: %s is an object identifier of %d bytes", ErrLimit, what, len(raw))
+	}
 	if !in.ReadASN1ObjectIdentifier(&oid) {
 		return nil, fmt.Errorf("%w: %s is not an object identifier", ErrMalformed, what)
 	}

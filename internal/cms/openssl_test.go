@@ -99,20 +99,7 @@ func TestOursAcceptsOpenSSL(t *testing.T) {
 		{"P-256", "-md sha256 -noattr", cms.ErrAttributes},
 	} {
 		id := identities[c.id]()
-		dir := t.TempDir()
-		writeFile(t, dir, "cert", pemCert(id.cert))
-		writeFile(t, dir, "key", pemKey(t, id.key))
-		writeFile(t, dir, "content", content)
-		args := append([]string{"cms", "-sign", "-binary", "-outform", "DER", "-in", "content", "-signer", "cert", "-inkey", "key", "-out", "cms"},
-			strings.Fields(c.args)...)
-		if out, err := openssl(t, dir, args...); err != nil {
-			t.Fatalf("%s %s: openssl: %v\n%s", c.id, c.args, err, out)
-		}
-		der, err := os.ReadFile(filepath.Join(dir, "cms"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, err := cms.Parse(der)
+		s, err := cms.Parse(opensslSign(t, id, c.args))
 		if err != nil {
 			t.Errorf("%s %s: %v", c.id, c.args, err)
 			continue
@@ -134,6 +121,24 @@ func TestOursAcceptsOpenSSL(t *testing.T) {
 			t.Errorf("%s %s: another content: %v", c.id, c.args, err)
 		}
 	}
+}
+
+// opensslSign has openssl sign content.
+func opensslSign(t *testing.T, id identity, args string) []byte {
+	t.Helper()
+	dir := t.TempDir()
+	writeFile(t, dir, "cert", pemCert(id.cert))
+	writeFile(t, dir, "key", pemKey(t, id.key))
+	writeFile(t, dir, "content", content)
+	all := append([]string{"cms", "-sign", "-binary", "-outform", "DER", "-in", "content", "-signer", "cert", "-inkey", "key", "-out", "cms"}, strings.Fields(args)...)
+	if out, err := openssl(t, dir, all...); err != nil {
+		t.Fatalf("%s: openssl: %v\n%s", args, err, out)
+	}
+	der, err := os.ReadFile(filepath.Join(dir, "cms"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
 }
 
 // TestSignaturesOfOthers verifies signatures and time-stamp tokens that pyHanko made, over the digest that they themselves state.

@@ -19,11 +19,10 @@ func Parse(der []byte) (*SignedData, error) { return parse(der, nil) }
 // TrimPadding returns the one DER element that contents begins with: the rest, the padding of a PDF's Contents, must be zeros.
 func TrimPadding(contents []byte) ([]byte, error) {
 	rest := cryptobyte.String(contents)
-	var element cryptobyte.String
-	var tag casn1.Tag
-	if !rest.ReadAnyASN1Element(&element, &tag) || tag != casn1.SEQUENCE {
-		return nil, fmt.Errorf("%w: no whole DER SEQUENCE in %d bytes", ErrMalformed, len(contents))
+	if _, err := take(&rest, casn1.SEQUENCE, "the signature"); err != nil {
+		return nil, err
 	}
+	element := contents[:len(contents)-len(rest)]
 	for i, b := range rest {
 		if b != 0 {
 			return nil, fmt.Errorf("%w: byte %#02x at offset %d, after the signature, where only zeros may follow", ErrMalformed, b, len(element)+i)

@@ -25,7 +25,7 @@ func TestParseRefuses(t *testing.T) {
 		"nothing":                     {nil, cms.ErrMalformed},
 		"a tail":                      {append(slices.Clone(good), 0), cms.ErrMalformed},
 		"cut short":                   {good[:len(good)-1], cms.ErrMalformed},
-		"indefinite length":           {[]byte{0x30, 0x80, 0, 0}, cms.ErrMalformed},
+		"indefinite length":           {[]byte{0x30, 0x80, 0, 0}, cms.ErrUnsupported},
 		"length longer than need be":  {[]byte{0x30, 0x81, 0x01, 0x05}, cms.ErrMalformed},
 		"id-data":                     {seq(idData, tlv(0xa0, tlv(4, nil))), cms.ErrUnsupported},
 		"no content":                  {seq(idSignedData), cms.ErrMalformed},
@@ -52,6 +52,7 @@ func TestParseRefuses(t *testing.T) {
 		"attribute without values":    {alter(id, func(p *parts) { p.attrs[0] = attribute(idContentType) }), cms.ErrMalformed},
 		"attribute with a tail":       {alter(id, func(p *parts) { p.attrs[0] = seq(idContentType, set(idData), null) }), cms.ErrMalformed},
 		"attribute not a sequence":    {alter(id, func(p *parts) { p.attrs[0] = set(idContentType) }), cms.ErrMalformed},
+		"very long attribute type":    {alter(id, func(p *parts) { p.attrs[0] = attribute(tlv(6, bytes.Repeat([]byte{1}, 65)), null) }), cms.ErrLimit},
 		"attribute value cut short":   {alter(id, func(p *parts) { p.attrs[0] = seq(idContentType, set([]byte{4})) }), cms.ErrMalformed},
 		"two parameters":              {alter(id, func(p *parts) { p.sigAlg = seq(idECDSAWithSHA256, null, null) }), cms.ErrMalformed},
 		"no signature algorithm":      {alter(id, func(p *parts) { p.sigAlg = nil }), cms.ErrMalformed},
@@ -144,7 +145,6 @@ func TestTrimPadding(t *testing.T) {
 		"nothing":         nil,
 		"zeros":           make([]byte, 10),
 		"not a sequence":  {4, 1, 0},
-		"indefinite":      {0x30, 0x80, 0, 0},
 		"cut short":       element[:len(element)-1],
 		"a second one":    append(slices.Clone(element), element...),
 		"a byte in zeros": append(slices.Clone(element), 0, 0, 1, 0),
@@ -152,6 +152,16 @@ func TestTrimPadding(t *testing.T) {
 		if got, err := cms.TrimPadding(bad); !errors.Is(err, cms.ErrMalformed) {
 			t.Errorf("%s: %x, %v", name, got, err)
 		}
+	}
+}
+
+func TestBERIsCalledByItsName(t *testing.T) {
+	ber := []byte{0x30, 0x80, 0x06, 0x01, 0x00, 0, 0}
+	if _, err := cms.TrimPadding(ber); !errors.Is(err, cms.ErrUnsupported) || !strings.Contains(err.Error(), "BER") {
+		t.Error(err)
+	}
+	if _, err := cms.Parse(ber); !errors.Is(err, cms.ErrUnsupported) || !strings.Contains(err.Error(), "BER") {
+		t.Error(err)
 	}
 }
 

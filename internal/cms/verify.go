@@ -70,8 +70,8 @@ func (id SID) names(cert *x509.Certificate) bool {
 // ones. It checks, in this order: the algorithms, the certificate (SignerIdentifier and ESSCertID), the signed attributes content-type,
 // message-digest and (when present) algorithm protection, the signature. Every error wraps one of the Err values of this package.
 //
-// A SignerInfo without signed attributes is refused: CAdES and RFC 3161 demand them, and without them a content can be made to stand for
-// another's attributes (RFC 5652 §11 leaves that to the reader).
+// A SignerInfo without signed attributes is refused: CAdES and RFC 3161 demand them, and where they may be absent, the attributes of one
+// signature can be passed off as the content of another.
 func (s *SignedData) Verify(i int, digest []byte, extra ...*x509.Certificate) (*x509.Certificate, error) {
 	si, err := s.signer(i)
 	if err != nil {
@@ -138,8 +138,8 @@ func (s *SignedData) checkContentType(si *SignerInfo) error {
 		return err
 	}
 	in := cryptobyte.String(value)
-	var signed asn1.ObjectIdentifier
-	if value == nil || !in.ReadASN1ObjectIdentifier(&signed) || !in.Empty() {
+	signed, err := takeOID(&in, "content-type")
+	if err != nil || !in.Empty() {
 		return fmt.Errorf("%w: content-type", ErrAttributes)
 	}
 	if !signed.Equal(s.ContentType) {

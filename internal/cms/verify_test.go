@@ -63,13 +63,14 @@ func TestVerifyAccepts(t *testing.T) {
 	}
 }
 
-func TestVerifyRefuses(t *testing.T) {
-	id, other := identities["P-256"](), issue(identities["P-384"]().key)
-	twin := id.twin()
-	for name, c := range map[string]struct {
-		change func(p *parts)
-		want   error
-	}{
+// refusal is one thing put wrong in a good SignedData, and the reason for which Verify must refuse it.
+type refusal struct {
+	change func(p *parts)
+	want   error
+}
+
+func TestWrongContentAndAttributesRefused(t *testing.T) {
+	refuse(t, map[string]refusal{
 		"content changed":          {func(p *parts) { p.encap = seq(idData, tlv(0xa0, tlv(4, []byte("other")))) }, cms.ErrDigest},
 		"content gone":             {func(p *parts) { p.encap = seq(idData) }, cms.ErrDigest},
 		"content type changed":     {func(p *parts) { p.encap = seq(oid(1, 2, 3, 4), tlv(0xa0, tlv(4, content))) }, cms.ErrContentType},
@@ -87,6 +88,13 @@ func TestVerifyRefuses(t *testing.T) {
 		"signature of nothing":   {func(p *parts) { p.signature = []byte{} }, cms.ErrSignature},
 		"signature of something": {func(p *parts) { p.signature = seq(der(1), der(1)) }, cms.ErrSignature},
 		"signature of zeros":     {func(p *parts) { p.signature = seq(der(0), der(0)) }, cms.ErrSignature},
+	})
+}
+
+func TestWrongCertificatesRefused(t *testing.T) {
+	id, other := identities["P-256"](), issue(identities["P-384"]().key)
+	twin := id.twin()
+	refuse(t, map[string]refusal{
 		"no certificate":         {func(p *parts) { p.certificates = nil }, cms.ErrCertificate},
 		"another's certificate":  {func(p *parts) { p.certificates = tlv(0xa0, other.cert.Raw); p.sid = seq(der(1)) }, cms.ErrMalformed},
 		"serial of another":      {func(p *parts) { p.sid = seq(id.cert.RawIssuer, der(7)) }, cms.ErrCertificate},
@@ -111,6 +119,11 @@ func TestVerifyRefuses(t *testing.T) {
 		"ESS with a tail": {func(p *parts) {
 			p.attrs[2] = attribute(idSigningCertV2, seq(seq(seq(tlv(4, make([]byte, 32)), seq(), seq()))))
 		}, cms.ErrMalformed},
+	})
+}
+
+func TestWrongAlgorithmsRefused(t *testing.T) {
+	refuse(t, map[string]refusal{
 		"digest and signature":      {func(p *parts) { p.sigAlg = seq(idECDSAWithSHA384) }, cms.ErrAlgorithm},
 		"signature of another kind": {func(p *parts) { p.sigAlg = seq(idRSAEncryption, null) }, cms.ErrAlgorithm},
 		"Ed25519 with SHA-256":      {func(p *parts) { p.sigAlg = seq(idEd25519) }, cms.ErrAlgorithm},
@@ -139,8 +152,13 @@ func TestVerifyRefuses(t *testing.T) {
 		"PSS, huge salt":             {func(p *parts) { p.sigAlg = pss(seq(idSHA256), seq(idMGF1, seq(idSHA256)), der(1<<20), nil) }, cms.ErrMalformed},
 		"PSS, other trailer":         {func(p *parts) { p.sigAlg = pss(seq(idSHA256), seq(idMGF1, seq(idSHA256)), der(32), der(2)) }, cms.ErrMalformed},
 		"PSS under an EC key":        {func(p *parts) { p.sigAlg = pss(seq(idSHA256), seq(idMGF1, seq(idSHA256)), der(32), nil) }, cms.ErrAlgorithm},
-	} {
-		p := newParts(id)
+	})
+}
+
+func refuse(t *testing.T, table map[string]refusal) {
+	t.Helper()
+	for name, c := range table {
+		p := newParts(identities["P-256"]())
 		c.change(p)
 		s, err := cms.Parse(p.build())
 		if err == nil {

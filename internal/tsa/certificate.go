@@ -35,7 +35,7 @@ func checkCertificate(cert *x509.Certificate) error {
 		return refuse("timeStamping must be its only extended key usage")
 	case !critical:
 		return refuse("its extended key usage must be critical")
-	// EN 319 422 §6: digitalSignature, nonRepudiation, or both.
+	// As openssl's check of the purpose has it: digitalSignature, nonRepudiation or both, and nothing else.
 	case cert.KeyUsage&(x509.KeyUsageDigitalSignature|x509.KeyUsageContentCommitment) == 0:
 		return refuse("its key usage must have digitalSignature")
 	case cert.KeyUsage&^(x509.KeyUsageDigitalSignature|x509.KeyUsageContentCommitment) != 0:

@@ -84,7 +84,10 @@ func readImprint(in *cryptobyte.String) (Imprint, error) {
 	if !imprint.bare && (!alg.ReadAnyASN1Element(&params, &tag) || !alg.Empty()) {
 		return Imprint{}, malformed("hashAlgorithm")
 	}
-	name := oid.String()
+	name := "of the request"
+	if len(oid) <= 16 { // a name, not an echo of whatever was sent
+		name = oid.String()
+	}
 	for _, e := range hashes {
 		if oid.Equal(e.oid) {
 			imprint.Hash, name = e.hash, e.name
