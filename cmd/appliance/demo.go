@@ -219,7 +219,11 @@ func (a *app) demoSign(ctx context.Context, s *signer.Signer, cfg config.Config,
 	if plain, err = renderer.Render(prescription.Demo(now), now); err != nil {
 		return nil, done, err
 	}
-	done, err = signDocument(ctx, s, plain, signRequest{
+	d, err := newDesk(s)
+	if err != nil {
+		return nil, done, err
+	}
+	done, err = d.sign(ctx, plain, signRequest{
 		clinic: demoClinic, name: clinician.CommonName, panel: &panelPlace{rect: prescription.PanelRect()}, options: pades.SignOptions{Limits: limits(cfg)},
 	})
 	return plain, done, err

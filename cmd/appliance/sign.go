@@ -81,7 +81,11 @@ func (a *app) sign(ctx context.Context, f signFlags) (err error) {
 		request.panel = &panelPlace{page: page, rect: *rect}
 	}
 	defer a.progress("signing " + f.in)()
-	done, err := signDocument(ctx, s, data, request)
+	d, err := newDesk(s)
+	if err != nil {
+		return err
+	}
+	done, err := d.sign(ctx, data, request)
 	if err != nil {
 		return err
 	}
@@ -104,13 +108,27 @@ type panelPlace struct {
 	rect [4]float64
 }
 
-// signDocument signs data as a clinician: the one way to a signature on the command line.
-func signDocument(ctx context.Context, s *signer.Signer, data []byte, r signRequest) (pades.Signed, error) {
-	crt, err := s.Find(r.clinic, r.name)
+// desk is where documents are signed from the command line.
+type desk struct {
+	signer *signer.Signer
+	panels *panel.Drawer
+}
+
+func newDesk(s *signer.Signer) (*desk, error) {
+	set, err := fonts.New()
+	if err != nil {
+		return nil, err
+	}
+	return &desk{signer: s, panels: panel.NewDrawer(set)}, nil
+}
+
+// sign signs data as a clinician.
+func (d *desk) sign(ctx context.Context, data []byte, r signRequest) (pades.Signed, error) {
+	crt, err := d.signer.Find(r.clinic, r.name)
 	if err != nil {
 		return pades.Signed{}, err
 	}
-	signing, err := s.Begin(ctx, operator, crt.Serial)
+	signing, err := d.signer.Begin(ctx, operator, crt.Serial)
 	if err != nil {
 		return pades.Signed{}, err
 	}
@@ -119,7 +137,7 @@ func signDocument(ctx context.Context, s *signer.Signer, data []byte, r signRequ
 	}
 	r.options.Name = crt.CommonName
 	if r.panel != nil {
-		if r.options.Appearance, err = drawPanel(*r.panel, crt.CommonName, crt.Subject, r.options.Time); err != nil {
+		if r.options.Appearance, err = d.draw(*r.panel, crt.Subject, r.options.Time); err != nil {
 			return pades.Signed{}, err
 		}
 	}
@@ -131,20 +149,19 @@ func signDocument(ctx context.Context, s *signer.Signer, data []byte, r signRequ
 	return done, err
 }
 
-// drawPanel makes the appearance of a visible signature: who, with which registration, when.
-func drawPanel(p panelPlace, name string, subject cert.Subject, at time.Time) (*pdf.Appearance, error) {
-	set, err := fonts.New()
-	if err != nil {
-		return nil, err
-	}
+// draw makes the appearance of a visible signature: who, with which registration, when.
+func (d *desk) draw(p panelPlace, subject cert.Subject, at time.Time) (*pdf.Appearance, error) {
 	width, height := p.rect[2]-p.rect[0], p.rect[3]-p.rect[1]
 	details := []string{at.UTC().Format("2 January 2006 15:04:05 UTC")}
 	if id, err := cert.ParsePersonID(subject.SerialNumber); err == nil {
 		details = append([]string{id.RegisterName() + " " + id.Number}, details...)
 	}
-	content, err := panel.NewDrawer(set).Draw(panel.Panel{
-		Width: width, Height: height, Heading: "Signed electronically by", Name: name, Details: details,
-		Note: "The signature is in the file: verify it there.",
+	note := "The signature is in the file: verify it there."
+	if d.signer.Demo() {
+		note = "DEMO: not a prescription, not a signature in law."
+	}
+	content, err := d.panels.Draw(panel.Panel{
+		Width: width, Height: height, Heading: "Signed electronically by", Name: subject.CommonName, Details: details, Note: note,
 	})
 	if err != nil {
 		return nil, err

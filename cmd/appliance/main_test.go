@@ -1,0 +1,55 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/veripath/aes-appliance/internal/config"
+	"github.com/veripath/aes-appliance/internal/signer"
+)
+
+// TestMain lets this test binary be the program: under testscript as "appliance", and as the process of its own that a ceremony is.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "ceremony" {
+		main()
+	}
+	testscript.Main(m, map[string]func(){"appliance": main})
+}
+
+// openDemo makes a demo appliance in a folder of the test and returns it open, with the folder.
+func openDemo(tb testing.TB) (*signer.Signer, string) {
+	tb.Helper()
+	dir := filepath.Join(tb.TempDir(), "demo")
+	var out, problems bytes.Buffer
+	if code := Main(context.Background(), []string{"demo", "--dir", dir}, nil, &out, &problems); code != exitGood {
+		tb.Fatalf("demo: exit code %d\n%s%s", code, &out, &problems)
+	}
+	return openAgain(tb, dir), dir
+}
+
+func openAgain(tb testing.TB, dir string) *signer.Signer {
+	tb.Helper()
+	cfg, err := config.Load(filepath.Join(dir, "appliance.toml"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	pin, err := readPIN(cfg.Token.PINFile)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s, err := signer.Open(context.Background(), signer.Config{Config: cfg, PIN: pin, Version: version})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return s
+}
