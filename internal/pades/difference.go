@@ -2,7 +2,9 @@ package pades
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/pdf"
@@ -88,19 +90,27 @@ func (h *history) run(base int) (int, error) {
 		if err != nil {
 			return -1, err
 		}
-		cmp := &comparison{h: h, scope: sc, old: sc.f, now: now, revision: r, widgets: map[pdf.Ref]string{}}
-		if err := cmp.compare(); err != nil {
+		diff := &comparison{h: h, scope: sc, old: sc.f, now: now, revision: r, widgets: map[pdf.Ref]string{}}
+		if err := diff.compare(); err != nil {
 			return -1, err
 		}
-		h.changes[r] = cmp.changes
-		if cmp.content {
+		h.changes[r] = tidy(diff.changes)
+		if diff.content {
 			return r, nil
 		}
-		if err := sc.advance(now, cmp); err != nil {
+		if err := sc.advance(now, diff); err != nil {
 			return -1, err
 		}
 	}
 	return -1, nil
+}
+
+// tidy puts changes in an order that does not depend on that of dictionaries, without repetition.
+func tidy(list []change) []change {
+	slices.SortFunc(list, func(a, b change) int {
+		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.text, b.text), cmp.Compare(a.field, b.field))
+	})
+	return slices.Compact(list)
 }
 
 // nextSigned returns the oldest revision from r on that a signature ends with, -1 when there is none.

@@ -80,15 +80,15 @@ func newScope(h *history, f *pdf.File) (*scope, error) {
 	return s, s.expand(catalog, pages)
 }
 
-// advance makes s the scope of the next revision, whose changes cmp found to be allowed. What was strict stays strict.
-func (s *scope) advance(f *pdf.File, cmp *comparison) error {
+// advance makes s the scope of the next revision, whose changes diff found to be allowed. What was strict stays strict.
+func (s *scope) advance(f *pdf.File, diff *comparison) error {
 	s.f = f
 	catalog, _, err := f.Catalog()
 	if err != nil {
 		return err
 	}
 	var pages []pdf.Ref
-	for _, ref := range cmp.touched {
+	for _, ref := range diff.touched {
 		if use, reached := s.soft[ref]; reached {
 			value, err := f.Get(ref)
 			if err != nil {

@@ -1,6 +1,9 @@
 package pades
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Indication is the main result for one signature or time stamp (ETSI EN 319 102-1 §5.1.3, table 5).
 type Indication string
@@ -181,7 +184,8 @@ func (r *Report) Good() bool { return r.Verdict == Valid }
 //
 // Exit codes: TOTAL_FAILED anywhere is bad (1), and so is a certificate that was revoked before the proven time: someone withdrew it on
 // purpose. Any other INDETERMINATE signature cannot be judged (2): an unknown issuer, a file whose proofs have run out, a missing status.
-// A document time stamp that is INDETERMINATE proves nothing and harms nothing; what rested on it says so itself.
+// A document time stamp whose authority is not trusted, or whose certificate has expired, proves nothing and harms nothing; what rested on
+// it says so itself. One that seems to be damaged leaves the file unjudged.
 func (r *Report) finish() {
 	r.Verdict = NoSignature
 	for i := range r.Signatures {
@@ -198,11 +202,16 @@ func (r *Report) finish() {
 	r.Summary = r.summary()
 }
 
+// damaged are the sub-indications of a time stamp that is not what its authority made; the others speak of trust and time.
+var damaged = []SubIndication{SigConstraintsFailure, NoSigningCertificateFound, TimestampOrderFailure}
+
 // verdict returns what s alone makes of the file.
 func (s *SignatureReport) verdict() Verdict {
 	switch {
 	case s.Indication == TotalFailed:
 		return Invalid
+	case s.Kind == KindTimeStamp && s.Indication == Indeterminate && slices.Contains(damaged, s.SubIndication):
+		return CouldNotJudge
 	case s.Kind == KindTimeStamp:
 		return NoSignature
 	case s.Indication == TotalPassed:

@@ -9,13 +9,13 @@ import (
 // summary says the verdict in one sentence.
 func (r *Report) summary() string {
 	signatures := 0
-	var first *SignatureReport // that decided
+	var first *SignatureReport // that decided; of signatures and time stamps, a signature
 	for i := range r.Signatures {
 		s := &r.Signatures[i]
 		if s.Kind != KindTimeStamp {
 			signatures++
 		}
-		if first == nil && s.verdict() == r.Verdict {
+		if s.verdict() == r.Verdict && (first == nil || first.Kind == KindTimeStamp && s.Kind != KindTimeStamp) {
 			first = s
 		}
 	}

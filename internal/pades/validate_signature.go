@@ -50,7 +50,7 @@ func newItem(f *pdf.File, sig *pdf.Signature) *item {
 	}
 	switch {
 	case sig.Problem != nil:
-		it.fail(failed(FormatFailure, "%s", firstLine(sig.Problem)))
+		it.fail(failed(FormatFailure, "%s", strings.TrimPrefix(firstLine(sig.Problem), fmt.Sprintf("PDF: signature %q: ", sig.Field))))
 	case sig.Revision < 0:
 		it.fail(failed(FormatFailure, "its ByteRange %v does not end with a revision of the document", br))
 	case br[0] != 0 || br[1] != sig.ContentsOffset || br[2] != sig.ContentsEnd || br[3] < 0:

@@ -103,9 +103,9 @@ func (t *token) verify(extra ...*x509.Certificate) {
 	t.cert = cert
 }
 
-// retry verifies a token again whose TSA certificate was not in it, with those of the file.
+// retry verifies a token again that came without certificates (RFC 3161 §2.4.1 certReq), with those of the file.
 func (t *token) retry(certs []*x509.Certificate) {
-	if t.imprint && t.cert == nil && t.failure != nil && t.failure.sub == NoSigningCertificateFound {
+	if t.imprint && t.cert == nil && len(t.signed.Certificates)+len(t.signed.Unreadable) == 0 && t.failure != nil && t.failure.sub == NoSigningCertificateFound {
 		t.failure = nil
 		t.verify(certs...)
 	}
