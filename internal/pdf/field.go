@@ -172,17 +172,26 @@ func (fm *form) named(name string) (*field, error) {
 	return found, nil
 }
 
-// free returns the first "SignatureN" that no field is called.
-func (fm *form) free() string {
+// free returns the first "SignatureN" that no field is called and, where there is one, that no signature locks.
+func (fm *form) free(locked func(name string) bool) string {
 	taken := map[string]bool{}
 	for _, fd := range fm.fields {
 		if strings.HasPrefix(fd.name, "Signature") {
 			taken[fd.name] = true
 		}
 	}
-	for n := 1; ; n++ {
-		if s := "Signature" + itoa(n); !taken[s] {
+	first := ""
+	for n := 1; n <= len(taken)+maxFieldName; n++ {
+		s := "Signature" + itoa(n)
+		if taken[s] {
+			continue
+		}
+		if !locked(s) {
 			return s
 		}
+		if first == "" {
+			first = s
+		}
 	}
+	return first
 }

@@ -1,6 +1,7 @@
 package pdf
 
 import (
+	"math"
 	"slices"
 )
 
@@ -112,17 +113,20 @@ func (f *File) finish(p *parser, o Object) (Object, error) {
 	return &Stream{d, raw}, nil
 }
 
-// length resolves a stream's Length. The object that it refers to must be an integer; it is never a stream, so this does not recurse,
-// except through an object stream, which notices.
+// length resolves a stream's Length. The object that it refers to is an integer, never a stream, so this does not recurse, except
+// through an object stream, which notices.
 func (f *File) length(o Object) (int64, error) {
 	if r, ok := o.(Ref); ok {
 		e, found := f.table.find(r.Num)
-		if !found || e.gen != r.Gen {
-			return 0, invalid("stream without a length: %s R does not exist", r)
+		if !found || e.free() || e.gen != r.Gen {
+			return 0, invalid("a stream's /Length %s R does not exist", r)
+		}
+		if !e.compressed() {
+			return f.integerAt(e)
 		}
 		var err error
-		if o, err = f.plain(e); err != nil {
-			return 0, within("length of a stream", err)
+		if o, _, err = f.parse(e); err != nil {
+			return 0, within("a stream's /Length "+r.String(), err)
 		}
 	}
 	n, ok := o.(int64)
@@ -132,25 +136,18 @@ func (f *File) length(o Object) (int64, error) {
 	return n, nil
 }
 
-// plain parses an object that is no stream.
-func (f *File) plain(e entry) (Object, error) {
-	if e.free() || e.compressed() {
-		o, _, err := f.parse(e)
-		return o, err
-	}
+// integerAt reads an object that is an unsigned integer.
+func (f *File) integerAt(e entry) (int64, error) {
 	p, err := f.bodyAt(e)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	p.nodes = 1
-	o, err := p.object(0)
-	if err != nil {
-		return nil, err
+	p.skipSpace()
+	n, ok := p.digits(math.MaxInt64)
+	if p.skipSpace(); !ok || !p.keyword("endobj") {
+		return 0, invalid("a stream's /Length %s R is not a number", e.ref())
 	}
-	if p.skipSpace(); !p.keyword("endobj") {
-		return nil, invalid("no endobj at byte %d", p.pos)
-	}
-	return o, nil
+	return n, nil
 }
 
 // streamData reads "stream", an end of line, n bytes, "endstream" and "endobj" (§7.3.8.1).

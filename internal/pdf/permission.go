@@ -176,17 +176,23 @@ func (f *File) catalogPermissions(pm *permissions) error {
 	})
 }
 
+// lockedBy returns the signature that locks the field called name; "" = none.
+func (pm *permissions) lockedBy(name string) string {
+	for _, l := range pm.locks {
+		if l.covers(name) {
+			return "\"" + l.by + "\""
+		}
+	}
+	return ""
+}
+
 // allow refuses a signature that the document does not permit. fresh: its field is a new one.
 func (pm *permissions) allow(o SignatureOptions, name string, fresh bool) error {
 	stamp := o.Type == "DocTimeStamp"
-	if !fresh || !stamp {
-		for _, l := range pm.locks {
-			if l.covers(name) {
-				return forbidden("the field %q is locked by the signature %q", name, l.by)
-			}
-		}
-	}
+	by := pm.lockedBy(name)
 	switch {
+	case by != "" && !(fresh && stamp):
+		return forbidden("the field %q is locked by the signature %s", name, by)
 	case o.Certify > 0 && pm.signed != "":
 		// §12.8.2.2.1: the certification is the first signature, and the only one of its kind.
 		return forbidden("the document cannot be certified: it is signed already (%s)", pm.signed)

@@ -146,15 +146,15 @@ func (w *signing) plan() error {
 	if w.form.dict["XFA"] != nil {
 		return unsupported("the document has an XFA form, which viewers show instead of the pages that would be signed")
 	}
-	if err := w.findField(); err != nil {
-		return err
-	}
 	sigs, err := w.f.signatures(w.form)
 	if err != nil {
 		return err
 	}
 	pm, err := w.f.permissions(w.form, sigs)
 	if err != nil {
+		return err
+	}
+	if err := w.findField(pm); err != nil {
 		return err
 	}
 	if err := pm.allow(w.o, w.name, w.field == nil); err != nil {
@@ -177,9 +177,9 @@ func (w *signing) plan() error {
 }
 
 // findField finds the field by its name, or a name for a new one.
-func (w *signing) findField() error {
+func (w *signing) findField(pm *permissions) error {
 	if w.name = w.o.Field; w.name == "" {
-		w.name = w.form.free()
+		w.name = w.form.free(func(name string) bool { return pm.lockedBy(name) != "" })
 		return nil
 	}
 	fd, err := w.form.named(w.name)

@@ -12,9 +12,6 @@ func (f *File) readXRefStream(s *section, maxEntries int) error {
 		return err
 	}
 	s.trailer, s.end = st.Dict, end
-	if t, _ := st.Dict["Type"].(Name); t != "XRef" {
-		return invalid("object at byte %d is not a cross-reference stream", s.pos)
-	}
 	w, err := xrefWidths(st.Dict["W"], s.pos)
 	if err != nil {
 		return err
@@ -145,7 +142,7 @@ func (f *File) directStream(pos int64) (*Stream, int64, error) {
 		return nil, 0, err
 	}
 	d, ok := o.(Dict)
-	if !ok {
+	if !ok || d["Type"] != Name("XRef") {
 		return nil, 0, invalid("object at byte %d is not a cross-reference stream", pos)
 	}
 	n, ok := d["Length"].(int64)
