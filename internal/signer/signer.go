@@ -47,6 +47,7 @@ type Config struct {
 	PIN     []byte       // of the token; may be wiped after Open
 	Version string       // of the program, for the log
 	Log     *slog.Logger // nil: silent
+	Kernel  clock.Kernel // what the clock asks for the time; nil: the machine's
 }
 
 // Signer is an open appliance. It is safe for concurrent use.
@@ -120,7 +121,7 @@ func open(ctx context.Context, cfg Config) (s *Signer, err error) {
 	}
 	s.opened(s.ledger.Close)
 	// The newest line is the high-water mark: no reading is ever before it, also across restarts.
-	s.clock, err = clock.Open(clock.Config{Mode: cfg.Clock.Mode, MaxError: cfg.Clock.MaxError}, s.ledger.LastTime())
+	s.clock, err = clock.Open(clock.Config{Mode: cfg.Clock.Mode, MaxError: cfg.Clock.MaxError, Kernel: cfg.Kernel}, s.ledger.LastTime())
 	if err != nil {
 		return s, err
 	}
