@@ -135,6 +135,7 @@ type authority struct {
 	serial    string
 	cert      *x509.Certificate
 	key       crypto.Signer
+	id        cert.CertID // of its own certificates, but for the serial; with SHA-1, which every validator understands
 	responder atomic.Pointer[responder]
 	crl       atomic.Pointer[crl]
 }
@@ -142,7 +143,7 @@ type authority struct {
 // responder is a CA's own OCSP responder.
 type responder struct {
 	*cert.OCSPSigner
-	entry *entry
+	serial string
 }
 
 // crl is a CA's newest list.

@@ -226,8 +226,8 @@ func (c *CA) examineCRL(d *ceremonyDetails, der []byte, root *x509.Certificate) 
 	if list.Number == nil || old != nil && list.Number.Cmp(old.Number) <= 0 {
 		return fmt.Errorf("root CRL number %v does not follow the one in use", list.Number)
 	}
-	if !list.NextUpdate.After(c.now()) {
-		return fmt.Errorf("root CRL ran out at %s", list.NextUpdate.Format(time.RFC3339))
+	if now := c.now(); !list.NextUpdate.After(now) || list.ThisUpdate.After(now.Add(cert.Backdating)) {
+		return fmt.Errorf("root CRL is for %s to %s, and it is %s here: compare the two machines' clocks", list.ThisUpdate.Format(time.RFC3339), list.NextUpdate.Format(time.RFC3339), now.Format(time.RFC3339))
 	}
 	for _, one := range d.Certificates {
 		if list.ThisUpdate.Before(one.NotBefore) {

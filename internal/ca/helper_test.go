@@ -39,7 +39,7 @@ type softKeys struct {
 	keys    map[string]crypto.Signer
 	ids     map[string][]byte
 	wrapped map[string]crypto.Signer
-	fail    error // of Generate, when set
+	undead  bool // Destroy does nothing, as in a process that died before it
 }
 
 func newSoftKeys() *softKeys {
@@ -64,9 +64,6 @@ func softKey(a token.Algorithm) (crypto.Signer, error) {
 func (s *softKeys) Generate(spec token.KeySpec) (crypto.Signer, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.fail != nil {
-		return nil, s.fail
-	}
 	key, err := softKey(spec.Algorithm)
 	if err != nil {
 		return nil, err
@@ -103,7 +100,9 @@ func (s *softKeys) Destroy(label string, id []byte) error {
 	if s.keys[label] == nil {
 		return fault.New(fault.NotFound, "no such key")
 	}
-	delete(s.keys, label)
+	if !s.undead {
+		delete(s.keys, label)
+	}
 	return nil
 }
 
@@ -349,6 +348,15 @@ func writeFile(t testing.TB, data []byte) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+func readFile(t testing.TB, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }
 
 // openssl runs the tool; a missing tool fails the test.

@@ -68,12 +68,20 @@ func (c *CA) issueBy(ctx context.Context, r Request, a *authority, renews string
 		return Certificate{}, err
 	}
 	defer release()
+	now, err := c.proven()
+	if err != nil {
+		return Certificate{}, err
+	}
+	// Tried with a key that is at hand, so that a wrong request costs no new one.
+	if _, err := c.template(r, a, a.cert.PublicKey, now); err != nil {
+		return Certificate{}, err
+	}
 	d := issuedDetails{entry: entry{Kind: r.Kind, Issuer: a.serial, Clinic: r.Clinic, Subject: r.Subject, Sub: r.Sub, Renews: renews}}
 	pub, undo, err := c.keyFor(ctx, r, &d.entry)
 	if err != nil {
 		return Certificate{}, err
 	}
-	crt, err := c.sign(r, a, pub)
+	crt, err := c.sign(r, a, pub, now)
 	if err == nil {
 		d.fill(crt)
 		err = c.record(ctx, r.Actor, d)
@@ -222,18 +230,22 @@ func (c *CA) keyFor(ctx context.Context, r Request, e *entry) (pub crypto.Public
 	return key.Public(), func() error { return c.dropKey(context.WithoutCancel(ctx), r.Actor, "not certified", k) }, nil
 }
 
-// sign makes the certificate.
-func (c *CA) sign(r Request, a *authority, pub crypto.PublicKey) (*x509.Certificate, error) {
-	now, err := c.proven()
-	if err != nil {
-		return nil, err
-	}
-	profile := c.profiles.For(r.Kind)
-	tmpl, err := profile.Template(cert.Request{Subject: r.Subject, PublicKey: pub, Validity: r.Validity, DNSNames: r.DNSNames, Addresses: r.Addresses}, a.cert, now, c.cfg.Rand)
+// template returns what the certificate is to say.
+func (c *CA) template(r Request, a *authority, pub crypto.PublicKey, now time.Time) (*x509.Certificate, error) {
+	t, err := c.profiles.For(r.Kind).Template(cert.Request{Subject: r.Subject, PublicKey: pub, Validity: r.Validity, DNSNames: r.DNSNames, Addresses: r.Addresses}, a.cert, now, c.cfg.Rand)
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "the certificate asked for does not fit its profile").WithCause(err).WithHint(err.Error())
 	}
-	crt, err := c.linter.Sign(c.cfg.Rand, profile, tmpl, a.cert, pub, a.key)
+	return t, nil
+}
+
+// sign makes the certificate.
+func (c *CA) sign(r Request, a *authority, pub crypto.PublicKey, now time.Time) (*x509.Certificate, error) {
+	tmpl, err := c.template(r, a, pub, now)
+	if err != nil {
+		return nil, err
+	}
+	crt, err := c.linter.Sign(c.cfg.Rand, c.profiles.For(r.Kind), tmpl, a.cert, pub, a.key)
 	var lint *cert.LintError
 	if errors.As(err, &lint) {
 		return nil, fault.New(fault.Invalid, "the certificate asked for has faults, and was not signed").WithCause(err).WithHint(lint.Error())

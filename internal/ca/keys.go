@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"crypto/x509"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -38,11 +37,12 @@ func (c *CA) makeKey(ctx context.Context, actor, purpose string, a token.Algorit
 	if err != nil {
 		return keyState{}, nil, fmt.Errorf("ca: making key %s: %w", d.Label, err)
 	}
-	if d.Public, err = x509.MarshalPKIXPublicKey(key.Public()); err == nil {
-		err = c.keyEvent(ctx, eventKeyCreated, actor, d)
+	if d.Public, err = x509.MarshalPKIXPublicKey(key.Public()); err != nil {
+		return keyState{}, nil, fmt.Errorf("ca: public key of %s: %w", d.Label, err)
 	}
-	if err != nil {
-		return keyState{}, nil, errors.Join(err, c.cfg.Keys.Destroy(d.Label, id[:]))
+	// The line may be durable although this fails, and then the log has a key that must exist: which it is, Open will see.
+	if err := c.keyEvent(ctx, eventKeyCreated, actor, d); err != nil {
+		return keyState{}, nil, err
 	}
 	return keyState{keyDetails: d, State: eventKeyCreated}, key, nil
 }

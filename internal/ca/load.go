@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto"
@@ -78,6 +79,9 @@ func (c *CA) loadKeys(ctx context.Context, lists map[string]crlDetails) error {
 		case e.Kind.IsCA():
 			err = c.takeAuthority(e)
 		}
+		if fault.KindOf(err) == fault.Invalid {
+			return err
+		}
 		if err != nil {
 			return corrupt(fmt.Sprintf("the %s with serial %s", e.Kind, serial), err)
 		}
@@ -148,11 +152,18 @@ func (c *CA) takeAuthority(e *entry) error {
 	if err != nil {
 		return err
 	}
+	if !bytes.Equal(crt.RawSubject, c.profiles.CASubject(e.Kind)) {
+		return fault.New(fault.Invalid, fmt.Sprintf("the settings name the %s otherwise than its certificate does: %q", e.Kind, crt.Subject)).
+			WithHint("name, organization, country and demo cannot be changed after the ceremony")
+	}
 	key, err := c.key(e.KeyLabel, crt.PublicKey)
 	if err != nil {
 		return err
 	}
 	a := &authority{kind: e.Kind, serial: e.Serial, cert: crt, key: key}
+	if a.id, err = cert.NewCertID(crypto.SHA1, crt, crt.SerialNumber); err != nil {
+		return err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.cas[e.Serial] = a
@@ -175,9 +186,13 @@ func (c *CA) takeCRL(ctx context.Context, a *authority, d crlDetails) (*crl, err
 		return nil, fmt.Errorf("ca: object %s is not the CRL of the log", d.Object)
 	}
 	list := &crl{crlDetails: d, der: der}
-	for _, e := range c.entries { // a crash between a revocation and its CRL is made good by the next Maintain
-		list.stale = list.stale || e.Issuer == a.serial && e.RevokedAt != nil && e.RevokedAt.After(d.ThisUpdate)
+	revoked := 0
+	for _, e := range c.entries {
+		if e.Issuer == a.serial && e.RevokedAt != nil {
+			revoked++
+		}
 	}
+	list.stale = revoked != d.Entries // a crash between a revocation and its CRL is made good by the next Maintain
 	return list, nil
 }
 
@@ -199,7 +214,7 @@ func (c *CA) takeResponder(e *entry) error {
 	if err != nil {
 		return err
 	}
-	a.responder.Store(&responder{OCSPSigner: s, entry: e})
+	a.responder.Store(&responder{OCSPSigner: s, serial: e.Serial})
 	return nil
 }
 

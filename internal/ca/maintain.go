@@ -76,14 +76,17 @@ func (c *CA) keepCheckpointKey(ctx context.Context) error {
 
 // keepResponder gives a CA a responder, or a new one before the old one ends. A CA whose own end is near gets none that outlives it.
 func (c *CA) keepResponder(ctx context.Context, a *authority, u *Upkeep) error {
-	now := c.now()
-	r := a.responder.Load()
-	if r != nil && (r.entry.NotAfter.After(now.Add(c.cfg.Policy.OCSPRenewal)) || r.entry.NotAfter.Equal(a.cert.NotAfter)) {
-		return nil
-	}
 	renews := ""
-	if r != nil {
-		renews = r.entry.Serial
+	if r := a.responder.Load(); r != nil {
+		renews = r.serial
+		e, err := c.entry(r.serial)
+		if err != nil {
+			return err
+		}
+		lasts := e.NotAfter.After(c.now().Add(c.cfg.Policy.OCSPRenewal)) || e.NotAfter.Equal(a.cert.NotAfter)
+		if e.RevokedAt == nil && lasts {
+			return nil
+		}
 	}
 	return c.keep(ctx, a, Request{Kind: cert.OCSP, Issuer: a.kind, Actor: actorSelf}, renews, u)
 }

@@ -2,7 +2,6 @@ package ca
 
 import (
 	"context"
-	"crypto"
 	"crypto/x509"
 	"fmt"
 	"time"
@@ -19,6 +18,11 @@ const (
 	countUnknown
 	countCached
 	countRefused
+)
+
+const (
+	maxCachedRequest = 256 // bytes; an ordinary question about one certificate has about 110
+	slotWait         = 250 * time.Millisecond
 )
 
 // answer is a signed answer without nonce that may be given again.
@@ -48,20 +52,17 @@ func (c *CA) ocsp(ctx context.Context, request []byte) (der []byte, status int) 
 		return nil, cert.OCSPUnauthorized // RFC 6960 §2.3: about no CA that this responder speaks for
 	}
 	now := c.now()
-	key := ""
-	if len(singles) == 1 && r.Nonce == nil && about != nil {
-		key = about.Serial + string(rune(r.CertIDs[0].Hash))
-		if have, ok := c.answers.get(key); ok && have.about == about && now.Before(have.until) {
+	repeatable := len(singles) == 1 && r.Nonce == nil && about != nil && len(request) <= maxCachedRequest
+	if repeatable {
+		if have, ok := c.answers.get(string(request)); ok && have.about == about && now.Before(have.until) && c.certain() == nil {
 			c.counts[countCached].Add(1)
 			return have.der, cert.OCSPSuccessful
 		}
 	}
-	select {
-	case c.signing <- struct{}{}:
-		defer func() { <-c.signing }()
-	default: // public questions must not take all of the token's sessions from those who sign documents
+	if !c.slot(ctx) {
 		return nil, cert.OCSPTryLater
 	}
+	defer func() { <-c.signing }()
 	der, err = c.respond(a, singles, r.Nonce, now)
 	if err != nil {
 		c.cfg.Log.ErrorContext(ctx, "no OCSP answer", "ca", a.kind, "error", err)
@@ -73,10 +74,38 @@ func (c *CA) ocsp(ctx context.Context, request []byte) (der []byte, status int) 
 	for _, s := range singles {
 		c.counts[s.Status].Add(1)
 	}
-	if key != "" {
-		c.answers.put(key, answer{der, about, now.Add(c.cfg.Policy.OCSPCache)})
+	if repeatable {
+		c.answers.put(string(request), answer{der, about, now.Add(c.cfg.Policy.OCSPCache)})
 	}
 	return der, cert.OCSPSuccessful
+}
+
+// slot waits, not for long, for one of the slots: public questions must not take all of the token's sessions from those who sign documents.
+func (c *CA) slot(ctx context.Context) bool {
+	select {
+	case c.signing <- struct{}{}:
+		return true
+	default:
+	}
+	wait := time.NewTimer(slotWait)
+	defer wait.Stop()
+	select {
+	case c.signing <- struct{}{}:
+		return true
+	case <-wait.C:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// certain returns nil as long as memory is known to hold all that the log does.
+func (c *CA) certain() error {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.broken != nil {
+		return fault.New(fault.Unavailable, "the state of certificates is uncertain after a failed write").WithCause(c.broken).WithHint("restart the signer")
+	}
+	return nil
 }
 
 // singles says of every CertID what is known. One answer is signed by one CA's responder, so it is the first CA asked about that is spoken
@@ -120,11 +149,8 @@ func (e *entry) answer(one *cert.SingleResponse) {
 // respond signs the answer with a's responder.
 func (c *CA) respond(a *authority, singles []cert.SingleResponse, nonce []byte, now time.Time) ([]byte, error) {
 	unavailable := func(text string) *fault.Error { return fault.New(fault.Unavailable, text) }
-	c.mu.RLock()
-	broken := c.broken
-	c.mu.RUnlock()
-	if broken != nil {
-		return nil, unavailable("the state of certificates is uncertain after a failed write").WithCause(broken)
+	if err := c.certain(); err != nil {
+		return nil, err
 	}
 	r := a.responder.Load()
 	if r == nil || now.Before(r.Certificate().NotBefore) || now.After(r.Certificate().NotAfter) {
@@ -166,11 +192,8 @@ func (c *CA) Status(ctx context.Context, certs ...*x509.Certificate) ([][]byte, 
 		if e.RevokedAt != nil {
 			return nil, fault.New(fault.Forbidden, "the certificate with serial number "+serial+" was revoked at "+e.RevokedAt.Format(time.RFC3339))
 		}
-		// SHA-1 only names the issuer here; every validator understands it.
-		id, err := cert.NewCertID(crypto.SHA1, a.cert, crt.SerialNumber)
-		if err != nil {
-			return nil, err
-		}
+		id := a.id
+		id.Serial = crt.SerialNumber
 		der, err := c.respond(a, []cert.SingleResponse{{CertID: id, Status: cert.OCSPGood}}, nil, now)
 		if err != nil {
 			return nil, err
@@ -184,9 +207,16 @@ func (c *CA) Status(ctx context.Context, certs ...*x509.Certificate) ([][]byte, 
 type Material struct{ Certs, OCSPs, CRLs [][]byte }
 
 // Material returns, for each certificate, its chain with the root, a fresh answer about it and its responder's certificate, and once the root's
-// CRL, which speaks for the CAs. Errors as of Status, and Unavailable when the root's CRL is older than a CA or about to run out.
+// CRL, which speaks for the CAs. Errors as of Status, and Unavailable when the root's CRL is about to run out.
 func (c *CA) Material(ctx context.Context, certs ...*x509.Certificate) (Material, error) {
 	var m Material
+	now, err := c.proven()
+	if err != nil {
+		return m, err
+	}
+	if err := c.rootListLasts(now); err != nil {
+		return m, err
+	}
 	answers, err := c.Status(ctx, certs...)
 	if err != nil {
 		return m, err
@@ -211,6 +241,20 @@ func (c *CA) Material(ctx context.Context, certs ...*x509.Certificate) (Material
 	defer c.mu.RUnlock()
 	m.OCSPs, m.CRLs = answers, [][]byte{c.rootCRL.Raw}
 	return m, nil
+}
+
+// rootListLasts refuses when the root's CRL runs out too soon for a document to carry it.
+func (c *CA) rootListLasts(now time.Time) error {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.root == nil {
+		return errNotEstablished()
+	}
+	if c.rootCRL.NextUpdate.After(now.Add(c.cfg.Policy.RootCRLRefuse)) {
+		return nil
+	}
+	return fault.New(fault.Unavailable, "the root's CRL runs out at "+c.rootCRL.NextUpdate.UTC().Format(time.RFC3339)+", too soon to sign documents with it").
+		WithHint("hold a ceremony that signs the root's CRL again")
 }
 
 // logAnswers writes the aggregated line of public answers, at most one an hour and none for silence. act is held.

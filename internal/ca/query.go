@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -144,15 +145,14 @@ func (c *CA) ByName(clinic, name string) (Certificate, error) {
 	for _, serial := range slices.Backward(c.names[nameKey(clinic, name)]) {
 		e := c.entries[serial]
 		// The skeleton finds, the name itself decides: a look-alike is another name.
-		if d := c.describe(e, now); e.Subject.CommonName == name && d.Status == StatusValid {
+		if d := c.describe(e, now); e.Subject.CommonName == name && d.Status == StatusValid && e.RenewedBy == "" {
 			return d, nil
 		}
 	}
 	return Certificate{}, fault.New(fault.NotFound, fmt.Sprintf("Certificate not found for clinician: %.200s", name))
 }
 
-// Expiring returns valid certificates that end, or whose private key may not be used any more, within d and that have no successor, the
-// soonest first.
+// Expiring returns valid certificates that end within d and have no successor, the soonest first.
 func (c *CA) Expiring(d time.Duration) []Certificate {
 	now := c.now()
 	c.mu.RLock()
@@ -160,10 +160,8 @@ func (c *CA) Expiring(d time.Duration) []Certificate {
 	var list []Certificate
 	for _, serial := range c.order {
 		e := c.entries[serial]
-		if e.RenewedBy == "" && !e.NotAfter.After(now.Add(d)) {
-			if one := c.describe(e, now); one.Status == StatusValid && (one.KeyExists || one.Kind == cert.Root || e.KeyLabel == "") {
-				list = append(list, one)
-			}
+		if one := c.describe(e, now); one.Status == StatusValid && one.RenewedBy == "" && !one.NotAfter.After(now.Add(d)) {
+			list = append(list, one)
 		}
 	}
 	slices.SortStableFunc(list, func(a, b Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
@@ -306,6 +304,9 @@ func (c *CA) Usable(serial string) error {
 	forbidden := func(text string) error {
 		return fault.New(fault.Forbidden, "the certificate with serial number "+serial+" "+text)
 	}
+	if err := errors.Join(c.certain(), c.rootListLasts(now)); err != nil {
+		return err
+	}
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	issuer := c.entries[e.Issuer]
@@ -314,15 +315,13 @@ func (c *CA) Usable(serial string) error {
 		return forbidden("is not a clinician's")
 	case e.RevokedAt != nil:
 		return forbidden("was revoked at " + e.RevokedAt.Format(time.RFC3339))
+	case e.RenewedBy != "":
+		// Whoever revokes a clinician's newest certificate must have ended all: an older one cannot take its place.
+		return forbidden("has been renewed: the one that signs is " + e.RenewedBy)
 	case issuer == nil || issuer.RevokedAt != nil:
 		return forbidden("was issued by a CA that has been revoked")
 	case now.Before(e.NotBefore) || now.After(e.NotAfter):
 		return forbidden(fmt.Sprintf("is valid only from %s to %s", e.NotBefore.Format(time.RFC3339), e.NotAfter.Format(time.RFC3339)))
-	case c.broken != nil:
-		return fault.New(fault.Unavailable, "the state of certificates is uncertain after a failed write").WithCause(c.broken).WithHint("restart the signer")
-	case !c.rootCRL.NextUpdate.After(now.Add(c.cfg.Policy.RootCRLRefuse)):
-		return fault.New(fault.Unavailable, "the root's CRL runs out at "+c.rootCRL.NextUpdate.UTC().Format(time.RFC3339)+", too soon to sign documents with it").
-			WithHint("hold a ceremony that signs the root's CRL again")
 	}
 	return nil
 }
