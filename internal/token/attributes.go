@@ -167,6 +167,8 @@ func (t *Token) name(h pkcs11.ObjectHandle) (label string, id []byte, err error)
 
 // find returns the handles of all objects that have the attributes.
 func (t *Token) find(template ...*pkcs11.Attribute) (found []pkcs11.ObjectHandle, err error) {
+	t.objects.Lock()
+	defer t.objects.Unlock()
 	err = t.pool.do(func(s pkcs11.SessionHandle) error {
 		if err := t.p.FindObjectsInit(s, template); err != nil {
 			return err

@@ -48,9 +48,3 @@ func openError(cfg Config, err error) error {
 	}
 	return fault.New(fault.Unavailable, "the PKCS#11 module does not start").WithCause(err)
 }
-
-// lacks says which mechanism a module is without.
-func lacks(m mechanism) error {
-	return fault.New(fault.Unsupported, fmt.Sprintf("the PKCS#11 module has no %s", m.name)).
-		WithHint(m.need)
-}

@@ -75,7 +75,8 @@ func (f folder) configure(tokens string) error {
 	if strings.ContainsAny(abs, "\n\"") {
 		return fault.New(fault.Invalid, "the token's folder has a name that softhsm2.conf cannot hold")
 	}
-	conf := []byte("directories.tokendir = " + abs + "\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n")
+	conf := []byte("directories.tokendir = " + abs + "\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n" +
+		"slots.mechanisms = " + strings.Join(mechanismsUsed, ",") + "\n")
 	path := filepath.Join(filepath.Dir(abs), "softhsm2.conf")
 	if old, err := os.ReadFile(path); err != nil || !bytes.Equal(old, conf) {
 		if err := durable.WriteFile(durable.OS{}, path, conf, 0o600); err != nil {

@@ -147,7 +147,7 @@ func (t *Token) generatePair(spec KeySpec) error {
 		}
 		return t.pool.do(func(s pkcs11.SessionHandle) error {
 			_, _, err := t.p.GenerateKeyPair(s, []*pkcs11.Mechanism{mechEdDSAKeyGen.bare()}, public, private)
-			return p11Error("generating an Ed25519 key pair", err)
+			return mechEdDSAKeyGen.error("generating an Ed25519 key pair", err)
 		})
 	case RSA3072, RSA4096:
 		_, err := t.c11.GenerateRSAKeyPairWithAttributes(attributeSet(public), attributeSet(private), spec.Algorithm.bits())

@@ -2,8 +2,11 @@ package token
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/miekg/pkcs11"
+
+	"github.com/veripath/aes-appliance/internal/fault"
 )
 
 // Values of PKCS#11 v3.0 that the v2.40 headers lack.
@@ -28,6 +31,10 @@ var (
 	mechGCM         = mechanism{pkcs11.CKM_AES_GCM, "CKM_AES_GCM", "object keys are sealed with it: use a module that has it"}
 )
 
+// mechanismsUsed is all that SoftHSM2 is configured to do with a key.
+var mechanismsUsed = []string{"CKM_EC_KEY_PAIR_GEN", "CKM_ECDSA", "CKM_RSA_PKCS_KEY_PAIR_GEN", "CKM_RSA_PKCS", "CKM_RSA_PKCS_PSS",
+	"CKM_EC_EDWARDS_KEY_PAIR_GEN", "CKM_EDDSA", "CKM_AES_KEY_GEN", "CKM_AES_KEY_WRAP_PAD", "CKM_AES_GCM"}
+
 // bare returns the mechanism without a parameter.
 func (m mechanism) bare() *pkcs11.Mechanism { return pkcs11.NewMechanism(m.id, nil) }
 
@@ -35,11 +42,16 @@ func (m mechanism) bare() *pkcs11.Mechanism { return pkcs11.NewMechanism(m.id, n
 func (t *Token) need(m mechanism) error {
 	return t.pool.do(func(pkcs11.SessionHandle) error {
 		_, err := t.p.GetMechanismInfo(t.slot, []*pkcs11.Mechanism{m.bare()})
-		if isRV(err, pkcs11.CKR_MECHANISM_INVALID) {
-			return lacks(m)
-		}
-		return p11Error("asking for "+m.name, err)
+		return m.error("asking for "+m.name, err)
 	})
+}
+
+// error is p11Error that names m when the module does not have it.
+func (m mechanism) error(during string, err error) error {
+	if isRV(err, pkcs11.CKR_MECHANISM_INVALID) {
+		return fault.New(fault.Unsupported, "the PKCS#11 module has no "+m.name).WithHint(m.need).WithCause(fmt.Errorf("%s: %w", during, err))
+	}
+	return p11Error(during, err)
 }
 
 // isRV says whether err is the PKCS#11 return value rv.

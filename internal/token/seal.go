@@ -36,11 +36,11 @@ func (t *Token) SealKey(key []byte) ([]byte, error) {
 		params := pkcs11.NewGCMParams(nonce, []byte(objectKeyContext), gcmTag*8)
 		defer params.Free()
 		if err := t.p.EncryptInit(s, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_GCM, params)}, t.objKEK); err != nil {
-			return gcmError("sealing an object key", err)
+			return mechGCM.error("sealing an object key", err)
 		}
 		body, err := t.p.Encrypt(s, key)
 		if err != nil {
-			return gcmError("sealing an object key", err)
+			return mechGCM.error("sealing an object key", err)
 		}
 		// Some modules draw their own nonce and write it into the parameters.
 		sealed = append(bytes.Clone(params.IV()), body...)
@@ -68,7 +68,7 @@ func (t *Token) OpenKey(sealed []byte) ([]byte, error) {
 		params := pkcs11.NewGCMParams(sealed[:gcmNonce], []byte(objectKeyContext), gcmTag*8)
 		defer params.Free()
 		if err := t.p.DecryptInit(s, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_GCM, params)}, t.objKEK); err != nil {
-			return gcmError("opening an object key", err)
+			return mechGCM.error("opening an object key", err)
 		}
 		var err error
 		if key, err = t.p.Decrypt(s, sealed[gcmNonce:]); err == nil {
@@ -86,11 +86,4 @@ func (t *Token) OpenKey(sealed []byte) ([]byte, error) {
 		return nil, fault.New(fault.Corrupt, "a sealed object key holds something else")
 	}
 	return key, nil
-}
-
-func gcmError(during string, err error) error {
-	if isRV(err, pkcs11.CKR_MECHANISM_INVALID) {
-		return lacks(mechGCM)
-	}
-	return p11Error(during, err)
 }

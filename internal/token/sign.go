@@ -110,8 +110,8 @@ func newSigning(a Algorithm, digest []byte, opts crypto.SignerOpts) (signing, er
 // run makes the raw signature with the private key at h.
 func (in signing) run(p *pkcs11.Ctx, s pkcs11.SessionHandle, h pkcs11.ObjectHandle) ([]byte, error) {
 	if err := p.SignInit(s, []*pkcs11.Mechanism{in.mechanism}, h); err != nil {
-		if isRV(err, pkcs11.CKR_MECHANISM_INVALID) && in.algorithm == Ed25519 {
-			return nil, lacks(mechEdDSA)
+		if in.algorithm == Ed25519 {
+			return nil, mechEdDSA.error("signing", err)
 		}
 		return nil, err
 	}

@@ -80,6 +80,10 @@ type Token struct {
 	base pkcs11.SessionHandle // logged in first; session objects that live as long as the Token belong to it
 	pool *sessions
 
+	// A search (Lock) and a signature with a wrapped key (RLock) must not overlap: the module's search may look at session objects of
+	// other sessions, and the built-in SoftHSM2 frees an unwrapped key as soon as it is destroyed.
+	objects sync.RWMutex
+
 	keyKEK, objKEK pkcs11.ObjectHandle // the keys that wrap clinicians' keys and object keys; 0 in a SigningOnly token
 
 	mending  sync.Mutex // Generate and Destroy, one at a time

@@ -42,6 +42,9 @@ func (t *Token) secretKey(label string) (pkcs11.ObjectHandle, error) {
 	return h, t.verifyAttributes(h, append(secretLaw(label), bornInToken...), label)
 }
 
+// maxWrapped bounds a wrapped key in bytes: RSA-4096 has about 2,400.
+const maxWrapped = 4096
+
 // clinicianKeyLaw: a session object that exists to be wrapped once, or to sign once.
 var clinicianKeyLaw = signingKeyLaw.with(pkcs11.CKA_TOKEN, false)
 
@@ -61,6 +64,16 @@ func (t *Token) GenerateWrapped(a Algorithm) (wrapped []byte, pub crypto.PublicK
 	if err := t.need(mechWrapPad); err != nil {
 		return nil, nil, err
 	}
+	wrapped, pub, err = t.generateWrapped(a)
+	if err != nil {
+		return nil, nil, err
+	}
+	return wrapped, pub, t.tryWrapped(wrapped, pub)
+}
+
+func (t *Token) generateWrapped(a Algorithm) (wrapped []byte, pub crypto.PublicKey, err error) {
+	t.objects.RLock()
+	defer t.objects.RUnlock()
 	var public, private pkcs11.ObjectHandle
 	err = t.pool.do(func(s pkcs11.SessionHandle) (err error) {
 		public, private, err = t.p.GenerateKeyPair(s, []*pkcs11.Mechanism{a.keyGen()},
@@ -73,7 +86,7 @@ func (t *Token) GenerateWrapped(a Algorithm) (wrapped []byte, pub crypto.PublicK
 			err = errors.Join(err, p11Error("destroying a wrapped key pair", errors.Join(t.p.DestroyObject(s, private), t.p.DestroyObject(s, public))))
 		}()
 		if wrapped, err = t.p.WrapKey(s, []*pkcs11.Mechanism{mechWrapPad.bare()}, t.keyKEK, private); err != nil {
-			return p11Error("wrapping a key", err)
+			return mechWrapPad.error("wrapping a key", err)
 		}
 		var got Algorithm
 		if got, pub, err = readPublicKey(t.p, s, public); err == nil && got != a {
@@ -81,10 +94,7 @@ func (t *Token) GenerateWrapped(a Algorithm) (wrapped []byte, pub crypto.PublicK
 		}
 		return err
 	})
-	if err != nil {
-		return nil, nil, err
-	}
-	return wrapped, pub, t.tryWrapped(wrapped, pub)
+	return wrapped, pub, err
 }
 
 func (t *Token) tryWrapped(wrapped []byte, pub crypto.PublicKey) error {
@@ -107,6 +117,10 @@ func (t *Token) WrappedSigner(wrapped []byte, pub crypto.PublicKey) crypto.Signe
 	if w.algorithm, w.err = algorithmOf(pub); w.err == nil && w.algorithm == Ed25519 {
 		w.err = errWrappedEd25519()
 	}
+	// RFC 5649 §3: whole semiblocks, and never fewer than a PKCS#8 key has.
+	if n := len(wrapped); w.err == nil && (n%8 != 0 || n < 24 || n > maxWrapped) {
+		w.err = fault.New(fault.Corrupt, fmt.Sprintf("a wrapped key cannot have %d bytes", n))
+	}
 	if w.err == nil {
 		w.template = w.algorithm.unwrapTemplate()
 	}
@@ -119,7 +133,7 @@ type wrappedKey struct {
 	pub       crypto.PublicKey
 	algorithm Algorithm
 	template  []*pkcs11.Attribute
-	err       error // what is wrong with pub: crypto.Signer lets only Sign say it
+	err       error // what is wrong with wrapped or pub: crypto.Signer lets only Sign say it
 }
 
 func (w *wrappedKey) Public() crypto.PublicKey { return w.pub }
@@ -135,6 +149,8 @@ func (w *wrappedKey) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([
 	if err != nil {
 		return nil, err
 	}
+	w.t.objects.RLock()
+	defer w.t.objects.RUnlock()
 	var raw []byte
 	err = w.t.pool.do(func(s pkcs11.SessionHandle) (err error) {
 		raw, err = w.signIn(s, in)
@@ -151,13 +167,11 @@ func (w *wrappedKey) signIn(s pkcs11.SessionHandle, in signing) (raw []byte, err
 	p := w.t.p
 	h, err := p.UnwrapKey(s, []*pkcs11.Mechanism{mechWrapPad.bare()}, w.t.keyKEK, w.wrapped, w.template)
 	switch {
-	case isRV(err, pkcs11.CKR_MECHANISM_INVALID):
-		return nil, lacks(mechWrapPad)
 	case isRV(err, pkcs11.CKR_WRAPPED_KEY_INVALID), isRV(err, pkcs11.CKR_WRAPPED_KEY_LEN_RANGE),
 		isRV(err, pkcs11.CKR_GENERAL_ERROR), isRV(err, pkcs11.CKR_ENCRYPTED_DATA_INVALID), isRV(err, pkcs11.CKR_FUNCTION_FAILED):
 		return nil, fault.New(fault.Corrupt, "a wrapped key is damaged or was wrapped by another token").WithCause(err)
 	case err != nil:
-		return nil, p11Error("unwrapping a key", err)
+		return nil, mechWrapPad.error("unwrapping a key", err)
 	}
 	raw, err = in.run(p, s, h)
 	return raw, errors.Join(err, p11Error("destroying an unwrapped key", p.DestroyObject(s, h)))

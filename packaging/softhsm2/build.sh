@@ -2,7 +2,8 @@
 # Builds SoftHSM2 as a static library, once, into build/softhsm2/lib, for the binary that has it inside.
 #
 # The source is the pristine upstream tar, fetched by name from this machine's own Debian sources and compared with a pinned checksum; it is
-# kept in the cache folder for the next clone. Everything that the result depends on is in the stamp: another recipe, another compiler or
+# kept in the cache folder for the next clone. What is changed in it: the one patch, and two functions of OpenSSL that keys.c stands in for.
+# Everything that the result depends on is in the stamp: another recipe, another compiler or
 # another libssl builds anew.
 set -euo pipefail
 
@@ -18,7 +19,7 @@ cache=${XDG_CACHE_HOME:-${HOME:-$top/build}/.cache}/aes-appliance
 die() { printf 'error: %s\n' "$1" >&2; [ $# -lt 2 ] || printf 'hint: %s\n' "$2" >&2; exit 1; }
 matches() { [ -f "$1" ] && printf '%s  %s\n' "$sha256" "$1" | sha256sum --check --status; }
 
-stamp=$({ cat "$here/build.sh" "$here/shim.c" "$here/keys.c"; g++ -v 2>&1 | tail -n 1; sha256sum /usr/include/openssl/opensslv.h /usr/include/*/openssl/opensslv.h; } 2>/dev/null | sha256sum | cut -c1-64)
+stamp=$({ cat "$here/build.sh" "$here/shim.c" "$here/keys.c" "$here/session-objects.patch"; g++ -v 2>&1 | tail -n 1; sha256sum /usr/include/openssl/opensslv.h /usr/include/*/openssl/opensslv.h; } 2>/dev/null | sha256sum | cut -c1-64)
 if [ -f "$out/stamp" ] && [ "$(cat "$out/stamp")" = "$stamp" ]; then
   exit 0
 fi
@@ -71,18 +72,19 @@ common="-O2 -ffile-prefix-map=$work=/softhsm2 -ffunction-sections -fdata-section
 printf 'Building SoftHSM2 %s as a static library (about a minute of CPU time, once)\n' "$version"
 build() {
   cd "$source"
+  patch -p1 <"$here/session-objects.patch"
+  # SoftHSM2's calls of these two go to keys.c.
+  local renamed="-DEVP_PKCS82PKEY=shim_EVP_PKCS82PKEY -Dd2i_ECPKParameters=shim_d2i_ECPKParameters"
   ./configure --sysconfdir=/etc/softhsm --localstatedir=/var --disable-shared --enable-static --with-crypto-backend=openssl \
     --enable-ecc --enable-eddsa --disable-gost --disable-p11-kit --disable-dependency-tracking \
-    CXXFLAGS="$common -fno-plt -Wno-deprecated-declarations" CFLAGS="$common"
+    CXXFLAGS="$common $renamed -fno-plt -Wno-deprecated-declarations" CFLAGS="$common"
   jobs=$(nproc)
   for part in common crypto data_mgr object_store session_mgr slot_mgr handle_mgr; do
     make -j"$jobs" -C "src/lib/$part"
   done
   make -j"$jobs" -C src/lib libsofthsm2.la
   mkdir -p "$work/out/lib"
-  # SoftHSM2's calls of these two, and nobody else's, go to keys.c.
-  objcopy --redefine-sym EVP_PKCS82PKEY=shim_EVP_PKCS82PKEY --redefine-sym d2i_ECPKParameters=shim_d2i_ECPKParameters \
-    src/lib/.libs/libsofthsm2.a "$work/out/lib/libsofthsm2.a"
+  cp src/lib/.libs/libsofthsm2.a "$work/out/lib/"
   for part in shim keys; do
     # shellcheck disable=SC2086 # the flags are several words
     gcc $common -ffile-prefix-map="$here"=/softhsm2 -Wall -Wextra -Werror -c "$here/$part.c" -o "$work/$part.o"

@@ -3,8 +3,8 @@
  * searches all its decoders for each key (350 of the 510 microseconds that unwrap, sign and destroy took with P-256), and
  * d2i_ECPKParameters computes the curve's constants anew (10 microseconds, three times for each wrapped signature).
  *
- * build.sh renames SoftHSM2's references, and only those, to the two functions here (objcopy --redefine-sym). What they do not know goes
- * to OpenSSL's own.
+ * build.sh compiles SoftHSM2, and nothing else, with the two names defined to be the functions here. What they do not know goes to
+ * OpenSSL's own.
  */
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include <string.h>
