@@ -238,11 +238,14 @@ func (a *AppendFile) Err() error {
 // Last tries to put one last piece of data after the durable part of a file that failed: it gives the reserve up, cuts off what the failed group
 // left, writes p and syncs. It helps on a full disk; on a broken one it is worth the attempt and no more. The file stays failed.
 func (a *AppendFile) Last(p []byte) error {
+	if !errors.Is(a.Err(), ErrFailed) {
+		return errors.New("durable: the file has not failed")
+	}
 	<-a.stopped
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !errors.Is(a.err, ErrFailed) {
-		return errors.New("durable: the file has not failed")
+	if a.closed {
+		return errClosed
 	}
 	var gone error
 	if a.reserve != "" {
