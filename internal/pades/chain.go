@@ -55,7 +55,7 @@ type path []*x509.Certificate
 // trust builds certification paths and keeps those that it built. It serves one validation.
 type trust struct {
 	anchors *x509.CertPool
-	pool    *x509.CertPool // all other certificates at hand
+	pool    *x509.CertPool // the CAs' among the others
 	all     []*x509.Certificate
 	known   map[string]bool   // by Raw
 	paths   map[string][]path // by the end entity's Raw
@@ -65,6 +65,7 @@ func newTrust(roots []*x509.Certificate) *trust {
 	t := &trust{anchors: x509.NewCertPool(), pool: x509.NewCertPool(), known: map[string]bool{}, paths: map[string][]path{}}
 	for _, c := range roots {
 		t.anchors.AddCert(c)
+		t.known[string(c.Raw)] = true // an anchor that is in the file too would be tried, and verified, twice
 	}
 	return t
 }
@@ -75,7 +76,9 @@ func (t *trust) add(certs ...*x509.Certificate) {
 		if !t.known[string(c.Raw)] && len(t.all) < maxCertificates {
 			t.known[string(c.Raw)] = true
 			t.all = append(t.all, c)
-			t.pool.AddCert(c)
+			if c.IsCA {
+				t.pool.AddCert(c)
+			}
 		}
 	}
 }

@@ -28,6 +28,7 @@ type source struct {
 	digest [32]byte // of its DER: its identity for proofs of existence
 	ocsp   *cert.OCSPResponse
 	list   *x509.RevocationList
+	signed map[string]bool // of a CRL, by the Raw of a CA: whether it signed it
 }
 
 // status is what one authentic source says of one certificate.
@@ -159,7 +160,7 @@ func (r *revocations) fromOCSP(s *source, c, issuer *x509.Certificate) []status 
 
 // fromCRL returns the status of c in a CRL that issuer signed and that speaks of c (RFC 5280 §6.3.3).
 func fromCRL(s *source, c, issuer *x509.Certificate) (status, bool) {
-	if !bytes.Equal(s.list.RawIssuer, issuer.RawSubject) || !covers(s.list, c) || s.list.CheckSignatureFrom(issuer) != nil {
+	if !bytes.Equal(s.list.RawIssuer, issuer.RawSubject) || !covers(s.list, c) || !s.signedBy(issuer) {
 		return status{}, false
 	}
 	st := status{source: s, kind: "CRL", signer: issuer, produced: s.list.ThisUpdate, this: s.list.ThisUpdate, next: s.list.NextUpdate,
@@ -168,6 +169,19 @@ func fromCRL(s *source, c, issuer *x509.Certificate) (status, bool) {
 		st.revoked, st.revokedAt, st.reason, st.invalidSince = true, entry.At, int(entry.Reason), entry.InvalidityDate
 	}
 	return st, true
+}
+
+// signedBy reports whether issuer signed the CRL. One CRL speaks of many certificates, and is verified once.
+func (s *source) signedBy(issuer *x509.Certificate) bool {
+	if s.signed == nil {
+		s.signed = map[string]bool{}
+	}
+	known, have := s.signed[string(issuer.Raw)]
+	if !have {
+		known = s.list.CheckSignatureFrom(issuer) == nil
+		s.signed[string(issuer.Raw)] = known
+	}
+	return known
 }
 
 // judge returns the status of c, issued by issuer, for a use of a key in whose path c stands. EN 319 102-1 §5.2.5, §5.6.2.1.
