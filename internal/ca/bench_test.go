@@ -1,0 +1,147 @@
+package ca_test
+
+import (
+	"context"
+	"crypto"
+	"fmt"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/veripath/aes-appliance/internal/cert"
+)
+
+// fill issues n clinicians' certificates, many at a time so that lines share their fsync.
+func (m *machine) fill(n int) {
+	m.t.Helper()
+	var wg sync.WaitGroup
+	next := make(chan int)
+	for range 64 {
+		wg.Go(func() {
+			for i := range next {
+				if _, err := m.ca.Issue(context.Background(), doctor(fmt.Sprintf("clinic-%d", i%100), "Doctor "+letters(i))); err != nil {
+					m.t.Error(err)
+				}
+			}
+		})
+	}
+	for i := range n {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+}
+
+func letters(i int) string {
+	if i < 26 {
+		return string(rune('A' + i))
+	}
+	return letters(i/26-1) + string(rune('a'+i%26))
+}
+
+// TestStartWithTenThousandCertificates holds the goal: less than two seconds, with an index that is there, and memory in proportion.
+func TestStartWithTenThousandCertificates(t *testing.T) {
+	m := newAppliance(t)
+	m.fill(10_000)
+	m.close()
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	start := time.Now()
+	if err := m.tryOpen(); err != nil {
+		t.Fatal(err)
+	}
+	took := time.Since(start)
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	heap := int64(after.HeapAlloc) - int64(before.HeapAlloc)
+	t.Logf("start with 10,000 certificates: %v, %d KB", took, heap>>10)
+	if took > 2*time.Second || heap > 64<<20 {
+		t.Errorf("start took %v and %d KB", took, heap>>10)
+	}
+	if _, err := m.ca.ByName("clinic-7", "Doctor "+letters(7)); err != nil {
+		t.Error(err)
+	}
+}
+
+func BenchmarkOCSP(b *testing.B) {
+	m, _ := newHardAppliance(b)
+	c, err := m.ca.Issue(context.Background(), doctor("north", "Ann Good"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	chain, err := m.ca.Chain(c.Serial)
+	if err != nil {
+		b.Fatal(err)
+	}
+	id, err := cert.NewCertID(crypto.SHA1, chain[1], chain[0].SerialNumber)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for name, nonce := range map[string][]byte{"nonce": []byte("0123456789abcdef"), "repeated": nil} {
+		der, err := cert.OCSPRequest{CertIDs: []cert.CertID{id}, Nonce: nonce}.Marshal()
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(name, func(b *testing.B) {
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if r := m.ca.OCSP(context.Background(), der); len(r) < 100 {
+						b.Fatalf("%x", r)
+					}
+				}
+			})
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "answers/s")
+		})
+	}
+}
+
+func BenchmarkMaterial(b *testing.B) {
+	m, _ := newHardAppliance(b)
+	c, err := m.ca.Issue(context.Background(), doctor("north", "Ann Good"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	tsa, err := m.ca.TimeStamper()
+	if err != nil {
+		b.Fatal(err)
+	}
+	leaf := parse(b, c.DER)
+	for b.Loop() {
+		if _, err := m.ca.Material(context.Background(), leaf, tsa.Certificate); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkSigner(b *testing.B) {
+	m, _ := newHardAppliance(b)
+	c, err := m.ca.Issue(context.Background(), doctor("north", "Ann Good"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		found, err := m.ca.ByName("north", "Ann Good")
+		if err != nil || found.Serial != c.Serial {
+			b.Fatal(err)
+		}
+		if err := m.ca.Usable(c.Serial); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := m.ca.Signer(context.Background(), c.Serial); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkIssue(b *testing.B) {
+	m, _ := newHardAppliance(b)
+	n := 0
+	for b.Loop() {
+		n++
+		if _, err := m.ca.Issue(context.Background(), doctor("north", "Doctor "+letters(n))); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
