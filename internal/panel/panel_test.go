@@ -106,9 +106,6 @@ func TestDraw(t *testing.T) {
 		contents = append(contents, c)
 	}
 	dir := t.TempDir()
-	if keep := filepath.Join(os.TempDir(), "panel-test"); os.Getenv("KEEP") != "" {
-		dir = keep
-	}
 	file := filepath.Join(dir, "panels.pdf")
 	if err := os.WriteFile(file, page(panels, contents), 0o600); err != nil {
 		t.Fatal(err)
