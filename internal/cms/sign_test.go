@@ -49,6 +49,10 @@ func TestBaselineStructure(t *testing.T) {
 	if len(s.Certificates) != 2 || !slices.ContainsFunc(s.Certificates, id.cert.Equal) {
 		t.Error("the signer's certificate and its chain are not embedded")
 	}
+	// RFC 5035 §4: SHA-256 is the default, and DER leaves a default out.
+	if want := attribute(idSigningCertV2, essV2(id, nil)); !bytes.Contains(s.Bytes(), want) {
+		t.Error("the signing-certificate-v2 attribute is not the shortest")
+	}
 	ids, err := s.Signers[0].SigningCertificates()
 	if err != nil || len(ids) != 1 || !ids[0].Matches(id.cert) || ids[0].Hash != crypto.SHA256 {
 		t.Errorf("ESSCertIDs %v, error %v", ids, err)

@@ -125,15 +125,9 @@ func parseTSTInfo(der []byte) (TSTInfo, error) {
 }
 
 func readSerial(seq *cryptobyte.String) (*big.Int, error) {
-	peek := *seq
-	var raw cryptobyte.String
 	serial := new(big.Int)
-	// One byte more than MaxSerial for the sign of a number of 160 bits.
-	if !peek.ReadASN1(&raw, casn1.INTEGER) || len(raw) > MaxSerial+1 || !seq.ReadASN1Integer(serial) || serial.Sign() < 0 {
+	if !seq.ReadASN1Integer(serial) || serial.Sign() < 0 || serial.BitLen() > 8*MaxSerial {
 		return nil, errors.New("serialNumber is not an integer of at most 160 bits")
-	}
-	if serial.BitLen() > 8*MaxSerial {
-		return nil, errors.New("serialNumber is longer than 160 bits")
 	}
 	return serial, nil
 }
