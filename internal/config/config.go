@@ -55,8 +55,7 @@ type Token struct {
 
 // TSA is what time-stamp tokens say.
 type TSA struct {
-	Policy   asn1.ObjectIdentifier // nil = the one under PKI.PolicyArc
-	Accuracy time.Duration
+	Policy asn1.ObjectIdentifier // nil = the one under PKI.PolicyArc
 }
 
 // Clock says how the time is proven.
@@ -213,12 +212,6 @@ func suggest(r ref, value any) string {
 // agree checks what no key can be judged for alone.
 func agree(c Config) Problems {
 	var problems Problems
-	atMost := func(key string, value time.Duration, limitKey string, limit time.Duration) {
-		if value > limit {
-			problems = append(problems, Problem{Key: key, Text: fmt.Sprintf("is more than %s", limitKey), Cure: fmt.Sprintf("lower %s, or raise %s", key, limitKey)})
-		}
-	}
-	atMost("clock.max_error", c.Clock.MaxError, "tsa.accuracy", c.TSA.Accuracy)
 	if policy, arc := c.TSA.Policy, c.PKI.PolicyArc; policy != nil && (len(policy) <= len(arc) || !slices.Equal(policy[:len(arc)], arc)) {
 		problems = append(problems, Problem{Key: "tsa.policy", Text: "is not under pki.policy_arc", Cure: "leave it out, or choose one under " + arc.String()})
 	}

@@ -37,8 +37,7 @@ func TestMinimalConfigHasSafeDefaults(t *testing.T) {
 			PolicyArc: []int{1, 3, 6, 1, 4, 1, 32473, 7}, ClinicianKey: "ecdsa-p256",
 		},
 		Token:  Token{Label: "aes-appliance", PINFile: "/etc/aes-appliance/pin"},
-		TSA:    TSA{Accuracy: time.Second},
-		Clock:  Clock{Mode: "system", MaxError: time.Second},
+		Clock:  Clock{Mode: "system", MaxError: 200 * time.Millisecond},
 		Limits: Limits{PDFBytes: 64 << 20},
 	}
 	if !reflect.DeepEqual(cfg, want) {
@@ -135,9 +134,7 @@ func TestOtherValuesAndUnknownKeysRejected(t *testing.T) {
 		{`[token]`, "[token]\nlabel = \"\"", "token.label", "32"},
 		{`[token]`, "[token]\nmax_sessions = -1", "token.max_sessions", "0 to 1024"},
 		{`[token]`, "[tsa]\npolicy = \"1.2.3.4\"\n[token]", "tsa.policy", "not under pki.policy_arc"},
-		{`[token]`, "[tsa]\naccuracy = \"2s\"\n[token]", "tsa.accuracy", "1s"},
-		{`[token]`, "[tsa]\naccuracy = 1\n[token]", "tsa.accuracy", "in quotes"},
-		{`[token]`, "[tsa]\naccuracy = \"500ms\"\n[token]", "clock.max_error", "more than tsa.accuracy"},
+		{`[token]`, "[clock]\nmax_error = \"501ms\"\n[token]", "clock.max_error", "500ms"},
 		{`[token]`, "[clock]\nmode = \"off\"\n[token]", "clock.mode", "unproven"},
 		{`[token]`, "[limits]\npdf_bytes = 1\n[token]", "limits.pdf_bytes", "65536"},
 		{`[token]`, "state_dir = \"/x\"\n[token]", "pki.state_dir", "not known (it belongs into the top of the file"},

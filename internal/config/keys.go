@@ -114,13 +114,11 @@ func timeKeys() []key {
 				}
 				return object(func(c *Config) *asn1.ObjectIdentifier { return &c.TSA.Policy })(c, value)
 			}},
-		{"tsa", "accuracy", "Accuracy that time stamps state: 1ms to 1s, which EN 319 421 allows at most.",
-			"1s", "1s", duration(time.Millisecond, time.Second, func(c *Config) *time.Duration { return &c.TSA.Accuracy })},
 		{"clock", "mode", "system: the kernel must say that a time service (chrony) keeps the clock right, or nothing is signed. " +
 			"unproven: for demonstrations and tests without a time service; what is signed then is marked, and is no evidence of time.",
 			"system", "system", text(oneOf("system", "unproven"), func(c *Config) *string { return &c.Clock.Mode })},
-		{"clock", "max_error", "Largest error, as the kernel bounds it, at which time is still given; at most tsa.accuracy.",
-			"1s", "1s", duration(time.Millisecond, time.Second, func(c *Config) *time.Duration { return &c.Clock.MaxError })},
+		{"clock", "max_error", "Largest error, as the kernel bounds it, at which time is still given: 1ms to 500ms. Time stamps state an accuracy of 1 s for it and for the fraction of a second that they leave out.",
+			"200ms", "200ms", duration(time.Millisecond, 500*time.Millisecond, func(c *Config) *time.Duration { return &c.Clock.MaxError })},
 	}
 }
 

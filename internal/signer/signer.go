@@ -208,7 +208,7 @@ func (s *Signer) openTSA() (err error) {
 		policy = asn1.ObjectIdentifier(s.stamper.Policy)
 	}
 	s.tsa, err = tsa.New(tsa.Config{
-		Policy: policy, Accuracy: s.cfg.TSA.Accuracy, Certificate: s.stamper.Certificate, Chain: s.stamper.Chain,
+		Policy: policy, Accuracy: tsa.MaxAccuracy, Certificate: s.stamper.Certificate, Chain: s.stamper.Chain,
 		Key: s.stamper.Key, Clock: s.clock, Rand: s.rand,
 	})
 	return err

@@ -31,7 +31,7 @@ type Clock interface{ Now() (clock.Reading, error) }
 // Config is what an authority consists of.
 type Config struct {
 	Policy      asn1.ObjectIdentifier // the one policy under which it issues
-	Accuracy    time.Duration         // stated in every token, whole microseconds; a reading with a larger error is not used
+	Accuracy    time.Duration         // stated in every token, whole microseconds; a reading with an error of more than half of it is not used
 	Certificate *x509.Certificate     // critical extended key usage timeStamping and nothing else
 	Chain       []*x509.Certificate   // embedded besides Certificate, from its issuer upwards
 	Key         crypto.Signer         // safe for concurrent use
@@ -210,7 +210,7 @@ func (t *TSA) issue(ctx context.Context, req tsp.Request) ([]byte, Outcome) {
 	if err := ctx.Err(); err != nil {
 		return nil, systemFailure(out, err)
 	}
-	info, out := t.prepare(req)
+	info, out := t.prepare(ctx, req)
 	if out.Failure != nil {
 		return nil, out
 	}
@@ -231,22 +231,16 @@ func (t *TSA) issue(ctx context.Context, req tsp.Request) ([]byte, Outcome) {
 }
 
 // prepare asks the clock and fills in a TSTInfo.
-func (t *TSA) prepare(req tsp.Request) (tsp.TSTInfo, Outcome) {
+func (t *TSA) prepare(ctx context.Context, req tsp.Request) (tsp.TSTInfo, Outcome) {
 	var out Outcome
-	reading, err := t.cfg.Clock.Now()
+	reading, err := t.read(ctx)
 	if err != nil {
-		out.Failure = &tsp.Failure{Info: tsp.TimeNotAvailable, Text: "the time is not proven at present"}
+		out.Failure = &tsp.Failure{Info: tsp.TimeNotAvailable, Text: "the time is not known at present to the accuracy that the policy promises"}
 		out.Cause = err
 		return tsp.TSTInfo{}, out
 	}
 	out.Reading = reading
-	if reading.Proven && reading.MaxError > t.cfg.Accuracy {
-		out.Failure = &tsp.Failure{Info: tsp.TimeNotAvailable, Text: "the time is not known to the accuracy that the policy promises"}
-		out.Cause = fault.New(fault.Unavailable, fmt.Sprintf("clock error %v exceeds the accuracy %v", reading.MaxError, t.cfg.Accuracy))
-		return tsp.TSTInfo{}, out
-	}
-	// Whole seconds: OCSP answers, made after the token, have no finer time, and must not look as if they had been made before it.
-	now := reading.Time.UTC().Truncate(time.Second)
+	now := genTime(reading)
 	if now.Before(t.from) || now.After(t.to) {
 		return tsp.TSTInfo{}, systemFailure(out, fault.New(fault.Unavailable, fmt.Sprintf("the time-stamping key may be used from %s to %s only",
 			t.from.Format(time.RFC3339), t.to.Format(time.RFC3339))).WithHint("issue a new time-stamping certificate"))
@@ -259,6 +253,33 @@ func (t *TSA) prepare(req tsp.Request) (tsp.TSTInfo, Outcome) {
 		Policy: t.cfg.Policy, Imprint: req.Imprint, Serial: serial, GenTime: now, Accuracy: t.cfg.Accuracy,
 		Nonce: req.Nonce, // RFC 3161 §2.4.2: the same value as in the request, and present if and only if it was there
 	}, out
+}
+
+// genTime is a reading in whole seconds: OCSP answers, made after the token, have no finer time, and must not look as if they had been
+// made before it.
+func genTime(r clock.Reading) time.Time { return r.Time.UTC().Truncate(time.Second) }
+
+// read returns a reading whose second is true within the accuracy: what the clock may be wrong by and what genTime cuts off stay within it
+// together (RFC 3161 §2.4.2). Towards the end of a second that can mean to wait for the next one, at most as long as the clock may be wrong.
+func (t *TSA) read(ctx context.Context) (clock.Reading, error) {
+	for {
+		r, err := t.cfg.Clock.Now()
+		if err != nil || !r.Proven {
+			return r, err
+		}
+		if 2*r.MaxError > t.cfg.Accuracy {
+			return r, fault.New(fault.Unavailable, fmt.Sprintf("a clock error of %v is too much for the accuracy of %v", r.MaxError, t.cfg.Accuracy))
+		}
+		late := r.Time.Sub(genTime(r))
+		if late+r.MaxError <= t.cfg.Accuracy {
+			return r, nil
+		}
+		select {
+		case <-time.After(time.Second - late):
+		case <-ctx.Done():
+			return r, ctx.Err()
+		}
+	}
 }
 
 // systemFailure returns out as a refusal that does not let cause out.

@@ -190,6 +190,40 @@ func TestNoTokenWithout(t *testing.T) {
 	}
 }
 
+// readings is a clock that gives one reading after another.
+type readings struct{ list []clock.Reading }
+
+func (r *readings) Now() (clock.Reading, error) {
+	first := r.list[0]
+	if len(r.list) > 1 {
+		r.list = r.list[1:]
+	}
+	return first, nil
+}
+
+// TestGenTimeStaysWithinTheAccuracy: what the clock may be wrong by and the fraction that genTime leaves out are one second together at most.
+func TestGenTimeStaysWithinTheAccuracy(t *testing.T) {
+	second := now.Truncate(time.Second)
+	at := func(d, e time.Duration) clock.Reading {
+		return clock.Reading{Time: second.Add(d), MaxError: e, Proven: true}
+	}
+	for name, c := range map[string]struct {
+		list []clock.Reading
+		want time.Time
+	}{
+		"early enough":       {[]clock.Reading{at(700*time.Millisecond, 300*time.Millisecond), at(time.Hour, 0)}, second},
+		"late: the next one": {[]clock.Reading{at(999*time.Millisecond, 2*time.Millisecond), at(1001*time.Millisecond, 2*time.Millisecond)}, second.Add(time.Second)},
+		"too inexact":        {[]clock.Reading{at(0, 501*time.Millisecond)}, time.Time{}},
+	} {
+		cfg := config(pkis["P-256"]())
+		cfg.Clock = &readings{c.list}
+		_, info, err := newTSA(t, cfg).Stamp(ctx, imprintOf(crypto.SHA256, "x"))
+		if !info.GenTime.Equal(c.want) || (err != nil) != c.want.IsZero() {
+			t.Errorf("%s: genTime %v, error %v, want %v", name, info.GenTime, err, c.want)
+		}
+	}
+}
+
 func TestStampRefusesWrongImprints(t *testing.T) {
 	authority := newTSA(t, config(pkis["P-256"]()))
 	for name, imprint := range map[string]tsp.Imprint{
