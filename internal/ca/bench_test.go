@@ -3,6 +3,7 @@ package ca_test
 import (
 	"context"
 	"crypto"
+	"encoding/json"
 	"fmt"
 	"runtime"
 	"sync"
@@ -10,17 +11,31 @@ import (
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/cert"
+	"github.com/veripath/aes-appliance/internal/ledger"
 )
 
-// fill issues n clinicians' certificates, many at a time so that lines share their fsync.
+// fill records n certificates: one real one, under other serials and names, many lines at a time so that they share their fsync.
 func (m *machine) fill(n int) {
 	m.t.Helper()
+	size, _ := m.ledger.Head()
+	m.issue(doctor("north", "Ann Good"))
+	line, err := m.ledger.Read(size)
+	if err != nil {
+		m.t.Fatal(err)
+	}
 	var wg sync.WaitGroup
 	next := make(chan int)
-	for range 64 {
+	for range 256 {
 		wg.Go(func() {
 			for i := range next {
-				if _, err := m.ca.Issue(context.Background(), doctor(fmt.Sprintf("clinic-%d", i%100), "Doctor "+letters(i))); err != nil {
+				var d map[string]any
+				if err := json.Unmarshal(line.Details, &d); err != nil {
+					m.t.Error(err)
+					continue
+				}
+				d["serial"], d["clinic"] = fmt.Sprintf("%032x", i+1), fmt.Sprintf("clinic-%d", i%100)
+				d["subject"].(map[string]any)["common_name"] = "Doctor " + letters(i)
+				if _, err := m.ledger.Append(context.Background(), ledger.Event{Type: line.Type, Actor: "admin", Details: d}); err != nil {
 					m.t.Error(err)
 				}
 			}
@@ -33,6 +48,7 @@ func (m *machine) fill(n int) {
 	wg.Wait()
 }
 
+// letters counts in letters, which a name may have where digits look odd.
 func letters(i int) string {
 	if i < 26 {
 		return string(rune('A' + i))
@@ -45,6 +61,7 @@ func TestStartWithTenThousandCertificates(t *testing.T) {
 	m := newAppliance(t)
 	m.fill(10_000)
 	m.close()
+	m.ca = nil
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)

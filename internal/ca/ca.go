@@ -111,8 +111,8 @@ type CA struct {
 	mu      sync.RWMutex
 	entries map[string]*entry     // by serial; an *entry is replaced, never changed
 	order   []string              // serials, oldest first
-	names   map[string][]string   // clinic and skeleton of the name -> serials of clinicians, oldest first
-	held    map[string]bool       // such names that an issuance in progress holds
+	names   map[string][]string   // nameKeys -> serials of clinicians, oldest first
+	held    map[string]bool       // those that an issuance in progress holds
 	keys    map[string]keyState   // by label
 	cas     map[string]*authority // by serial
 	issuers map[string]*authority // by hash of name and key, of each hash that CertIDs use

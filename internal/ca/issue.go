@@ -173,29 +173,37 @@ func (c *CA) hold(r Request, renews string) (release func(), err error) {
 	if r.Kind != cert.Clinician {
 		return func() {}, nil
 	}
-	key, now := nameKey(r.Clinic, r.Subject.CommonName), c.now()
+	keys, now := nameKeys(r.Clinic, r.Subject.CommonName), c.now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.held[key] {
-		return nil, fault.New(fault.Conflict, "a certificate of this name is being issued just now")
-	}
-	for _, serial := range c.names[key] {
-		e := c.entries[serial]
-		if serial == renews || e.RenewedBy != "" || e.RevokedAt != nil || now.After(e.NotAfter) {
-			continue
+	for _, key := range keys {
+		if c.held[key] {
+			return nil, fault.New(fault.Conflict, "a certificate of this name is being issued just now")
 		}
-		text := fmt.Sprintf("clinic %s has a valid certificate for %q, serial %s", r.Clinic, e.Subject.CommonName, serial)
-		if e.Subject.CommonName != r.Subject.CommonName {
-			text += ", a name that looks the same"
+		for _, serial := range c.names[key] {
+			if e := c.entries[serial]; serial != renews && e.RenewedBy == "" && e.RevokedAt == nil && !now.After(e.NotAfter) {
+				return nil, errTaken(r, e)
+			}
 		}
-		return nil, fault.New(fault.Conflict, text).WithHint("renew or revoke that one")
 	}
-	c.held[key] = true
+	for _, key := range keys {
+		c.held[key] = true
+	}
 	return func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		delete(c.held, key)
+		for _, key := range keys {
+			delete(c.held, key)
+		}
 	}, nil
+}
+
+func errTaken(r Request, e *entry) error {
+	text := fmt.Sprintf("clinic %s has a valid certificate for %q, serial %s", r.Clinic, e.Subject.CommonName, e.Serial)
+	if e.Subject.CommonName != r.Subject.CommonName {
+		text += ", a name that looks the same"
+	}
+	return fault.New(fault.Conflict, text).WithHint("renew or revoke that one")
 }
 
 // keyFor gets the public key and notes in e where the private one is. undo gives it up again.
@@ -298,8 +306,8 @@ func (c *CA) record(ctx context.Context, actor string, d issuedDetails) error {
 	return nil
 }
 
-// Renew issues a new certificate, with a new key, for the subject of one that is still valid. The old one stays valid to its end, so that what
-// it signs until the change is complete stays good, but ByName answers with the new one; revoke it with reason superseded to end it earlier.
+// Renew issues a new certificate, with a new key, for the subject of one that is still valid. The old one is not revoked, so what it signed
+// stays good without further thought, but a clinician's signs no more: ByName and Usable know the new one only, so that revoking that ends all.
 // Clinicians' and TLS certificates with keys in the token can be renewed; responders and the TSA are renewed by Maintain.
 func (c *CA) Renew(ctx context.Context, serial string, validity time.Duration, actor string) (Certificate, error) {
 	old, err := c.Get(serial)

@@ -304,11 +304,16 @@ func (c *CA) refresh(serials ...string) error {
 	return nil
 }
 
-func nameKey(clinic, name string) string { return clinic + "\x00" + cert.Skeleton(name) }
+// nameKeys returns what a clinic's clinicians are told apart by: the name in any spelling, and what it looks like.
+func nameKeys(clinic, name string) [2]string {
+	return [2]string{clinic + "\x00fold\x00" + cert.Fold(name), clinic + "\x00look\x00" + cert.Skeleton(name)}
+}
 
 func (c *CA) addName(e *entry) {
-	if e.Kind == cert.Clinician {
-		k := nameKey(e.Clinic, e.Subject.CommonName)
+	if e.Kind != cert.Clinician {
+		return
+	}
+	for _, k := range nameKeys(e.Clinic, e.Subject.CommonName) {
 		c.names[k] = append(c.names[k], e.Serial)
 	}
 }

@@ -142,9 +142,9 @@ func (c *CA) ByName(clinic, name string) (Certificate, error) {
 	now := c.now()
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	for _, serial := range slices.Backward(c.names[nameKey(clinic, name)]) {
+	for _, serial := range slices.Backward(c.names[nameKeys(clinic, name)[0]]) {
 		e := c.entries[serial]
-		// The skeleton finds, the name itself decides: a look-alike is another name.
+		// The folded name finds, the name itself decides: another spelling is another name.
 		if d := c.describe(e, now); e.Subject.CommonName == name && d.Status == StatusValid && e.RenewedBy == "" {
 			return d, nil
 		}

@@ -151,68 +151,41 @@ func isPrintable(text string) bool {
 	return true
 }
 
-// Skeleton returns what a reader is likely to see in a name: two names with one skeleton can be taken for each other. It folds
-// compatibility forms, case, spaces and punctuation, and letters of other scripts that look like Latin ones (the idea of Unicode TS 39,
-// for the scripts in which clinicians' names are likely to be typed). It is for refusing a second, similar name, never for matching.
-func Skeleton(name string) string {
+// Fold returns the name without regard to case, spaces and punctuation: two names with one fold are the same name, written differently.
+func Fold(name string) string {
+	return keepLetters(strings.ToLower(norm.NFKC.String(name)), func(r rune) rune { return r })
+}
+
+// Skeleton returns what a reader is likely to see in a name: two names with one skeleton can be taken for each other. It leaves out spaces
+// and punctuation and puts Latin letters for those of other scripts that look like them, I and 1 being l (the idea of Unicode TS 39, for the
+// scripts in which clinicians' names are likely to be typed). Skeleton and Fold are for refusing a second, similar name, never for matching.
+func Skeleton(name string) string { return keepLetters(norm.NFKD.String(name), lookAlike) }
+
+func keepLetters(text string, change func(rune) rune) string {
 	var b strings.Builder
-	for _, r := range norm.NFKD.String(strings.ToLower(norm.NFKD.String(name))) {
+	for _, r := range text {
 		if unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r) {
-			b.WriteRune(lookAlike(r))
+			b.WriteRune(change(r))
 		}
 	}
 	return b.String()
 }
 
-// lookAlike returns the lower-case Latin letter that r looks like, or r.
+// lookAlike returns the Latin letter that r looks like, or r.
 func lookAlike(r rune) rune {
-	switch r {
-	case 'а', 'α', 'ɑ':
-		return 'a'
-	case 'Ь', 'ь', 'β', 'в', 'ß':
-		return 'b'
-	case 'с', 'ϲ', 'ⅽ':
-		return 'c'
-	case 'ԁ', 'đ':
-		return 'd'
-	case 'е', 'ε', 'є':
-		return 'e'
-	case 'ɡ', 'ց':
-		return 'g'
-	case 'һ', 'н', 'հ':
-		return 'h'
-	case 'і', 'ι', 'ı', '1', 'i', 'ӏ', 'ł', 'ا':
-		return 'l'
-	case 'ј', 'ϳ':
-		return 'j'
-	case 'к', 'κ':
-		return 'k'
-	case 'м':
-		return 'm'
-	case 'η', 'ո', 'п':
-		return 'n'
-	case 'о', 'ο', '0', 'օ', 'ø':
-		return 'o'
-	case 'р', 'ρ', 'þ':
-		return 'p'
-	case 'ԛ':
-		return 'q'
-	case 'г':
-		return 'r'
-	case 'ѕ', 'ʂ':
-		return 's'
-	case 'т', 'τ':
-		return 't'
-	case 'υ', 'ս':
-		return 'u'
-	case 'ν', 'ѵ':
-		return 'v'
-	case 'ԝ', 'ω', 'ѡ':
-		return 'w'
-	case 'х', 'χ':
-		return 'x'
-	case 'у', 'γ', 'ү':
-		return 'y'
+	const (
+		cyrillic, itsLatin = "АВЕЅІЈКМНОРСТУХаеѕіјорсухһԁԛԝѵӏгпьЬ", "ABESlJKMHOPCTYXaesijopcyxhdqwvlrnbb"
+		greek, latinOfIt   = "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧαιγνορυϲϳ", "ABEZHlKMNOPTYXaiyvopucj"
+		others, latinToo   = "I10ıɑɡ", "llOiag"
+	)
+	for _, table := range [][2]string{{others, latinToo}, {cyrillic, itsLatin}, {greek, latinOfIt}} {
+		at := 0
+		for _, like := range table[0] {
+			if like == r {
+				return rune(table[1][at])
+			}
+			at++
+		}
 	}
 	return r
 }

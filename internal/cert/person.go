@@ -2,7 +2,7 @@ package cert
 
 import (
 	"fmt"
-	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -17,17 +17,33 @@ type PersonID struct {
 // register is one of the professional registers whose members may prescribe.
 type register struct {
 	code, name string
-	number     *regexp.Regexp
-	uri        string // of the name registration authority
+	forms      []string // of numbers: 0 is any digit, A any capital letter, another character itself
+	uri        string   // of the name registration authority
 }
 
 func registers() []register {
 	return []register{
-		{"GM", "GMC", regexp.MustCompile(`^(\d{7}|L\d{6})$`), "https://www.gmc-uk.org"},
-		{"NM", "NMC", regexp.MustCompile(`^\d{2}[A-Z]\d{4}[A-Z]$`), "https://www.nmc.org.uk"},
-		{"GD", "GDC", regexp.MustCompile(`^\d{3,6}$`), "https://www.gdc-uk.org"},
-		{"PH", "GPhC", regexp.MustCompile(`^2\d{6}$`), "https://www.pharmacyregulation.org"},
+		{"GM", "GMC", []string{"0000000", "L000000"}, "https://www.gmc-uk.org"},
+		{"NM", "NMC", []string{"00A0000A"}, "https://www.nmc.org.uk"},
+		{"GD", "GDC", []string{"000", "0000", "00000", "000000"}, "https://www.gdc-uk.org"},
+		{"PH", "GPhC", []string{"2000000"}, "https://www.pharmacyregulation.org"},
 	}
+}
+
+// holds reports whether number has one of the register's forms.
+func (r register) holds(number string) bool {
+	return slices.ContainsFunc(r.forms, func(form string) bool {
+		if len(form) != len(number) {
+			return false
+		}
+		for i := range len(form) {
+			digit, capital := number[i] >= '0' && number[i] <= '9', number[i] >= 'A' && number[i] <= 'Z'
+			if !(form[i] == '0' && digit || form[i] == 'A' && capital || form[i] == number[i]) {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // NewPersonID returns the identifier of a member of a register, named GMC, NMC, GDC or GPhC, after checking the number's form (none of
@@ -37,7 +53,7 @@ func NewPersonID(registerName, number string) (PersonID, error) {
 		if r.name != registerName {
 			continue
 		}
-		if !r.number.MatchString(number) {
+		if !r.holds(number) {
 			return PersonID{}, fmt.Errorf("%q is not a %s number", number, r.name)
 		}
 		return PersonID{Register: r.code, Country: "GB", Number: number}, nil
@@ -53,7 +69,7 @@ func ParsePersonID(text string) (PersonID, error) {
 		return PersonID{}, bad
 	}
 	for _, r := range registers() {
-		if r.code == head[:2] && r.number.MatchString(number) {
+		if r.code == head[:2] && r.holds(number) {
 			return PersonID{Register: r.code, Country: "GB", Number: number}, nil
 		}
 	}

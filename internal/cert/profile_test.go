@@ -299,14 +299,15 @@ func TestNamesAreNormalised(t *testing.T) {
 	}
 }
 
-func TestSkeleton(t *testing.T) {
-	for _, same := range [][2]string{{"Doctor Clinician", "Dосtоr Сliniсian"}, {"O'Neill", "O’NeiIl"}, {"John Smith", "john  smith"}, {"Anna", "Αnna"}, {"ﬁona", "fiona"}} {
-		if cert.Skeleton(same[0]) != cert.Skeleton(same[1]) {
+func TestNamesThatCanBeTakenForEachOther(t *testing.T) {
+	alike := func(a, b string) bool { return cert.Skeleton(a) == cert.Skeleton(b) || cert.Fold(a) == cert.Fold(b) }
+	for _, same := range [][2]string{{"Doctor Clinician", "Dосtоr Сliniсian"}, {"O'Neill", "O’NeiIl"}, {"John Smith", "john  smith"}, {"Anna", "Αnna"}, {"ﬁona", "fiona"}, {"Iain", "lain"}, {"Jo-Ann", "Jo Ann"}} {
+		if !alike(same[0], same[1]) {
 			t.Errorf("%q and %q look different: %q, %q", same[0], same[1], cert.Skeleton(same[0]), cert.Skeleton(same[1]))
 		}
 	}
-	for _, other := range [][2]string{{"José Smith", "Jose Smith"}, {"Ann Smith", "Anna Smith"}, {"Marnie", "Mamie"}} {
-		if cert.Skeleton(other[0]) == cert.Skeleton(other[1]) {
+	for _, other := range [][2]string{{"José Smith", "Jose Smith"}, {"Ann Smith", "Anna Smith"}, {"Marnie", "Mamie"}, {"I Smith", "L Smith"}, {"Jørgensen", "Jorgensen"}, {"Weiß", "Weib"}} {
+		if alike(other[0], other[1]) {
 			t.Errorf("%q and %q look the same", other[0], other[1])
 		}
 	}
@@ -369,6 +370,29 @@ func TestSettingsRefuse(t *testing.T) {
 		f(&s)
 		if _, err := cert.NewProfiles(s); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want one about %q", err, want)
+		}
+	}
+}
+
+func TestPersonID(t *testing.T) {
+	for _, c := range [][3]string{{"GMC", "1234567", "GM:GB-1234567"}, {"GMC", "L123456", "GM:GB-L123456"}, {"NMC", "12A3456B", "NM:GB-12A3456B"}, {"GDC", "123", "GD:GB-123"},
+		{"GDC", "123456", "GD:GB-123456"}, {"GPhC", "2012345", "PH:GB-2012345"}} {
+		id, err := cert.NewPersonID(c[0], c[1])
+		if err != nil || id.String() != c[2] || id.RegisterName() != c[0] {
+			t.Errorf("%v: %v, %v", c, id, err)
+		}
+		if again, err := cert.ParsePersonID(c[2]); err != nil || again != id {
+			t.Errorf("%v: %v, %v", c, again, err)
+		}
+	}
+	for _, c := range [][2]string{{"GMC", "123456"}, {"GMC", "M123456"}, {"GMC", "12345678"}, {"NMC", "12a3456B"}, {"NMC", "12A3456"}, {"GDC", "12"}, {"GDC", "1234567"}, {"GPhC", "1234567"}, {"GPhC", "201234A"}, {"HCPC", "1"}} {
+		if id, err := cert.NewPersonID(c[0], c[1]); err == nil {
+			t.Errorf("%v: %v", c, id)
+		}
+	}
+	for _, text := range []string{"", "GM:GB-", "GM:IE-1234567", "GMGB-1234567", "GM:GB-1234567 ", "XX:GB-1234567", "GM-GB:1234567", "PH:GB-1234567"} {
+		if id, err := cert.ParsePersonID(text); err == nil {
+			t.Errorf("%q: %v", text, id)
 		}
 	}
 }
