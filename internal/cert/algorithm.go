@@ -79,6 +79,12 @@ func signatureAlgorithm(der []byte) (x509.SignatureAlgorithm, error) {
 			return alg, nil
 		}
 	}
+	// RFC 4055 §5: the parameters are NULL, and accepted when they are absent.
+	for n, alg := range map[int]x509.SignatureAlgorithm{11: x509.SHA256WithRSA, 12: x509.SHA384WithRSA, 13: x509.SHA512WithRSA} {
+		if bytes.Equal(algorithmID(asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, n}, nil), der) {
+			return alg, nil
+		}
+	}
 	return 0, fmt.Errorf("signature algorithm %x is not supported", der[:min(len(der), 64)])
 }
 
