@@ -147,6 +147,30 @@ func TestKeyUnknownToTheLogIsLeftAlone(t *testing.T) {
 	}
 }
 
+func TestRefusedRevocationIsNotUncertain(t *testing.T) {
+	m := newAppliance(t)
+	a := m.issue(doctor("north", "Ann Good"))
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	for name, try := range map[string]func() error{
+		"actor": func() error {
+			_, err := m.ca.Revoke(context.Background(), a.Serial, cert.ReasonKeyCompromise, time.Time{}, "")
+			return err
+		},
+		"context": func() error {
+			_, err := m.ca.Revoke(gone, a.Serial, cert.ReasonKeyCompromise, time.Time{}, "admin")
+			return err
+		},
+	} {
+		if try() == nil {
+			t.Errorf("%s: accepted", name)
+		}
+		if err := m.ca.Usable(a.Serial); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestUncertainRevocationSilencesTheResponder(t *testing.T) {
 	m := newAppliance(t)
 	a := m.issue(doctor("north", "Ann Good"))

@@ -41,7 +41,7 @@ func (c *CA) makeKey(ctx context.Context, actor, purpose string, a token.Algorit
 		return keyState{}, nil, fmt.Errorf("ca: public key of %s: %w", d.Label, err)
 	}
 	// The line may be durable although this fails, and then the log has a key that must exist: which it is, Open will see.
-	if err := c.keyEvent(ctx, eventKeyCreated, actor, d); err != nil {
+	if err := c.keyEvent(context.WithoutCancel(ctx), eventKeyCreated, actor, d); err != nil {
 		return keyState{}, nil, err
 	}
 	return keyState{keyDetails: d, State: eventKeyCreated}, key, nil

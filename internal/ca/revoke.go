@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math/big"
 	"time"
@@ -45,10 +46,12 @@ func (c *CA) Revoke(ctx context.Context, serial string, reason cert.Reason, inva
 		d.Invalidity = &at
 	}
 	if _, err := c.cfg.Ledger.Append(ctx, ledger.Event{Type: eventRevoked, Actor: actor, Details: d}); err != nil {
-		// The line may be durable all the same: until a restart has read the log again, nobody is told "good".
-		c.mu.Lock()
-		c.broken = err
-		c.mu.Unlock()
+		if uncertain(err) {
+			// The line may be durable all the same: until a restart has read the log again, nobody is told "good".
+			c.mu.Lock()
+			c.broken = err
+			c.mu.Unlock()
+		}
 		return Certificate{}, fmt.Errorf("ca: recording a revocation: %w", err)
 	}
 	if err := c.refresh(serial); err != nil {
@@ -61,6 +64,13 @@ func (c *CA) Revoke(ctx context.Context, serial string, reason cert.Reason, inva
 		}
 	}
 	return c.Get(serial)
+}
+
+// uncertain reports whether an event that the log would not confirm may have been recorded all the same: not when it was refused for what it
+// is, or when the caller had gone before.
+func uncertain(err error) bool {
+	kind := fault.KindOf(err)
+	return kind != fault.Invalid && kind != fault.TooLarge && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 }
 
 func (c *CA) markStale(a *authority) {

@@ -106,3 +106,35 @@ func FuzzDecodeOCSPPath(f *testing.F) {
 		}
 	})
 }
+
+func FuzzParseRequest(f *testing.F) {
+	der, err := cert.CreateRequest(rand.Reader, cert.Subject{Country: "GB", CommonName: "x"}, newKey(f, cert.ECDSAP256))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(der)
+	f.Fuzz(func(t *testing.T, der []byte) {
+		if r, err := cert.ParseRequest(der); err == nil {
+			if _, err := cert.AlgorithmOf(r.PublicKey); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+func FuzzParseCRL(f *testing.F) {
+	f.Add(mustCRL(f, newPKI(f, settings(), cert.ECDSAP256)))
+	f.Fuzz(func(t *testing.T, der []byte) {
+		list, err := cert.ParseCRL(der)
+		if err != nil {
+			return
+		}
+		cert.ExpiredCertsOnCRL(list)
+		for _, e := range list.RevokedCertificateEntries {
+			if _, ok := cert.FindRevocation(list, e.SerialNumber); !ok {
+				t.Fatal("an entry that cannot be found")
+			}
+			break
+		}
+	})
+}

@@ -14,13 +14,13 @@ import (
 
 // Settings are the operator's values in every certificate.
 type Settings struct {
-	Name           string // stands before "Root CA", "Clinician CA", …; at most 24 characters
-	Organization   string // the operator's legal name
-	OrganizationID string // EN 319 412-1 §5.1.4, as "NTRGB-01234567"; may be empty
-	Country        string // ISO 3166-1 alpha-2
-	BaseURL        string // "http://pki.example.org": /ca/…, /crl/… and /ocsp are served there, in plain http
-	PolicyArc      string // dotted; the operator's own, every arc below 2^31; may be empty in a demo
-	Demo           bool   // certificates carry a name and a policy of their own, so that none is ever taken for real
+	Name           string `json:"name"`                      // stands before "Root CA", "Clinician CA", …; at most 24 characters
+	Organization   string `json:"organization"`              // the operator's legal name
+	OrganizationID string `json:"organization_id,omitempty"` // EN 319 412-1 §5.1.4, as "NTRGB-01234567"; may be empty
+	Country        string `json:"country"`                   // ISO 3166-1 alpha-2
+	BaseURL        string `json:"base_url"`                  // "http://pki.example.org": /ca/…, /crl/… and /ocsp are served there, in plain http
+	PolicyArc      string `json:"policy_arc,omitempty"`      // dotted; the operator's own, every arc below 2^31; may be empty in a demo
+	Demo           bool   `json:"demo,omitempty"`            // certificates carry a name and a policy of their own, so that none is ever taken for real
 }
 
 const (

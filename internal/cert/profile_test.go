@@ -396,3 +396,21 @@ func TestPersonID(t *testing.T) {
 		}
 	}
 }
+
+// TestRealNamesAndAddressesPassTheLint: what people are called and where appliances stand must not fail for a lint's taste.
+func TestRealNamesAndAddressesPassTheLint(t *testing.T) {
+	for _, base := range []string{"http://localhost", "http://127.0.0.1:8080/pki", "http://[::1]:80", "http://pki.example.org/a/b/"} {
+		s := settings()
+		s.BaseURL, s.Demo, s.OrganizationID = base, true, ""
+		p := newPKI(t, s, cert.ECDSAP256)
+		for _, name := range []string{"Łukasz Żółć", "Nguyễn Văn An", "李 雷", "Zoë O’Neill-Nyong", "Dr. A. B. de la Cruz (Locum)", "محمد علي", "Ὀδυσσεύς Λ.", strings.Repeat("é", 64), "X"} {
+			subject := cert.Subject{Country: "GB", CommonName: name, GivenName: name, Surname: name, SerialNumber: "NM:GB-12A3456B", Organization: name}
+			if _, err := p.try(cert.Clinician, cert.ClinicianCA, newKey(t, cert.ECDSAP256), cert.Request{Subject: subject}, noon); err != nil {
+				t.Errorf("%s, %s: %v", base, name, err)
+			}
+		}
+		for k, r := range leaves() {
+			p.issue(t, k, k.Issuer(), newKey(t, cert.ECDSAP256), r, noon)
+		}
+	}
+}
