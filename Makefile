@@ -3,6 +3,7 @@
 GO       ?= go
 FUZZTIME ?= 10s
 BENCHTIME ?= 2s
+BINARY   ?= build/appliance
 
 # SoftHSM2 and its C++ are linked in; names and users are resolved without glibc's loadable modules, which a static binary cannot have.
 STATIC_TAGS    := builtin_softhsm,netgo,osusergo
@@ -17,8 +18,8 @@ BUILD := CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=$(VCS)
 .PHONY: build build-hsm demo test check bench fuzz clean go deps deps-test softhsm2
 
 build: deps softhsm2
-	$(BUILD) -tags $(STATIC_TAGS) -ldflags '-s -w -buildid= $(STATIC_LDFLAGS)' -o build/appliance ./cmd/appliance
-	@file build/appliance | grep -q 'statically linked' || { file build/appliance; echo 'error: build/appliance is not static' >&2; exit 1; }
+	$(BUILD) -tags $(STATIC_TAGS) -ldflags '-s -w -buildid= $(STATIC_LDFLAGS)' -o $(BINARY) ./cmd/appliance
+	@file $(BINARY) | grep -q 'statically linked' || { file $(BINARY); echo 'error: $(BINARY) is not static' >&2; exit 1; }
 
 # The same program without SoftHSM2 inside: it loads the PKCS#11 module that its configuration names.
 build-hsm: deps
@@ -28,9 +29,11 @@ demo: build
 	build/appliance demo --dir demo
 
 # Twice where it matters: everything against Debian's SoftHSM2, and what touches the token or the whole program against the one inside.
+# Last, the binary is built twice and compared.
 test: deps-test check softhsm2
 	$(GO) test -count=1 ./...
 	$(GO) test -count=1 -tags $(STATIC_TAGS) -ldflags '$(STATIC_LDFLAGS)' ./internal/token/... ./cmd/...
+	packaging/reproducible.sh
 
 check: deps
 	@files=$$(find . -name '*.go' -not -path './build/*' -not -path './demo/*' | xargs gofmt -l); \
