@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -206,7 +207,14 @@ func (c *ceremony) list(previous []byte, revoke []CeremonyRevocation) ([]byte, e
 		}
 		t.Revoked = append(t.Revoked, cert.Revocation{Serial: serial, At: c.now, Reason: reason})
 	}
-	return cert.CreateCRL(c.cfg.Rand, t, c.root, c.key)
+	der, err := cert.CreateCRL(c.cfg.Rand, t, c.root, c.key)
+	if err != nil {
+		return nil, err
+	}
+	if findings, err := c.linter.FindingsCRL(der); err != nil || len(findings) > 0 {
+		return nil, errors.Join(fmt.Errorf("lint: %v", findings), err)
+	}
+	return der, nil
 }
 
 func sameKey(a, b crypto.PublicKey) bool {

@@ -91,22 +91,23 @@ func (c *CA) keepResponder(ctx context.Context, a *authority, u *Upkeep) error {
 	return c.keep(ctx, a, Request{Kind: cert.OCSP, Issuer: a.kind, Actor: actorSelf}, renews, u)
 }
 
-// keepTSA gives the TSA a key and certificate, and the next ones before the key may not be used any more (EN 319 421 §7.6.3).
+// keepTSA gives the TSA a key and certificate, and the next ones before the key may not be used any more (EN 319 421 §7.6.3) or when the
+// certificate, or the CA above it, has been revoked.
 func (c *CA) keepTSA(ctx context.Context, u *Upkeep) error {
-	renews := ""
-	if t, err := c.TimeStamper(); err == nil {
-		e, err := c.entry(t.Serial)
-		if err != nil {
-			return err
-		}
-		if e.RevokedAt == nil && t.Until.After(c.now().Add(c.cfg.Policy.TSARenewal)) {
-			return nil
-		}
-		renews = t.Serial
-	}
+	now := c.now()
 	c.mu.RLock()
-	a := c.newest(cert.TimeCA)
+	a, renews := c.newest(cert.TimeCA), ""
+	headless := c.entries[a.serial].RevokedAt != nil // only a ceremony helps; warn says so
+	fine := false
+	if t := c.tsa; t != nil {
+		renews = t.Serial
+		e := c.entries[renews]
+		fine = e.RevokedAt == nil && c.entries[e.Issuer].RevokedAt == nil && t.Until.After(now.Add(c.cfg.Policy.TSARenewal))
+	}
 	c.mu.RUnlock()
+	if fine || headless {
+		return nil
+	}
 	if err := c.keep(ctx, a, Request{Kind: cert.TSA, Actor: actorSelf}, renews, u); err != nil {
 		return err
 	}

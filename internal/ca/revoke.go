@@ -115,7 +115,7 @@ func (c *CA) publish(ctx context.Context, a *authority) error {
 	}
 	findings, err := c.linter.FindingsCRL(der)
 	if err != nil || len(findings) > 0 {
-		return fmt.Errorf("ca: lint of the CRL of the %s: %v, %w", a.kind, findings, err)
+		return errors.Join(fmt.Errorf("ca: lint of the CRL of the %s: %v", a.kind, findings), err)
 	}
 	object, err := c.cfg.Objects.Put(ctx, "crl", der)
 	if err != nil {

@@ -17,14 +17,14 @@ import (
 
 const day = 24 * time.Hour
 
-// TestSixYearsOfUpkeep runs the appliance for longer than a TSA certificate's life, with the root brought out every 330 days.
+// TestSixYearsOfUpkeep runs the appliance for longer than a TSA certificate's life, with the root brought out every 324 days.
 func TestSixYearsOfUpkeep(t *testing.T) {
 	m := newAppliance(t)
 	ctx := context.Background()
 	tsas, last := 0, m.time()
-	for d := 0; d < 6*365; d += 5 {
-		m.advance(5 * day)
-		if d%330 == 325 {
+	for d := 0; d < 6*365; d += 9 {
+		m.advance(9 * day)
+		if d%324 == 315 {
 			m.establish()
 		}
 		u := m.maintain()
@@ -35,7 +35,7 @@ func TestSixYearsOfUpkeep(t *testing.T) {
 			tsas++
 		}
 		tsa, err := m.ca.TimeStamper()
-		if err != nil || !tsa.Until.After(m.time().Add(24*day)) {
+		if err != nil || !tsa.Until.After(m.time().Add(20*day)) {
 			t.Fatalf("day %d: TSA until %v, %v", d, tsa.Until, err)
 		}
 		mat, err := m.ca.Material(ctx, tsa.Certificate)
@@ -146,6 +146,35 @@ func TestCARevokedAndSucceeded(t *testing.T) {
 	}
 	m.reopen()
 	if err := m.ca.Usable(b.Serial); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTSAMovesToTheNewTimeCA(t *testing.T) {
+	m := newAppliance(t)
+	ctx := context.Background()
+	before, err := m.ca.TimeStamper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.advance(time.Hour)
+	r, err := m.ca.Begin(ctx, "operator", cert.TimeCA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Revoke = []ca.CeremonyRevocation{{Serial: fmt.Sprintf("%x", before.Chain[0].SerialNumber), Reason: "cACompromise"}}
+	answer, err := m.ceremony(ctx, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.ca.Complete(ctx, "operator", answer); err != nil {
+		t.Fatal(err)
+	}
+	after, err := m.ca.TimeStamper()
+	if err != nil || after.Serial == before.Serial || after.Chain[0].Equal(before.Chain[0]) {
+		t.Errorf("%+v, %v", after, err)
+	}
+	if _, err := m.ca.Material(ctx, after.Certificate); err != nil {
 		t.Error(err)
 	}
 }
