@@ -50,7 +50,7 @@ func (d *builder) objStm(n, first int, bodies ...string) *builder {
 
 func deflate(b []byte) []byte {
 	var out bytes.Buffer
-	w, _ := zlib.NewWriterLevel(&out, zlib.BestCompression)
+	w, _ := zlib.NewWriterLevel(&out, zlib.DefaultCompression)
 	w.Write(b)
 	w.Close()
 	return out.Bytes()
@@ -111,8 +111,9 @@ func (d *builder) tail() *builder {
 
 // xrefData returns the /Index and the data of a cross-reference stream, widths 1 4 2.
 func (d *builder) xrefData() (index string, data []byte) {
+	var pairs strings.Builder
 	for _, n := range d.nums() {
-		index += fmt.Sprintf("%d 1 ", n)
+		fmt.Fprintf(&pairs, "%d 1 ", n)
 		if off, ok := d.offs[n]; ok {
 			data = append(data, 1, byte(off>>24), byte(off>>16), byte(off>>8), byte(off), 0, 0)
 		} else if s, ok := d.inStm[n]; ok {
@@ -121,7 +122,7 @@ func (d *builder) xrefData() (index string, data []byte) {
 			data = append(data, 0, 0, 0, 0, 0, 255, 255)
 		}
 	}
-	return index, data
+	return pairs.String(), data
 }
 
 // xrefStream ends a revision with a cross-reference stream, object n.

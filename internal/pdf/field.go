@@ -70,9 +70,9 @@ func (w *fieldWalk) node(o Object, above field, depth int) error {
 	if err := w.own(&fd, above); err != nil {
 		return within("field "+r.String(), err)
 	}
-	kids, err := w.f.resolveArray(d["Kids"], "/Kids of field "+r.String())
+	kids, err := w.f.resolveArray(d["Kids"], "/Kids")
 	if err != nil {
-		return err
+		return within("field "+r.String(), err)
 	}
 	at := len(w.form.fields)
 	w.form.fields = append(w.form.fields, fd)
@@ -81,9 +81,9 @@ func (w *fieldWalk) node(o Object, above field, depth int) error {
 		if !ok {
 			return invalid("/Kids of field %s holds something other than references", r)
 		}
-		kd, err := w.f.resolveDict(kr, "kid "+kr.String()+" of field "+r.String())
+		kd, err := w.f.resolveDict(kr, "it")
 		if err != nil {
-			return err
+			return within("kid "+kr.String()+" of field "+r.String(), err)
 		}
 		if kd["T"] == nil { // an annotation of this field
 			if kd != nil {
@@ -116,8 +116,8 @@ func (w *fieldWalk) dict(o Object, depth int) (Ref, Dict, error) {
 		return r, nil, invalid("field %s is twice in the form", r)
 	}
 	w.met[r] = true
-	d, err := w.f.resolveDict(r, "field "+r.String())
-	return r, d, err
+	d, err := w.f.resolveDict(r, "it")
+	return r, d, within("field "+r.String(), err)
 }
 
 // own reads what the field says itself.

@@ -1,6 +1,9 @@
 package pdf
 
-import "math"
+import (
+	"bytes"
+	"math"
+)
 
 // Character classes of ISO 32000-2 §7.2.3.
 func isSpace(c byte) bool {
@@ -169,31 +172,38 @@ func (l *lexer) name(scratch []byte) ([]byte, error) {
 	return out, nil
 }
 
-func unhex(c byte) int {
-	switch {
-	case c >= '0' && c <= '9':
-		return int(c - '0')
-	case c >= 'a' && c <= 'f':
-		return int(c-'a') + 10
-	case c >= 'A' && c <= 'F':
-		return int(c-'A') + 10
-	}
-	return -1
-}
+// unhex returns the value of a hexadecimal digit, -1 for anything else.
+func unhex(c byte) int { return int(int8(hexValues[c])) }
+
+// hexValues is what unhex looks up: a string, so that nothing can change it.
+const hexValues = noHex + noHex + noHex + "\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\xff\xff\xff\xff\xff\xff" +
+	aToF + noHex + aToF + noHex + noHex + noHex + noHex + noHex + noHex + noHex + noHex + noHex
+
+const (
+	noHex = "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"
+	aToF  = "\xff\x0a\x0b\x0c\x0d\x0e\x0f\xff\xff\xff\xff\xff\xff\xff\xff\xff"
+)
 
 // hexString reads after '<' up to and over '>' (§7.3.4.3).
 func (l *lexer) hexString() (String, error) {
 	start := l.pos
-	end := start
-	for end < len(l.b) && l.b[end] != '>' {
-		end++
-	}
-	if end == len(l.b) {
+	n := bytes.IndexByte(l.b[start:], '>')
+	if n < 0 {
 		return nil, invalid("hexadecimal string at byte %d has no end", start-1)
 	}
-	out := make(String, 0, (end-start+1)/2)
+	end := start + n
+	out := make(String, 0, (n+1)/2)
+	in := l.b[start:end]
+	for len(in) >= 2 { // pairs of digits, as far as they go
+		hi, lo := unhex(in[0]), unhex(in[1])
+		if hi|lo < 0 {
+			break
+		}
+		out = append(out, byte(hi<<4|lo))
+		in = in[2:]
+	}
 	high := -1
-	for _, c := range l.b[start:end] {
+	for _, c := range in {
 		v := unhex(c)
 		switch {
 		case v < 0 && isSpace(c):

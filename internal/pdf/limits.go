@@ -14,7 +14,7 @@ type Limits struct {
 	MaxObjects  int   // cross-reference entries over all sections; default 8,388,607 (ISO 32000-1 Annex C)
 	MaxDepth    int   // nesting of arrays and dictionaries, of form fields and of the page tree; default 100
 	MaxSections int   // cross-reference sections, so also revisions; default 512
-	MaxNodes    int   // values in one indirect object; default 1,048,576
+	MaxNodes    int   // values in one indirect object; default 1,048,576, ceiling 65,536 + the file's size in bytes
 	MaxDecoded  int64 // bytes that one stream may decode to; default, and ceiling, 16 MiB + 64 × the file's size
 }
 
@@ -44,6 +44,7 @@ func (l Limits) resolve(n int64) Limits {
 	if l.MaxNodes <= 0 {
 		l.MaxNodes = 1 << 20
 	}
+	l.MaxNodes = int(min(int64(l.MaxNodes), 1<<16+n))
 	ceiling := int64(singleBase) + singlePer*n
 	if l.MaxDecoded <= 0 || l.MaxDecoded > ceiling {
 		l.MaxDecoded = ceiling

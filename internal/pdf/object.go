@@ -1,6 +1,6 @@
 package pdf
 
-import "fmt"
+import "strconv"
 
 // Object is a PDF object (ISO 32000-2 §7.3): nil, bool, int64, Real, Name, String, Array, Dict, *Stream or Ref. Objects that a File
 // returns are shared with it: read them, never change them.
@@ -34,4 +34,6 @@ type Ref struct {
 }
 
 // String returns "12 0", the way error messages name an object.
-func (r Ref) String() string { return fmt.Sprintf("%d %d", r.Num, r.Gen) }
+func (r Ref) String() string {
+	return strconv.FormatUint(uint64(r.Num), 10) + " " + strconv.FormatUint(uint64(r.Gen), 10)
+}

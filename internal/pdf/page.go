@@ -64,13 +64,13 @@ func (w *pageWalk) node(r, parent Ref, depth int) (int64, error) {
 	if !ok {
 		return 0, invalid("node %s of the page tree is not a dictionary", r)
 	}
-	kids, err := w.f.resolveArray(d["Kids"], "/Kids of "+r.String())
+	kids, err := w.f.resolveArray(d["Kids"], "/Kids")
 	if err != nil {
-		return 0, err
+		return 0, within("page tree node "+r.String(), err)
 	}
-	typ, err := w.f.resolveName(d["Type"], "/Type of "+r.String())
+	typ, err := w.f.resolveName(d["Type"], "/Type")
 	if err != nil {
-		return 0, err
+		return 0, within("page tree node "+r.String(), err)
 	}
 	if kids == nil {
 		if typ != "Page" && typ != "" {
@@ -94,9 +94,9 @@ func (w *pageWalk) node(r, parent Ref, depth int) (int64, error) {
 		}
 		sum += n
 	}
-	count, err := w.f.resolveInt(d["Count"], "/Count of "+r.String(), -1)
+	count, err := w.f.resolveInt(d["Count"], "/Count", -1)
 	if err != nil {
-		return 0, err
+		return 0, within("page tree node "+r.String(), err)
 	}
 	if count != sum {
 		return 0, invalid("node %s of the page tree says %d pages and has %d", r, count, sum)

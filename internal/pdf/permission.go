@@ -2,6 +2,7 @@ package pdf
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -40,18 +41,18 @@ func (f *File) permissions(fm *form, sigs []Signature) (*permissions, error) {
 		if s.Type != "DocTimeStamp" && pm.signed == "" {
 			pm.signed = s.Field
 		}
-		if s.Problem != nil && s.Dict == nil {
+		if s.Dict == nil { // malformed, or another field's, which counts there
 			continue
 		}
 		if err := f.signaturePermissions(pm, s); err != nil {
-			return nil, within("signature \""+s.Field+"\"", err)
+			return nil, within("signature "+strconv.Quote(s.Field), err)
 		}
 	}
 	for _, fd := range fm.fields {
 		if fd.typ != "Sig" || !slices.ContainsFunc(sigs, func(s Signature) bool { return s.FieldRef == fd.ref }) {
 			continue
 		}
-		d, err := f.resolveDict(fd.dict["Lock"], "/Lock of field "+fd.name)
+		d, err := f.resolveDict(fd.dict["Lock"], "/Lock of a signature field")
 		if err != nil {
 			return nil, err
 		}
@@ -180,7 +181,7 @@ func (f *File) catalogPermissions(pm *permissions) error {
 func (pm *permissions) lockedBy(name string) string {
 	for _, l := range pm.locks {
 		if l.covers(name) {
-			return "\"" + l.by + "\""
+			return strconv.Quote(l.by)
 		}
 	}
 	return ""

@@ -146,7 +146,7 @@ func (w *signing) plan() error {
 	if w.form.dict["XFA"] != nil {
 		return unsupported("the document has an XFA form, which viewers show instead of the pages that would be signed")
 	}
-	sigs, err := w.f.signatures(w.form)
+	sigs, err := w.f.signed(w.form)
 	if err != nil {
 		return err
 	}

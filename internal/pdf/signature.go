@@ -3,6 +3,7 @@ package pdf
 import (
 	"cmp"
 	"slices"
+	"strconv"
 )
 
 // Signature is a signed signature field (§12.8.1).
@@ -34,6 +35,26 @@ func (f *File) Signatures() ([]Signature, error) {
 }
 
 func (f *File) signatures(fm *form) ([]Signature, error) {
+	out, err := f.signed(fm)
+	if err != nil {
+		return nil, err
+	}
+	for i := range out {
+		if s := &out[i]; s.Problem == nil {
+			s.Problem = within("signature "+strconv.Quote(s.Field), f.readSignature(s))
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Signature) int {
+		if bad := cmp.Compare(btoi(a.Problem != nil), btoi(b.Problem != nil)); bad != 0 {
+			return bad
+		}
+		return cmp.Compare(a.ByteRange[2]+a.ByteRange[3], b.ByteRange[2]+b.ByteRange[3])
+	})
+	return out, nil
+}
+
+// signed lists the signed signature fields with their dictionaries, in the order of the form.
+func (f *File) signed(fm *form) ([]Signature, error) {
 	var out []Signature
 	shared := map[Ref]bool{}
 	for _, fd := range fm.fields {
@@ -49,24 +70,25 @@ func (f *File) signatures(fm *form) ([]Signature, error) {
 		}
 		s := Signature{Field: fd.name, FieldRef: fd.ref, Type: "Sig", Revision: -1}
 		s.Ref, _ = fd.value.(Ref)
+		d, ok := v.(Dict)
 		switch {
 		case s.Ref != (Ref{}) && shared[s.Ref]:
 			s.Problem = invalid("its dictionary %s is also another field's", s.Ref)
 		case s.Ref == (Ref{}) && fd.dict["V"] == nil:
 			s.Problem = invalid("it is inherited from another field")
+		case !ok:
+			s.Problem = invalid("its value is not a dictionary")
 		default:
-			s.Problem = f.readSignature(&s, v)
+			s.Dict = d
+			var t Name
+			if t, s.Problem = f.resolveName(d["Type"], "/Type"); t != "" {
+				s.Type = t
+			}
 		}
 		shared[s.Ref] = true
-		s.Problem = within("signature \""+s.Field+"\"", s.Problem)
+		s.Problem = within("signature "+strconv.Quote(s.Field), s.Problem)
 		out = append(out, s)
 	}
-	slices.SortStableFunc(out, func(a, b Signature) int {
-		if bad := cmp.Compare(btoi(a.Problem != nil), btoi(b.Problem != nil)); bad != 0 {
-			return bad
-		}
-		return cmp.Compare(a.ByteRange[2]+a.ByteRange[3], b.ByteRange[2]+b.ByteRange[3])
-	})
 	return out, nil
 }
 
@@ -77,27 +99,16 @@ func btoi(b bool) int {
 	return 0
 }
 
-// readSignature fills s from a signature dictionary.
-func (f *File) readSignature(s *Signature, v Object) error {
-	d, ok := v.(Dict)
-	if !ok {
-		return invalid("its value is not a dictionary")
-	}
-	s.Dict = d
+// readSignature fills s from its dictionary.
+func (f *File) readSignature(s *Signature) error {
 	var err error
-	for _, n := range []struct {
-		to  *Name
-		key Name
-	}{{&s.Type, "Type"}, {&s.SubFilter, "SubFilter"}, {&s.Filter, "Filter"}} {
-		name, err := f.resolveName(d[n.key], "/"+string(n.key))
-		if err != nil {
-			return err
-		}
-		if name != "" {
-			*n.to = name
-		}
+	if s.SubFilter, err = f.resolveName(s.Dict["SubFilter"], "/SubFilter"); err != nil {
+		return err
 	}
-	if s.DocMDP, err = f.docMDP(d); err != nil {
+	if s.Filter, err = f.resolveName(s.Dict["Filter"], "/Filter"); err != nil {
+		return err
+	}
+	if s.DocMDP, err = f.docMDP(s.Dict); err != nil {
 		return err
 	}
 	if err := f.findContents(s); err != nil {

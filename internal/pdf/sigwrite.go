@@ -9,6 +9,9 @@ import (
 // byteRangeWidth is the room for "[0 a b c": three numbers of ten digits.
 const byteRangeWidth = len("[0 4294967296 4294967296 4294967296")
 
+// zeros is what empty Contents are made of.
+const zeros = "0000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"
+
 // write writes the signature and everything that leads to it.
 func (w *signing) write(p *Prepared) error {
 	w.sig = w.u.alloc()
@@ -43,9 +46,8 @@ func (w *signing) writeSignature(p *Prepared) {
 	u.b = append(u.b, "] /Contents "...)
 	p.contents = len(u.b)
 	u.b = append(u.b, '<')
-	u.b = slices.Grow(u.b, 2*o.ContentsSize)
-	for range 2 * o.ContentsSize {
-		u.b = append(u.b, '0')
+	for n := 2 * o.ContentsSize; n > 0; n -= len(zeros) {
+		u.b = append(u.b, zeros[:min(n, len(zeros))]...)
 	}
 	u.b = append(u.b, '>')
 	if o.Type == "Sig" {
@@ -123,7 +125,7 @@ func (w *signing) newField() (Ref, error) {
 		d["AP"] = Dict{"N": w.u.form(a)}
 	}
 	r := w.u.add(d)
-	annots, err := w.f.resolveArray(w.page.Dict["Annots"], "/Annots of page "+w.page.Ref.String())
+	annots, err := w.f.resolveArray(w.page.Dict["Annots"], "/Annots")
 	if err != nil {
 		return r, err
 	}
