@@ -197,7 +197,7 @@ func (c *comparison) newField(ref pdf.Ref) error {
 		c.forbid("%s was added, and is visible", title)
 		return nil
 	}
-	if placed && sig == nil && dict["AP"] != nil {
+	if placed && sig == nil {
 		c.forbid("%s was added, and shows something", title)
 		return nil
 	}
@@ -225,7 +225,7 @@ func (c *comparison) newWidgets(ref pdf.Ref, dict pdf.Dict, title string) (bool,
 	list, _ := kids.(pdf.Array)
 	if len(list) == 0 {
 		c.widgets[ref] = title
-		return visible(c.now, dict), nil
+		return shows(c.now, dict), nil
 	}
 	shown := false
 	for _, one := range list {
@@ -245,7 +245,7 @@ func (c *comparison) newWidgets(ref pdf.Ref, dict pdf.Dict, title string) (bool,
 		}
 		c.checkNewField(widget, title)
 		c.widgets[kid] = title
-		shown = shown || visible(c.now, widget)
+		shown = shown || shows(c.now, widget)
 	}
 	return shown, nil
 }
@@ -305,7 +305,7 @@ func (c *comparison) compareField(ref pdf.Ref, b, a pdf.Object) error {
 	switch {
 	case sig == nil:
 		c.forbid("the empty signature field %q got a signature that does not cover this revision", fl.name)
-	case isTimeStamp(sig) && (after["AP"] != nil && visible(c.now, after)):
+	case isTimeStamp(sig) && shows(c.now, after):
 		c.forbid("the empty signature field %q got a document time stamp that is visible", fl.name)
 	case isTimeStamp(sig):
 		c.changes = append(c.changes, change{kind: ChangeTimeStamp, text: fmt.Sprintf("a document time stamp was put in the field %q", fl.name)})

@@ -76,7 +76,7 @@ func (c *comparison) checkPanel(page, ref pdf.Ref, title string, others pdf.Arra
 		return err
 	}
 	widget, _ := value.(pdf.Dict)
-	if !visible(c.now, widget) {
+	if !shows(c.now, widget) {
 		return nil
 	}
 	r, ok := rectangle(c.now, widget["Rect"])
@@ -142,7 +142,13 @@ const (
 	flagNoView = 1 << 5
 )
 
-// visible reports whether a widget can show anything: it has an area and is not hidden.
+// shows reports whether a new widget can hide or add anything: it is visible and says what to draw there. Some signers give the fields of
+// their time stamps an area, but nothing to draw.
+func shows(f *pdf.File, widget pdf.Dict) bool {
+	return (widget["AP"] != nil || widget["MK"] != nil) && visible(f, widget)
+}
+
+// visible reports whether an annotation takes up room: it has an area and is not hidden.
 func visible(f *pdf.File, widget pdf.Dict) bool {
 	if flags, _ := widget["F"].(int64); flags&(flagHidden|flagNoView) != 0 {
 		return false

@@ -34,6 +34,18 @@ func (h *history) since(s *pdf.Signature) ([]Change, bool) {
 	return list, modified
 }
 
+// panelAfter returns what is said of the first visible signature that was added after s, "" when there is none.
+func (h *history) panelAfter(s *pdf.Signature) string {
+	for r := s.Revision + 1; r < len(h.changes); r++ {
+		for _, c := range h.changes[r] {
+			if c.placed {
+				return c.text
+			}
+		}
+	}
+	return ""
+}
+
 // permissions are what a signature allows afterwards.
 type permissions struct {
 	level int // DocMDP or the lock's P; 0 = not said

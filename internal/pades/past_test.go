@@ -215,3 +215,31 @@ func TestTimeStampAuthorities(t *testing.T) {
 		}
 	})
 }
+
+// Status that the caller brings shows a revocation that the file does not know, and cannot raise its level.
+func TestMaterialOfTheCaller(t *testing.T) {
+	l := newLab(t)
+	base := labDocument(labObjects())
+	soon := labTime.Add(time.Hour)
+	judge := func(data []byte, m Material) *Report {
+		r, err := Validate(t.Context(), data, ValidateOptions{Roots: l.roots(), At: soon, Material: m})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	signed := l.lta(base, seal{})
+	revoked := l.crl(l.clinicians, soon, cert.Revocation{Serial: l.signer.SerialNumber, At: labTime.Add(-time.Hour), Reason: cert.ReasonKeyCompromise})
+	expect(t, judge(signed, Material{CRLs: [][]byte{revoked}}), verdict{Indeterminate, RevokedNoPOE, LevelLTA, 1})
+	later := l.crl(l.clinicians, soon, cert.Revocation{Serial: l.signer.SerialNumber, At: soon, Reason: cert.ReasonKeyCompromise})
+	expect(t, judge(signed, Material{CRLs: [][]byte{later}}), passedLTA)
+	suspected := l.crl(l.clinicians, soon, cert.Revocation{Serial: l.signer.SerialNumber, At: soon, Reason: cert.ReasonKeyCompromise, InvalidityDate: labTime.Add(-time.Hour)})
+	r := judge(signed, Material{CRLs: [][]byte{suspected}})
+	expect(t, r, passedLTA)
+	if w := strings.Join(r.Signatures[0].Warnings, ";"); !strings.Contains(w, "suspected since") {
+		t.Errorf("warnings %q", w)
+	}
+	certs, ocsps, crls := l.material(labTime.Add(2 * time.Second))
+	bt := l.sign(base, seal{field: "Signature1", at: labTime})
+	expect(t, judge(bt, Material{Certs: certs, OCSPs: ocsps, CRLs: crls}), verdict{TotalPassed, "", LevelT, 0})
+}

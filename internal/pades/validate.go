@@ -23,11 +23,15 @@ type ValidateOptions struct {
 	Roots  []*x509.Certificate // trust anchors; nothing in the file is one. Without any, no signature passes
 	At     time.Time           // the time to judge at, mandatory: now, unless asked what would have been said then
 	Limits pdf.Limits
+
+	// Material is what the caller holds besides the file, all of it existing now: fresh status of its own certificates, say. It can show a
+	// revocation that the file does not know; it does not raise the level that the file reaches.
+	Material Material
 }
 
-// Validate judges every signature and document time stamp in data by ETSI EN 319 102-1, with what the file itself holds: nothing is
-// fetched, so the status of a certificate is as good as the one stored with the signature, and a revocation that was published later is
-// not known here.
+// Validate judges every signature and document time stamp in data by ETSI EN 319 102-1, with what the file itself holds and the caller
+// gives: nothing is fetched, so the status of a certificate is as good as the one stored with the signature, and a revocation that was
+// published later is not known here.
 //
 // A file that cannot be read is an error (of fault's kinds Invalid, Unsupported, TooLarge), which an edge maps to "could not judge". A
 // file without signatures has a Report that says so. The work is linear in the size of the file, but for the number of its signatures.
@@ -47,7 +51,7 @@ func Validate(ctx context.Context, data []byte, o ValidateOptions) (*Report, err
 	if err != nil {
 		return nil, err
 	}
-	v := &validation{at: o.At, file: f, revisions: f.Revisions(), trust: newTrust(o.Roots)}
+	v := &validation{at: o.At, file: f, revisions: f.Revisions(), trust: newTrust(o.Roots), extra: o.Material}
 	sum := sha256.Sum256(data)
 	v.report = &Report{ValidatedAt: o.At.UTC(), Size: int64(len(data)), SHA256: hex.EncodeToString(sum[:]), Revisions: len(v.revisions), Signatures: []SignatureReport{}}
 	v.revocations = newRevocations(v.trust, o.At, len(v.revisions))
@@ -72,6 +76,7 @@ type validation struct {
 	at          time.Time
 	file        *pdf.File
 	revisions   []pdf.Revision
+	extra       Material
 	items       []*item // oldest first
 	trust       *trust
 	revocations *revocations
@@ -208,6 +213,9 @@ func (v *validation) readMaterial() error {
 	for _, it := range v.items {
 		it.offer(v.trust, v.revocations)
 	}
+	v.trust.addDER(v.extra.Certs...)
+	v.revocations.addOCSP(v.extra.OCSPs...)
+	v.revocations.addCRL(v.extra.CRLs...)
 	return nil
 }
 
@@ -225,6 +233,9 @@ func (v *validation) compare() {
 			it.fail(indeterminate(FormatFailure, "what later revisions changed could not be found out: %s", firstLine(err)))
 		case err == nil:
 			it.report.Changes, it.report.Modified = h.since(it.sig)
+			if panel := h.panelAfter(it.sig); panel != "" {
+				it.warn("%s: look whether it covers what was signed", panel)
+			}
 		}
 	}
 }
