@@ -14,9 +14,9 @@ import (
 // the key would find one.
 var emptyNames = []byte("/Names <<\n/EmbeddedFiles << /Names [\n  \n] >>\n>>")
 
-// finish makes the three amends that the library has no call for, none of which moves an object: the header says PDF 1.7, whose features
-// are used and on which PAdES builds; the empty name dictionary is blanked out; and the trailer gets the ID that ISO 32000-1, 14.4
-// recommends, derived from the document so that the same input gives the same file.
+// finish makes the four amends that the library has no call for, none of which moves an object: the header says PDF 1.7, whose features
+// are used and on which PAdES builds; the empty name dictionary is blanked out; the dates say that they are in UTC; and the trailer gets
+// the ID that ISO 32000-1, 14.4 recommends, derived from the document so that the same input gives the same file.
 func finish(pdf []byte) ([]byte, error) {
 	names := bytes.LastIndex(pdf, emptyNames)
 	trailer := bytes.LastIndex(pdf, []byte("trailer\n<<\n"))
@@ -27,6 +27,9 @@ func finish(pdf []byte) ([]byte, error) {
 		pdf[names+i] = ' '
 	}
 	copy(pdf, "%PDF-1.7")
+	if err := datesInUTC(pdf); err != nil {
+		return nil, err
+	}
 	sum := sha256.Sum256(pdf)
 	id := fmt.Sprintf("/ID [<%x> <%[1]x>]\n", sum[:16])
 	at := trailer + len("trailer\n<<\n")
@@ -34,6 +37,22 @@ func finish(pdf []byte) ([]byte, error) {
 	out = append(out, pdf[:at]...)
 	out = append(out, id...)
 	return append(out, pdf[at:]...), nil
+}
+
+// datesInUTC adds the Z without which the relation of a date to UTC is unknown (ISO 32000-1, 7.9.4), so that the information dictionary
+// says what the metadata packet says. Its room is the space before the string, which no reader needs.
+func datesInUTC(pdf []byte) error {
+	for _, key := range []string{"/CreationDate", "/ModDate"} {
+		const digits = len("20060102150405")
+		at := bytes.LastIndex(pdf, []byte(key+" (D:"))
+		if end := at + len(key) + len(" (D:") + digits; at < 0 || end >= len(pdf) || pdf[end] != ')' {
+			return fmt.Errorf("the PDF library wrote %s in another form than expected", key)
+		}
+		value := pdf[at+len(key):][:len(" (D:")+digits]
+		copy(value, value[1:])
+		value[len(value)-1] = 'Z'
+	}
+	return nil
 }
 
 // xmp is the metadata packet (ISO 16684-1).

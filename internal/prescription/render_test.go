@@ -94,8 +94,8 @@ func TestRenderedFile(t *testing.T) {
 		if len(lines) < 2 {
 			t.Errorf("%s: fonts %v", name, lines)
 		}
-		info := tool(t, "poppler-utils", "pdfinfo", file)
-		for _, want := range []string{"Prescription RX-134", p.ClinicianCN, "Sat Nov 21 19:33:00 2026", "A4", "Metadata Stream: yes", "Pages:           1\n", "PDF version:     1.7"} {
+		info := tool(t, "poppler-utils", "pdfinfo", "-isodates", file)
+		for _, want := range []string{"Prescription RX-134", p.ClinicianCN, "CreationDate:    2026-11-21T19:33:00Z\n", "ModDate:         2026-11-21T19:33:00Z\n", "A4", "Metadata Stream: yes", "Pages:           1\n", "PDF version:     1.7"} {
 			if !strings.Contains(info, want) {
 				t.Errorf("%s: pdfinfo lacks %q:\n%s", name, want, info)
 			}
