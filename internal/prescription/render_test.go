@@ -103,6 +103,11 @@ func TestRenderedFile(t *testing.T) {
 		if strings.Contains(info, p.PatientName) {
 			t.Errorf("%s: the metadata names the patient", name)
 		}
+		for _, date := range []string{"/CreationDate(D:20261121193300Z)", "/ModDate(D:20261121193300Z)", "<xmp:CreateDate>2026-11-21T19:33:00Z<", "<xmp:ModifyDate>2026-11-21T19:33:00Z<"} {
+			if !bytes.Contains(pdf, []byte(date)) {
+				t.Errorf("%s: no %s", name, date)
+			}
+		}
 		if !bytes.Contains(pdf, []byte("/Lang (en-GB)")) || !regexp.MustCompile(`/ID \[<[0-9a-f]{32}> <[0-9a-f]{32}>\]`).Match(pdf) {
 			t.Errorf("%s: no language or no ID", name)
 		}
