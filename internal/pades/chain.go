@@ -1,6 +1,7 @@
 package pades
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
@@ -44,8 +45,14 @@ const (
 	toStamp
 )
 
-// maxCertificates bounds the material of one file. Far above what honest files hold, it keeps path building from being made to search.
-const maxCertificates = 512
+// Limits on what one file can make a validation verify, in certificates and signature checks (2 ms each at worst, for P-521). They are far
+// above what honest files need; what is beyond them is not found, so that nothing passes for it.
+const (
+	maxCertificates = 512
+	maxPathChecks   = 250
+	maxStatusChecks = 300
+	maxRSABits      = 8192
+)
 
 var oidExtKeyUsage = asn1.ObjectIdentifier{2, 5, 29, 37}
 
@@ -57,12 +64,15 @@ type trust struct {
 	anchors *x509.CertPool
 	pool    *x509.CertPool // the CAs' among the others
 	all     []*x509.Certificate
-	known   map[string]bool   // by Raw
-	paths   map[string][]path // by the end entity's Raw
+	known   map[string]bool                // by Raw
+	paths   map[string][]path              // by the end entity's Raw
+	issuers map[string][]*x509.Certificate // pool, by RawSubject
+	checks  int                            // spent of maxPathChecks
 }
 
 func newTrust(roots []*x509.Certificate) *trust {
-	t := &trust{anchors: x509.NewCertPool(), pool: x509.NewCertPool(), known: map[string]bool{}, paths: map[string][]path{}}
+	t := &trust{anchors: x509.NewCertPool(), pool: x509.NewCertPool(), known: map[string]bool{}, paths: map[string][]path{},
+		issuers: map[string][]*x509.Certificate{}}
 	for _, c := range roots {
 		t.anchors.AddCert(c)
 		t.known[string(c.Raw)] = true // an anchor that is in the file too would be tried, and verified, twice
@@ -73,12 +83,17 @@ func newTrust(roots []*x509.Certificate) *trust {
 // add makes certificates available to path building. Those above maxCertificates are left out.
 func (t *trust) add(certs ...*x509.Certificate) {
 	for _, c := range certs {
-		if !t.known[string(c.Raw)] && len(t.all) < maxCertificates {
-			t.known[string(c.Raw)] = true
-			t.all = append(t.all, c)
-			if c.IsCA {
-				t.pool.AddCert(c)
-			}
+		if key, rsaKey := c.PublicKey.(*rsa.PublicKey); rsaKey && key.N.BitLen() > maxRSABits {
+			continue
+		}
+		if t.known[string(c.Raw)] || len(t.all) >= maxCertificates {
+			continue
+		}
+		t.known[string(c.Raw)] = true
+		t.all = append(t.all, c)
+		if c.IsCA {
+			t.pool.AddCert(c)
+			t.issuers[string(c.RawSubject)] = append(t.issuers[string(c.RawSubject)], c)
 		}
 	}
 }
@@ -86,7 +101,7 @@ func (t *trust) add(certs ...*x509.Certificate) {
 // addDER is add for certificates as they stand in a DSS. What cannot be read is no one's issuer.
 func (t *trust) addDER(ders ...[]byte) {
 	for _, der := range ders {
-		if t.known[string(der)] {
+		if t.known[string(der)] || len(t.all) >= maxCertificates {
 			continue
 		}
 		if c, err := x509.ParseCertificate(der); err == nil {
@@ -95,11 +110,20 @@ func (t *trust) addDER(ders ...[]byte) {
 	}
 }
 
-// certificates returns what was added.
-func (t *trust) certificates() []*x509.Certificate { return t.all }
+// responders returns the certificates that an OCSP response which issuer answers for can have been signed with.
+func (t *trust) responders(issuer *x509.Certificate) []*x509.Certificate {
+	const most = 4
+	var list []*x509.Certificate
+	for _, c := range t.all {
+		if len(list) < most && bytes.Equal(c.RawIssuer, issuer.RawSubject) && slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning) {
+			list = append(list, c)
+		}
+	}
+	return list
+}
 
 // find returns the paths from c to the trust anchors, the signatures, names, basic constraints, path lengths and name constraints of
-// which crypto/x509 verified (RFC 5280 §6.1). They need not be valid at at: that is checkTimes' matter.
+// which crypto/x509 verified (RFC 5280 §6.1). They need not be valid at at: that is best's matter.
 func (t *trust) find(c *x509.Certificate, at time.Time) ([]path, error) {
 	key := string(c.Raw)
 	if found := t.paths[key]; slices.ContainsFunc(found, func(p path) bool { return p.outside(at) == nil }) {
@@ -113,6 +137,9 @@ func (t *trust) find(c *x509.Certificate, at time.Time) ([]path, error) {
 		times = append(times, c.NotBefore)
 	}
 	var problem error
+	if t.checks += t.cost(c); t.checks > maxPathChecks {
+		return nil, errors.New("the file holds too many certificates that could be in it")
+	}
 	for _, when := range times {
 		chains, err := c.Verify(x509.VerifyOptions{Roots: t.anchors, Intermediates: t.pool, CurrentTime: when, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 		if err != nil {
@@ -125,6 +152,27 @@ func (t *trust) find(c *x509.Certificate, at time.Time) ([]path, error) {
 		return t.paths[key], nil
 	}
 	return nil, problem
+}
+
+// cost estimates the signature checks of a search for paths from c: by the number of CA certificates that names lead to. crypto/x509 stops
+// at 100, which a maze of cross-certificates makes it do and an ordinary hierarchy never.
+func (t *trust) cost(c *x509.Certificate) int {
+	seen := map[*x509.Certificate]bool{}
+	for queue := []*x509.Certificate{c}; len(queue) > 0; queue = queue[1:] {
+		for _, issuer := range t.issuers[string(queue[0].RawIssuer)] {
+			if !seen[issuer] {
+				seen[issuer] = true
+				queue = append(queue, issuer)
+			}
+		}
+	}
+	switch n := len(seen); {
+	case n <= 4:
+		return 1 + n
+	case n <= 8:
+		return 4 * n
+	}
+	return 100
 }
 
 // outside returns the first certificate of p that is not valid at at, nil when all are.

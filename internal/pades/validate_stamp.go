@@ -104,10 +104,10 @@ func (t *token) verify(extra ...*x509.Certificate) {
 }
 
 // retry verifies a token again that came without certificates (RFC 3161 §2.4.1 certReq), with those of the file.
-func (t *token) retry(certs []*x509.Certificate) {
+func (t *token) retry(trust *trust) {
 	if t.imprint && t.cert == nil && len(t.signed.Certificates)+len(t.signed.Unreadable) == 0 && t.failure != nil && t.failure.sub == NoSigningCertificateFound {
 		t.failure = nil
-		t.verify(certs...)
+		t.verify(trust.all...)
 	}
 }
 

@@ -34,7 +34,7 @@ func (v *validation) judgeTimeStamps() {
 		if it.report.Kind != KindTimeStamp || it.token == nil {
 			continue
 		}
-		it.token.retry(v.trust.certificates())
+		it.token.retry(v.trust)
 		proven, _ := v.provenAt(it.sig.Revision)
 		v.judgeToken(it.token, proven, it.sig.Revision)
 		it.path = it.token.path
@@ -105,7 +105,7 @@ func (v *validation) judgeSignature(it *item) {
 		it.report.ProvenBy = by.by
 	}
 	for _, t := range it.stamps {
-		t.retry(v.trust.certificates())
+		t.retry(v.trust)
 		v.judgeToken(t, known, -1)
 		it.report.TimeStamps = append(it.report.TimeStamps, t.report())
 		switch {
