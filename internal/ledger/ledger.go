@@ -111,8 +111,8 @@ type SetAside struct {
 // are found by Verify, by the backup, and by whoever holds a checkpoint; the boot check of the signer compares with the latter. Without such an index
 // everything is verified, and folded again.
 //
-// What a crash can leave after the last line that was acknowledged, within the last durable.MaxPending bytes, is copied into a file of its own, cut
-// off and reported, in the log itself too (TypeSetAside). Anything else that is wrong with the log is fault.Corrupt, and nothing is changed.
+// What a crash can leave after the last line that was acknowledged, within the last durable.MaxPending bytes (a line without its end, pages that
+// read as zeros), is copied into a file of its own, cut off and reported, in the log itself too (TypeSetAside). Anything else that is wrong with the log is fault.Corrupt, and nothing is changed.
 func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 	if cfg.Index == nil || cfg.Now == nil {
 		panic("ledger: a Config without Index or Now")

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -123,7 +124,16 @@ func (l *Ledger) tail(r io.ReaderAt, size int64, bad *lineError, p *replayer) (*
 	if _, err := io.ReadFull(io.NewSectionReader(r, bad.offset, size-bad.offset), t.data); err != nil {
 		return nil, fmt.Errorf("ledger: reading the torn tail: %w", err)
 	}
+	if !torn(t.data) {
+		return nil, broken(bad)
+	}
 	return t, nil
+}
+
+// torn reports whether a tail bears the marks of a crash: it ends within a line, or pages that were never written read as zeros in it. Lines
+// of text that merely are wrong were changed by someone, and are not to be cut off.
+func torn(tail []byte) bool {
+	return tail[len(tail)-1] != '\n' || bytes.IndexByte(tail, 0) >= 0
 }
 
 func (p *replayer) batch(b *batch) error {
