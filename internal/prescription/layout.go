@@ -121,7 +121,7 @@ func (s *sheet) label(t string, x, y float64) float64 {
 	return y + 11
 }
 
-// born is the date of birth with the age on the appropriate date: HMR 217(4)(g) wants the age of a child under 12.
+// born is the date of birth with the age on the appropriate date: HMR 217(4)(e) wants the age of a child under 12.
 func (s *sheet) born(p *Prescription) string {
 	birth, err1 := time.Parse(dateLayout, p.PatientDateOfBirth)
 	on, err2 := time.Parse(dateLayout, p.AppropriateDate)
@@ -154,7 +154,7 @@ func longDate(s string) string {
 	return t.Format("2 January 2006")
 }
 
-// validity: HMR 217(4)(f), six months; MDR 2001 regulation 16(1)(g) as it applies to Schedule 4, 28 days.
+// validity: HMR 217(5)(a), six months; MDR 2001 regulation 16, 28 days for a drug in Schedule 4.
 func validity(p *Prescription) string {
 	if p.ControlledDrugSchedule == Schedule4 {
 		return "May be dispensed within 28 days of this date"
