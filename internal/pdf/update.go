@@ -36,6 +36,9 @@ func (f *File) newUpdate(room int) (*update, error) {
 	if len(f.sections) >= f.lim.MaxSections {
 		return nil, tooLarge("the file has %d cross-reference sections; one more would not be read again", len(f.sections))
 	}
+	if !f.closed() {
+		return nil, invalid("the last startxref does not follow a cross-reference section: with an update behind it, readers would differ in where the document ended")
+	}
 	u := &update{f: f, next: f.table.next()}
 	if u.next > maxObjectNumber {
 		return nil, tooLarge("the file has no object numbers left")
@@ -50,6 +53,14 @@ func (f *File) newUpdate(room int) (*update, error) {
 		u.b = append(u.b, '\n')
 	}
 	return u, nil
+}
+
+// closed tells whether the file's last startxref and %%EOF follow one of its sections, so that they are found as a revision's end again when
+// they are no longer the last.
+func (f *File) closed() bool {
+	return slices.ContainsFunc(f.sections, func(s *section) bool {
+		return s.tailFor == f.sections[0].pos && s.tailEnd == f.ends[len(f.ends)-1].eof
+	})
 }
 
 // alloc returns the reference of a new object. Numbers that were freed are not used again.
