@@ -19,7 +19,13 @@ cache=${XDG_CACHE_HOME:-${HOME:-$top/build}/.cache}/aes-appliance
 die() { printf 'error: %s\n' "$1" >&2; [ $# -lt 2 ] || printf 'hint: %s\n' "$2" >&2; exit 1; }
 matches() { [ -f "$1" ] && printf '%s  %s\n' "$sha256" "$1" | sha256sum --check --status; }
 
-stamp=$({ cat "$here/build.sh" "$here/shim.c" "$here/keys.c" "$here/session-objects.patch"; g++ -v 2>&1 | tail -n 1; sha256sum /usr/include/openssl/opensslv.h /usr/include/*/openssl/opensslv.h; } 2>/dev/null | sha256sum | cut -c1-64)
+for needed in g++ /usr/include/openssl/opensslv.h; do
+  command -v "$needed" >/dev/null || [ -f "$needed" ] || die "$needed is not there" "run packaging/deps.sh build"
+done
+stamp=$({
+  cat "$here/build.sh" "$here/shim.c" "$here/keys.c" "$here/session-objects.patch" /usr/include/openssl/opensslv.h
+  g++ --version
+} | sha256sum | cut -c1-64)
 if [ -f "$out/stamp" ] && [ "$(cat "$out/stamp")" = "$stamp" ]; then
   exit 0
 fi
@@ -93,8 +99,9 @@ build() {
 }
 build >"$work/build.log" 2>&1 & # in a process of its own, where the first failure ends it
 wait $! || {
-  tail -n 30 "$work/build.log" >&2
-  die "building SoftHSM2 failed"
+  cp "$work/build.log" "$top/build/softhsm2.log"
+  grep -m 5 -B 2 -A 5 -iE 'error' "$work/build.log" >&2 || tail -n 30 "$work/build.log" >&2
+  die "building SoftHSM2 failed" "the whole of what was said is in build/softhsm2.log"
 }
 printf '%s\n' "$stamp" >"$work/out/stamp"
 rm -rf "$out"
