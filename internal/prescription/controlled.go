@@ -9,8 +9,8 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// HMR 219(1) and (4)(c)(ii), as SI 2015/903 amended them: a prescription for a Schedule 1 drug cannot be electronic, and one for Schedules 2 and 3 only goes
-// through the NHS Electronic Prescription Service. So neither is signed here, whatever the request calls it.
+// HMR 219(1) and (4)(c)(ii), as SI 2015/903 amended them: a prescription for a Schedule 1 drug cannot be electronic, and one for
+// Schedules 2 and 3 only goes through the NHS Electronic Prescription Service. So neither is signed here, whatever the request calls it.
 
 func (v *validation) medicine(p *Prescription) {
 	const name, schedule = "medication_name", "controlled_drug_schedule"
