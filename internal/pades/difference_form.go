@@ -82,7 +82,7 @@ func (c *comparison) compareForm(_ pdf.Ref, b, a pdf.Object) error {
 		case "SigFlags":
 			was, _ := old.(int64)
 			is, ok := now.(int64)
-			if !ok || was&^is != 0 {
+			if !ok || was&^is != 0 || is&^was&^3 != 0 { // ISO 32000-2 table 225 has two flags, both set by signing
 				c.forbid("entry SigFlags of the form was %s", verb(old, now))
 			}
 		case "NeedAppearances":
@@ -95,6 +95,7 @@ func (c *comparison) compareForm(_ pdf.Ref, b, a pdf.Object) error {
 			if old != nil {
 				c.forbid("entry DA of the form was %s", verb(old, now))
 			}
+			c.allow(ChangeForm, "the form got a default appearance")
 		default:
 			c.forbid("entry %s of the form was %s", key, verb(old, now))
 		}
@@ -102,24 +103,32 @@ func (c *comparison) compareForm(_ pdf.Ref, b, a pdf.Object) error {
 	return nil
 }
 
-// compareResources allows additions.
+// compareResources allows fonts and the like to be added to those that fields are drawn with.
 func (c *comparison) compareResources(_ pdf.Ref, b, a pdf.Object) error {
 	before, _ := b.(pdf.Dict)
 	after, _ := a.(pdf.Dict)
-	for kind := range before {
+	for kind := range merged(before, after) {
 		if equal(before[kind], after[kind]) {
+			continue
+		}
+		if !slices.Contains([]pdf.Name{"Font", "Encoding", "XObject", "ProcSet"}, kind) {
+			c.forbid("entry %s of the form's resources was %s", kind, verb(before[kind], after[kind]))
 			continue
 		}
 		c.compareResolved(before[kind], after[kind], func(_ pdf.Ref, b, a pdf.Object) error {
 			old, _ := b.(pdf.Dict)
 			now, ok := a.(pdf.Dict)
+			if !ok && kind != "ProcSet" {
+				c.forbid("resource %s of the form was removed", kind)
+			}
 			for key, value := range old {
-				if !ok || !equal(value, now[key]) {
+				if !equal(value, now[key]) {
 					c.forbid("resource %s %s of the form was %s", kind, key, verb(value, now[key]))
 				}
 			}
 			return nil
 		})
+		c.allow(ChangeForm, "the form got resources of kind %s", kind)
 	}
 	return nil
 }

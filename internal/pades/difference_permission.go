@@ -99,7 +99,7 @@ func newPermissions(f *pdf.File, s *pdf.Signature) permissions {
 
 func (p permissions) allow(c change) bool {
 	switch c.kind {
-	case ChangeValidationData, ChangeTimeStamp, ChangeMetadata:
+	case ChangeValidationData, ChangeTimeStamp, ChangeMetadata, ChangeForm:
 		return true
 	case ChangeFormFilled:
 		return p.level != 1 && !p.locked(c.field)

@@ -138,6 +138,7 @@ const (
 	ChangeTimeStamp      = "document_time_stamp" // a document time stamp and its invisible field
 	ChangeSignature      = "signature"           // a further signature, in a new or an empty field
 	ChangeFormFilled     = "form_filled"         // value of a form field
+	ChangeForm           = "form"                // resources that new fields need
 	ChangeMetadata       = "metadata"            // modification date, producer, XMP
 	ChangeContent        = "content"             // anything else: never allowed
 )
