@@ -2,6 +2,7 @@ package pades
 
 import (
 	"context"
+	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -153,7 +154,7 @@ func (v *validation) readRisks() {
 // digest hashes what each signature covers. ByteRanges that end with successive revisions share what they have in common, so that the
 // whole costs two passes over the file for each hash algorithm, however many signatures there are.
 func (v *validation) digest(ctx context.Context) error {
-	running := map[hashKey]*prefix{}
+	running := map[crypto.Hash]*prefix{}
 	for _, it := range v.items {
 		if it.failure != nil || it.hash() == 0 {
 			continue
@@ -161,11 +162,11 @@ func (v *validation) digest(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		key := hashKey{it.hash()}
-		p := running[key]
+		h := it.hash()
+		p := running[h]
 		if p == nil {
-			p = newPrefix(it.hash(), v.file.Bytes())
-			running[key] = p
+			p = newPrefix(h, v.file.Bytes())
+			running[h] = p
 		}
 		digest, err := p.digest(it.sig.ByteRange)
 		if err != nil {

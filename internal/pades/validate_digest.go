@@ -7,9 +7,6 @@ import (
 	"hash"
 )
 
-// hashKey names a hash algorithm.
-type hashKey struct{ crypto.Hash }
-
 // prefix hashes a file from its start, as far as was asked for, so that the next ByteRange starts where the last one stopped.
 type prefix struct {
 	algorithm crypto.Hash
