@@ -23,51 +23,60 @@ type intent struct {
 	ID      []byte   `json:"id,omitempty"`
 }
 
-// intendGenerate takes the folder's lock and records what object files there are. done, to be called once, makes the new objects durable,
-// removes the intent and frees the lock.
-func (f folder) intendGenerate() (done func() error, err error) {
-	return f.intend(func() (intent, error) {
+// A change is an intent that is being carried out under the folder's lock. It ends with finish or with abandon.
+type change struct {
+	folder folder
+	unlock func()
+}
+
+// finish makes the token durable, removes the intent and frees the lock.
+func (c change) finish() error {
+	defer c.unlock()
+	if c.folder == "" {
+		return nil
+	}
+	return c.folder.settled()
+}
+
+// abandon frees the lock and leaves the intent: the next Open mends what could not be mended now.
+func (c change) abandon() { c.unlock() }
+
+// beginGenerate records what object files there are before a key is made.
+func (f folder) beginGenerate() (change, error) {
+	return f.begin(func() (intent, error) {
 		objects, err := f.objects()
 		return intent{Op: "generate", Objects: objects}, err
 	})
 }
 
-// intendDestroy is intendGenerate for a key that is about to go.
-func (f folder) intendDestroy(label string, id []byte) (done func() error, err error) {
-	return f.intend(func() (intent, error) { return intent{Op: "destroy", Label: label, ID: id}, nil })
+// beginDestroy records which key is about to go.
+func (f folder) beginDestroy(label string, id []byte) (change, error) {
+	return f.begin(func() (intent, error) { return intent{Op: "destroy", Label: label, ID: id}, nil })
 }
 
-func (f folder) intend(what func() (intent, error)) (done func() error, err error) {
-	if f == "" {
-		return func() error { return nil }, nil
+// begin takes the lock and writes the intent that what describes.
+func (f folder) begin(what func() (intent, error)) (c change, err error) {
+	if c.unlock, err = f.lock(context.Background()); err != nil || f == "" {
+		return c, err
 	}
-	unlock, err := f.lock(context.Background())
-	if err != nil {
-		return nil, err
-	}
+	c.folder = f
 	defer func() {
 		if err != nil {
-			unlock()
+			c.unlock()
 		}
 	}()
 	if _, err := os.Stat(f.path("intent")); err == nil {
-		return nil, fault.New(fault.Unavailable, "an earlier change of the token did not end").WithHint("open the token anew: that mends it")
+		return c, fault.New(fault.Unavailable, "an earlier change of the token did not end").WithHint("open the token anew: that mends it")
 	}
 	i, err := what()
 	if err != nil {
-		return nil, err
+		return c, err
 	}
 	data, err := json.Marshal(i)
 	if err != nil {
-		return nil, fmt.Errorf("writing an intent: %w", err)
+		return c, fmt.Errorf("writing an intent: %w", err)
 	}
-	if err := durable.WriteFile(durable.OS{}, f.path("intent"), data, 0o600); err != nil {
-		return nil, err
-	}
-	return func() error {
-		defer unlock()
-		return f.settled()
-	}, nil
+	return c, durable.WriteFile(durable.OS{}, f.path("intent"), data, 0o600)
 }
 
 // settled makes the token durable and then forgets the intent.

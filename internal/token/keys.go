@@ -3,10 +3,6 @@ package token
 import (
 	"bytes"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rsa"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -16,38 +12,6 @@ import (
 
 	"github.com/veripath/aes-appliance/internal/fault"
 )
-
-// Algorithm is a kind of key pair.
-type Algorithm uint8
-
-// The algorithms of key pairs. RSA keys have the public exponent 65537.
-const (
-	ECDSAP256 Algorithm = 1 + iota
-	ECDSAP384
-	RSA3072
-	RSA4096
-	Ed25519
-)
-
-var algorithmNames = [...]string{ECDSAP256: "ecdsa-p256", ECDSAP384: "ecdsa-p384", RSA3072: "rsa-3072", RSA4096: "rsa-4096", Ed25519: "ed25519"}
-
-// String returns the algorithm's stable name, such as "ecdsa-p256".
-func (a Algorithm) String() string {
-	if a == 0 || int(a) >= len(algorithmNames) {
-		return fmt.Sprintf("algorithm(%d)", uint8(a))
-	}
-	return algorithmNames[a]
-}
-
-// ParseAlgorithm returns the algorithm of a name. ParseAlgorithm(a.String()) == a for every valid a.
-func ParseAlgorithm(name string) (Algorithm, error) {
-	for i, n := range algorithmNames {
-		if n == name && n != "" {
-			return Algorithm(i), nil
-		}
-	}
-	return 0, fault.New(fault.Invalid, fmt.Sprintf("key algorithm %q is not one of ecdsa-p256, ecdsa-p384, rsa-3072, rsa-4096, ed25519", name))
-}
 
 // KeySpec says what key pair to make.
 type KeySpec struct {
@@ -99,17 +63,18 @@ func (t *Token) Generate(spec KeySpec) (*Key, error) {
 		return nil, err
 	}
 	// A crash from here on leaves the intent, and the next Open removes every object file that was not there before it.
-	done, err := folder(t.cfg.Dir).intendGenerate()
+	change, err := folder(t.cfg.Dir).beginGenerate()
 	if err != nil {
 		return nil, err
 	}
 	key, err := t.generate(spec)
 	if err != nil {
 		if _, undo := t.destroyAll(spec.Label, spec.ID); undo != nil {
-			return nil, errors.Join(err, undo) // the intent stays, for the next Open
+			change.abandon()
+			return nil, errors.Join(err, undo)
 		}
 	}
-	if err := errors.Join(err, done()); err != nil {
+	if err := errors.Join(err, change.finish()); err != nil {
 		return nil, err
 	}
 	return key, nil
@@ -218,19 +183,6 @@ func (t *Token) one(half string, class uint, label string, id []byte) (pkcs11.Ob
 	return found[0], nil
 }
 
-// samePublic compares two public keys of any of our algorithms.
-func samePublic(a, b crypto.PublicKey) bool {
-	switch a := a.(type) {
-	case *ecdsa.PublicKey:
-		return a.Equal(b)
-	case *rsa.PublicKey:
-		return a.Equal(b)
-	case ed25519.PublicKey:
-		return a.Equal(b)
-	}
-	return false
-}
-
 // selfTest signs and verifies once: the private half found belongs to the public half found.
 func (k *Key) selfTest() error {
 	text := []byte("aes-appliance token self-test of " + k.info.Label)
@@ -247,42 +199,6 @@ func (k *Key) selfTest() error {
 		return fault.New(fault.Corrupt, fmt.Sprintf("the private half of key %q does not belong to its public half", k.info.Label))
 	}
 	return nil
-}
-
-// verifies checks a signature over a SHA-256 digest (PKCS#1 v1.5 with RSA), or over a message with Ed25519.
-func verifies(pub crypto.PublicKey, message, sig []byte) bool {
-	switch pub := pub.(type) {
-	case *ecdsa.PublicKey:
-		return ecdsa.VerifyASN1(pub, message, sig)
-	case *rsa.PublicKey:
-		return rsa.VerifyPKCS1v15(pub, crypto.SHA256, message, sig) == nil
-	case ed25519.PublicKey:
-		return ed25519.Verify(pub, message, sig)
-	}
-	return false
-}
-
-// algorithmOf returns the algorithm of a public key.
-func algorithmOf(pub crypto.PublicKey) (Algorithm, error) {
-	switch pub := pub.(type) {
-	case *ecdsa.PublicKey:
-		switch pub.Curve {
-		case elliptic.P256():
-			return ECDSAP256, nil
-		case elliptic.P384():
-			return ECDSAP384, nil
-		}
-	case *rsa.PublicKey:
-		switch pub.N.BitLen() {
-		case 3072:
-			return RSA3072, nil
-		case 4096:
-			return RSA4096, nil
-		}
-	case ed25519.PublicKey:
-		return Ed25519, nil
-	}
-	return 0, fault.New(fault.Unsupported, "the public key is not ECDSA P-256 or P-384, RSA of 3072 or 4096 bits, or Ed25519")
 }
 
 // Keys lists the key pairs of the token, in no order, without trying them out. A private half without its public half is Corrupt.
@@ -347,14 +263,15 @@ func (t *Token) Destroy(label string, id []byte) error {
 	case len(found) == 0:
 		return fault.New(fault.NotFound, fmt.Sprintf("the token has no key %q with the ID %x", label, id))
 	}
-	done, err := folder(t.cfg.Dir).intendDestroy(label, id)
+	change, err := folder(t.cfg.Dir).beginDestroy(label, id)
 	if err != nil {
 		return err
 	}
 	if _, err := t.destroyAll(label, id); err != nil {
+		change.abandon()
 		return err
 	}
-	return done()
+	return change.finish()
 }
 
 // named finds every token object with label and id.
@@ -375,24 +292,4 @@ func (t *Token) destroyAll(label string, id []byte) (int, error) {
 		}
 	}
 	return len(found), nil
-}
-
-func (a Algorithm) bits() int {
-	switch a {
-	case RSA3072:
-		return 3072
-	case RSA4096:
-		return 4096
-	}
-	panic("token: bits of " + a.String())
-}
-
-func (a Algorithm) curve() elliptic.Curve {
-	switch a {
-	case ECDSAP256:
-		return elliptic.P256()
-	case ECDSAP384:
-		return elliptic.P384()
-	}
-	panic("token: curve of " + a.String())
 }

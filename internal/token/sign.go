@@ -147,25 +147,3 @@ func addUnsigned(b *cryptobyte.Builder, v []byte) {
 		b.AddBytes(v)
 	})
 }
-
-// rawSize returns the length in bytes of what C_Sign gives.
-func (a Algorithm) rawSize() int {
-	switch a {
-	case RSA3072, RSA4096:
-		return a.bits() / 8
-	case Ed25519:
-		return 64
-	}
-	return 2 * a.scalar()
-}
-
-// scalar returns the length in bytes of r and of s, 0 when the algorithm has none.
-func (a Algorithm) scalar() int {
-	switch a {
-	case ECDSAP256:
-		return 32
-	case ECDSAP384:
-		return 48
-	}
-	return 0
-}

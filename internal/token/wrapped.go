@@ -111,7 +111,7 @@ func (t *Token) tryWrapped(wrapped []byte, pub crypto.PublicKey) error {
 
 // WrappedSigner returns a signer for a key that GenerateWrapped made. Each Sign unwraps the key inside the token as a session object that is
 // sensitive and cannot be extracted, signs, and destroys it. It takes what Key.Sign takes; a wrapped key that was changed, or another
-// token's, is Corrupt. That pub belongs to it is the caller's to know: the CMS signature made with it is verified before it leaves.
+// token's, is Corrupt. That pub belongs to it is the caller's to know.
 func (t *Token) WrappedSigner(wrapped []byte, pub crypto.PublicKey) crypto.Signer {
 	w := &wrappedKey{t: t, wrapped: bytes.Clone(wrapped), pub: pub}
 	if w.algorithm, w.err = algorithmOf(pub); w.err == nil && w.algorithm == Ed25519 {
