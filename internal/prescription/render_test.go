@@ -125,6 +125,11 @@ func TestRenderedText(t *testing.T) {
 		p = p.Normalize()
 		wants := []string{"PRIVATE PRESCRIPTION", "21 November 2026", p.Kind(), "registration number " + p.ProfessionalRegistrationNumber, "NHS number 999 000 0018",
 			"ODS code " + p.PharmacyODS}
+		// HMR 217(4)(e), the age of a child; 217(5)(a), how long it can be dispensed.
+		wants = append(wants, map[string][]string{
+			"demo": {"Born 14 March 1985 (age 41)", "May be dispensed within six months of this date"},
+			"full": {"Born 30 March 2018 (age 8 years 7 months)", "May be dispensed within 28 days of this date"},
+		}[name]...)
 		for _, f := range p.fields() {
 			switch f.name {
 			case "prescriber_kind", "professional_registration_number", "patient_nhs_number", "patient_date_of_birth", "appropriate_date", "pharmacy_id", "clinic_address":
