@@ -74,6 +74,8 @@ func ofRepository(span, dir string) bool {
 	}
 	top, _, _ := strings.Cut(span, "/")
 	switch top {
+	case ".", "..":
+		return false
 	case "cmd", "internal", "docs", "systemd", "firewall", "packaging", "vmtests":
 		return true
 	}
