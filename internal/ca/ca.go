@@ -124,6 +124,7 @@ type CA struct {
 
 	credentials cache[*credential]
 	answers     cache[answer]
+	fresh       fresh
 	signing     chan struct{} // one slot per public answer being signed
 	counts      [5]atomic.Uint64
 	counted     time.Time // of the last eventAnswers; guarded by act
