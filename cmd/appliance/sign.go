@@ -166,7 +166,9 @@ func (d *desk) draw(p panelPlace, subject cert.Subject, at time.Time) (*pdf.Appe
 	if err != nil {
 		return nil, err
 	}
-	return &pdf.Appearance{Page: p.page, Rect: p.rect, BBox: [4]float64{0, 0, width, height}, Content: content, Resources: pdf.Dict{}}, nil
+	return &pdf.Appearance{
+		Page: p.page, Rect: p.rect, BBox: [4]float64{0, 0, width, height}, Content: d.panels.Compress(content), Flate: true, Resources: pdf.Dict{},
+	}, nil
 }
 
 // parsePanel reads PAGE:LEFT,BOTTOM,RIGHT,TOP; nil when there is none.
