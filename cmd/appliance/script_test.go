@@ -32,7 +32,7 @@ func TestScripts(t *testing.T) {
 			return copyDemo(made, filepath.Join(e.WorkDir, "demo"))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "flip": flip, "line": line,
+			"exits": exits, "flip": flip, "line": line, "prefix": prefix,
 		},
 	})
 }
@@ -102,4 +102,12 @@ func line(ts *testscript.TestScript, _ bool, args []string) {
 		lines[1] = bytes.Replace(lines[1], []byte("operator"), []byte("Operator"), 1)
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[2]), bytes.Join(lines, nil), 0o644))
+}
+
+// prefix A B: B begins with every byte of A and goes on.
+func prefix(ts *testscript.TestScript, neg bool, args []string) {
+	a, b := ts.ReadFile(args[0]), ts.ReadFile(args[1])
+	if neg == (strings.HasPrefix(b, a) && len(b) > len(a)) {
+		ts.Fatalf("%s, %d bytes; %s, %d bytes: not the expected continuation", args[0], len(a), args[1], len(b))
+	}
 }

@@ -68,7 +68,7 @@ type block struct {
 // keep it. It is safe for concurrent use.
 type Drawer struct {
 	fonts    *fonts.Set
-	outlines sync.Map // of glyphKey to []byte
+	outlines sync.Map  // of glyphKey to []byte
 	deflate  sync.Pool // of *zlib.Writer, which is large
 }
 
