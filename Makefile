@@ -40,15 +40,17 @@ check: deps
 	if [ -n "$$files" ]; then printf 'error: gofmt would change:\n%s\n' "$$files" >&2; exit 1; fi
 	$(GO) vet ./...
 
+# The whole appliance, static, in one run: a table with ratios, and build/bench.json. Packages have benchmarks of their own: go test -bench.
 bench: deps-test softhsm2
-	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -tags $(STATIC_TAGS) -ldflags '$(STATIC_LDFLAGS)' ./...
+	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -tags $(STATIC_TAGS) -ldflags '$(STATIC_LDFLAGS)' ./cmd/appliance >build/bench.txt || { cat build/bench.txt; exit 1; }
+	$(GO) run ./packaging/benchtable -out build/bench.json <build/bench.txt
 
 # Every fuzz target that there is, FUZZTIME each, one after another.
 fuzz: deps
 	@grep -rnoE '^func Fuzz[A-Za-z0-9_]+' --include='*_test.go' internal cmd | \
 	while IFS=: read -r file _ target; do \
 		target=$${target#func }; echo "== $$target in $$(dirname $$file)"; \
-		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "./$$(dirname $$file)" </dev/null || exit 1; \
+		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5x -parallel 1 "./$$(dirname $$file)" </dev/null || exit 1; \
 	done
 
 clean:

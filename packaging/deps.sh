@@ -27,6 +27,11 @@ ghostscript|!gs|an independent PDF writer
 librsvg2-bin|!rsvg-convert|an independent PDF writer (cairo)
 mupdf-tools|!mutool|an independent PDF reader
 libreoffice-writer-nogui|/usr/lib/libreoffice/program/libswlo.so|an independent PDF writer
+groff|!groff|an independent PDF writer
+libpodofo-utils|!podofomerge|an independent PDF writer
+libpdf-api2-perl|/usr/share/perl5/PDF/API2.pm|an independent PDF writer
+python3-reportlab|/usr/lib/python3/dist-packages/reportlab|an independent PDF writer
+python3-pypdf2|/usr/lib/python3/dist-packages/PyPDF2|an independent PDF writer
 fonts-dejavu-core|/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf|text for those writers
 python3|!python3|runs independent checks
 '
