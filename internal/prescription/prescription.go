@@ -33,7 +33,7 @@ type Prescription struct {
 	PatientDateOfBirth string `json:"patient_date_of_birth"`
 	PatientNHSNumber   string `json:"patient_nhs_number,omitempty"` // digits, spaces allowed
 
-	AppropriateDate        string   `json:"appropriate_date"` // HMR 217(7): the day of signing, or the first on which it may be dispensed
+	AppropriateDate        string   `json:"appropriate_date"` // HMR 217(7)(b): the day of signing
 	MedicationName         string   `json:"medication_name"`
 	Strength               string   `json:"strength,omitempty"`
 	Form                   string   `json:"form"`
