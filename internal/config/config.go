@@ -30,6 +30,7 @@ type Config struct {
 	PKI      PKI
 	Token    Token
 	TSA      TSA
+	Signing  Signing
 	Clock    Clock
 	Limits   Limits
 }
@@ -56,6 +57,11 @@ type Token struct {
 // TSA is what time-stamp tokens say.
 type TSA struct {
 	Policy asn1.ObjectIdentifier // nil = the one under PKI.PolicyArc
+}
+
+// Signing is how documents are signed.
+type Signing struct {
+	StatusInLaterSecond bool
 }
 
 // Clock says how the time is proven.

@@ -28,7 +28,7 @@ type key struct {
 	section  string // "" at the top of the file
 	name     string
 	doc      string // what it means, for the example file
-	example  any    // a valid value: string or int64
+	example  any    // a valid value: string, int64 or bool
 	fallback any    // the value when absent; nil makes the key mandatory
 	set      func(c *Config, value any) error
 }
@@ -49,6 +49,7 @@ var sections = []struct{ name, doc string }{
 	{"pki", "What the certificates say. Changes count for certificates issued from then on."},
 	{"token", "Where the keys are: a PKCS#11 token."},
 	{"tsa", "The time-stamping authority."},
+	{"signing", "How documents are signed."},
 	{"clock", "How the time is proven that signatures and time stamps carry."},
 	{"limits", "What is taken in at most."},
 }
@@ -66,6 +67,9 @@ func table() []key {
 	keys := []key{{"", "state_dir", "Folder of the log, the sealed objects, the index and the token. The service's user owns it; nobody else may read it.",
 		"/var/lib/aes-appliance/signer", "/var/lib/aes-appliance/signer", text(absolute, func(c *Config) *string { return &c.StateDir })}}
 	return slices.Concat(keys, pkiKeys(), tokenKeys(), timeKeys(), []key{
+		{"signing", "status_in_later_second", "Wait until the second of the signature time stamp is over before asking for the status of certificates: strict validators want " +
+			"a status that is visibly later than the time stamp. Each signature then takes up to a second longer.",
+			true, false, flag(func(c *Config) *bool { return &c.Signing.StatusInLaterSecond })},
 		{"limits", "pdf_bytes", "Largest PDF that is signed or verified, in bytes.", int64(64 << 20), int64(64 << 20),
 			number(1<<16, 1<<30, func(c *Config, n int64) { c.Limits.PDFBytes = n })},
 	})
@@ -145,6 +149,18 @@ func number(least, most int64, put func(*Config, int64)) func(*Config, any) erro
 			return fmt.Errorf("is not a whole number from %d to %d", least, most)
 		}
 		put(c, n)
+		return nil
+	}
+}
+
+// flag sets a truth value.
+func flag(at func(*Config) *bool) func(*Config, any) error {
+	return func(c *Config, value any) error {
+		b, ok := value.(bool)
+		if !ok {
+			return errors.New("is not true or false, without quotes")
+		}
+		*at(c) = b
 		return nil
 	}
 }

@@ -60,8 +60,32 @@ func (s *Signer) credential(ctx context.Context, serial string) (*credential, er
 
 // material returns what validates a signature of c that was time-stamped as info says: every status is made after that moment.
 func (s *Signer) material(ctx context.Context, c *credential, info tsp.TSTInfo) (pades.Material, error) {
+	if s.cfg.Signing.StatusInLaterSecond {
+		if err := s.waitBeyond(ctx, info.GenTime); err != nil {
+			return pades.Material{}, err
+		}
+	}
 	m, err := s.ca.Material(ctx, c.chain[0], s.stamper.Certificate)
 	return pades.Material(m), err
+}
+
+// waitBeyond returns when the second that begins at t is over by the proven clock.
+func (s *Signer) waitBeyond(ctx context.Context, t time.Time) error {
+	for {
+		now, err := s.Now()
+		if err != nil {
+			return err
+		}
+		left := t.Add(time.Second).Sub(now)
+		if left <= 0 {
+			return nil
+		}
+		select {
+		case <-time.After(left):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // TokenMaterial implements pades.Archivist for tokens of this appliance's own authority, the present one or an earlier one.

@@ -195,6 +195,25 @@ func TestSignedDocumentIsValidAndLogged(t *testing.T) {
 	}
 }
 
+// TestStatusInALaterSecond: with the setting, every answer in the DSS is visibly later than the signature time stamp.
+func TestStatusInALaterSecond(t *testing.T) {
+	cfg := settings(t)
+	cfg.Signing.StatusInLaterSecond = true
+	s := found(t, cfg, false)
+	done, err := sign(t, begin(t, s, clinician(t, s)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := pades.Validate(context.Background(), done.PDF, pades.ValidateOptions{Roots: []*x509.Certificate{s.Root()}, At: time.Now()})
+	if err != nil || !report.Good() {
+		t.Fatalf("%v %+v", err, report)
+	}
+	signature := report.Signatures[0]
+	if got := signature.Certificates[0].Status; !got.ThisUpdate.After(*signature.ProvenTime) {
+		t.Errorf("status of %v, time stamp of %v", got.ThisUpdate, signature.ProvenTime)
+	}
+}
+
 func TestOperationIsUsedOnceForOneDocument(t *testing.T) {
 	ctx := context.Background()
 	s := found(t, settings(t), false)
