@@ -48,21 +48,27 @@ func (f *File) parse(e entry) (o Object, nodes int, err error) {
 		}
 		return s.object(f, e)
 	}
-	p, err := f.bodyAt(e)
-	if err != nil {
-		return nil, 0, err
+	o, nodes, _, err = f.body(e, f.limit(e.off))
+	return o, nodes, err
+}
+
+// body parses the object at e.off, which ends before limit; end is where it does.
+func (f *File) body(e entry, limit int64) (o Object, nodes int, end int64, err error) {
+	r, pos, ok := headerAt(f.data, int(e.off))
+	if !ok || r != e.ref() {
+		return nil, 0, 0, invalid("not at byte %d", e.off)
 	}
-	start := p.pos
+	p := f.parserAt(pos, int(limit))
 	o, err = p.object(0)
 	nodes = f.lim.MaxNodes - p.nodes
-	if cost := f.budget.parsed(nodes, p.pos-start); cost != nil {
-		return nil, 0, cost
+	if cost := f.budget.parsed(nodes, p.pos-pos); cost != nil {
+		return nil, 0, 0, cost
 	}
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
 	o, err = f.finish(p, o)
-	return o, nodes, err
+	return o, nodes, int64(p.pos), err
 }
 
 // bodyAt returns a parser after the "obj" of an entry's object, which ends where the next object begins.
