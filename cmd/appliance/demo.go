@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -115,7 +114,9 @@ func (a *app) demoAppliance(ctx context.Context, files demoFiles) (*signer.Signe
 	}
 	defer clear(pin)
 	sc := signer.Config{Config: cfg, PIN: pin, Version: version, Log: a.logger()}
-	if _, err := os.Stat(cfg.StateDir); err == nil {
+	if there, err := signer.Founded(cfg.StateDir); err != nil {
+		return nil, cfg, err
+	} else if there {
 		fmt.Fprintf(a.stdout, "Using the demo appliance that is in %s/ already.\n\n", files.dir)
 		s, err := signer.Open(ctx, sc)
 		return s, cfg, err
@@ -123,7 +124,7 @@ func (a *app) demoAppliance(ctx context.Context, files demoFiles) (*signer.Signe
 	fmt.Fprintf(a.stdout, "Making a demo appliance in %s/. Nothing of it can be taken for real.\n\n", files.dir)
 	defer a.progress("making keys and certificates")()
 	s, err := signer.Found(ctx, sc, signer.Founding{
-		Demo: true, Actor: operator, Ceremony: a.holdCeremony(cfg.Token.Module, filepath.Join(cfg.StateDir, signer.RootDir), files.rootPIN),
+		Demo: true, Actor: operator, Ceremony: func(rootToken string) ca.Root { return a.holdCeremony(cfg.Token.Module, rootToken, files.rootPIN) },
 	})
 	return s, cfg, err
 }
@@ -134,6 +135,9 @@ func (a *app) demoConfigure(files demoFiles) error {
 		return fault.New(fault.Unavailable, "cannot make the folder "+files.dir+reason(err)).WithCause(err)
 	}
 	for _, name := range []string{files.pin, files.rootPIN} {
+		if _, err := os.Lstat(name); err == nil {
+			continue // a token may be in use under it; a configuration can be written again, a PIN cannot
+		}
 		pin, err := signer.NewPIN()
 		if err != nil {
 			return err
@@ -144,15 +148,15 @@ func (a *app) demoConfigure(files demoFiles) error {
 			return fault.New(fault.Unavailable, "cannot write "+name+reason(err)).WithCause(err)
 		}
 	}
-	text := fmt.Sprintf(demoConfig, quote(files.state), quote(files.pin), demoClockMode())
+	text := fmt.Sprintf(demoConfig, filepath.Base(files.state), filepath.Base(files.pin), demoClockMode())
 	if err := durable.WriteFile(durable.OS{}, files.config, []byte(text), 0o644); err != nil {
 		return fault.New(fault.Unavailable, "cannot write "+files.config+reason(err)).WithCause(err)
 	}
 	return nil
 }
 
-const demoConfig = `# Made by "appliance demo". Nothing that this appliance makes can be taken for real.
-state_dir = %s
+const demoConfig = `# Made by "appliance demo". Nothing that this appliance makes can be taken for real. Paths are taken from this file's folder.
+state_dir = %q
 
 [pki]
 base_url = "http://127.0.0.1:8080"
@@ -163,22 +167,11 @@ policy_arc = "1.3.6.1.4.1.32473.2019" # under the number that RFC 5612 sets asid
 
 [token]
 label = "aes-demo"
-pin_file = %s
+pin_file = %q
 
 [clock]
 mode = %q
 `
-
-// quote writes a TOML basic string: of a path, that is what JSON does too.
-func quote(s string) string {
-	var b strings.Builder
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(s); err != nil {
-		panic("a string cannot be encoded: " + err.Error())
-	}
-	return strings.TrimSpace(b.String())
-}
 
 // demoClockMode is "system" when the kernel can prove the time now.
 func demoClockMode() string {
@@ -253,6 +246,8 @@ func (a *app) demoIntroduce(s *signer.Signer, cfg config.Config, clinician ca.Ce
 	}
 	if cfg.Clock.Mode == clock.Unproven {
 		fmt.Fprintf(a.stdout, "  %-18s NOT PROVEN: no time service keeps this machine's clock right. The demo's setting\n  %-18s clock.mode = \"unproven\" lets it stamp all the same; a real appliance would refuse.\n", "clock", "")
+	} else if _, err := s.Now(); err != nil {
+		return err
 	} else {
 		fmt.Fprintf(a.stdout, "  %-18s proven by the kernel's synchronisation state\n", "clock")
 	}

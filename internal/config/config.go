@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -83,7 +84,7 @@ const (
 	maxBraces = 64
 )
 
-// Load reads the file at path. The error is a fault.Error: NotFound or Forbidden for the file, Invalid with Problems as its cause.
+// Load reads the file at path; relative paths in it are taken from the folder it is in. The error is a fault.Error: NotFound or Forbidden for the file, Invalid with Problems as its cause.
 func Load(path string) (Config, error) {
 	f, err := os.Open(path)
 	switch {
@@ -97,7 +98,11 @@ func Load(path string) (Config, error) {
 	if err != nil {
 		return Config{}, fault.New(fault.Invalid, "the configuration file "+path+" cannot be read").WithCause(err)
 	}
-	cfg, err := Parse(data)
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return Config{}, fault.New(fault.Invalid, "the folder of the configuration file "+path+" has no name").WithCause(err)
+	}
+	cfg, err := parse(data, filepath.Dir(abs))
 	if err != nil {
 		// The problems name keys and rules, never values, so they may be shown.
 		return Config{}, fault.New(fault.Invalid, fmt.Sprintf("the configuration %s is not valid:\n%v", path, err)).
@@ -106,8 +111,12 @@ func Load(path string) (Config, error) {
 	return cfg, nil
 }
 
-// Parse reads a configuration. The error is Problems: everything that is wrong, in the order of the documentation.
-func Parse(data []byte) (Config, error) {
+// Parse reads a configuration that is in no folder: its paths must be absolute. The error is Problems: everything that is wrong, in the order
+// of the documentation.
+func Parse(data []byte) (Config, error) { return parse(data, "") }
+
+// parse reads a configuration and takes relative paths from dir, unless that is empty.
+func parse(data []byte, dir string) (Config, error) {
 	values, problems := decode(data)
 	if len(problems) > 0 {
 		return Config{}, problems
@@ -123,6 +132,9 @@ func Parse(data []byte) (Config, error) {
 			value = k.fallback
 		}
 		delete(values, k.ref())
+		if path, isText := value.(string); k.isPath() && isText && path != "" && dir != "" && !filepath.IsAbs(path) {
+			value = filepath.Join(dir, path)
+		}
 		if err := k.set(&cfg, value); err != nil {
 			problems = append(problems, Problem{Key: k.ref().String(), Text: err.Error(), Cure: fmt.Sprintf("for instance %s = %s", k.name, literal(k.example))})
 		}

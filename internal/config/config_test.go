@@ -211,6 +211,39 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// TestRelativePaths: a file and what it names can be moved together; without a file there is nothing to be relative to.
+func TestRelativePaths(t *testing.T) {
+	text := strings.Replace("state_dir = \"state\"\n"+minimal, `/etc/aes-appliance/pin`, `../x/pin`, 1) + "module = \"lib/p11.so\"\n"
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "appliance.toml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	relative := func() string { // to the same file, by another name
+		wd, err := os.Getwd()
+		if err != nil {
+			t.Fatal(err)
+		}
+		name, err := filepath.Rel(wd, filepath.Join(dir, "appliance.toml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	for _, name := range []string{filepath.Join(dir, "appliance.toml"), relative()} {
+		cfg, err := Load(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := [3]string{filepath.Join(dir, "state"), filepath.Join(filepath.Dir(dir), "x", "pin"), filepath.Join(dir, "lib", "p11.so")}
+		if got := [3]string{cfg.StateDir, cfg.Token.PINFile, cfg.Token.Module}; got != want {
+			t.Errorf("%s: got %v, want %v", name, got, want)
+		}
+	}
+	if _, err := Parse([]byte(text)); err == nil || len(err.(Problems)) != 3 {
+		t.Errorf("without a folder: %v", err)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(minimal))
 	f.Add([]byte(Example()))

