@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/veripath/aes-appliance/internal/cert"
 	"github.com/veripath/aes-appliance/internal/fault"
 )
 
@@ -38,5 +39,28 @@ func TestDamageHints(t *testing.T) {
 	err = m.tryOpen()
 	if fault.KindOf(err) != fault.Corrupt || !strings.Contains(fault.HintOf(err), "token's folder") {
 		t.Errorf("keys: %v, hint %q", err, fault.HintOf(err))
+	}
+}
+
+// TestExpiringLeavesOutWhatRenewsItself: responders live for 30 days and are renewed 10 days before their end; only an overdue one alarms.
+func TestExpiringLeavesOutWhatRenewsItself(t *testing.T) {
+	m := newAppliance(t)
+	m.maintain()
+	if list := m.ca.Expiring(60 * day); len(list) != 0 {
+		t.Errorf("%d certificates alarm on a fresh appliance: %+v", len(list), list[0])
+	}
+	m.advance(21 * day) // and nobody ran Maintain
+	list := m.ca.Expiring(60 * day)
+	if len(list) == 0 {
+		t.Error("overdue responders do not alarm")
+	}
+	for _, c := range list {
+		if c.Kind != cert.OCSP {
+			t.Errorf("%s alarms", c.Kind)
+		}
+	}
+	m.maintain()
+	if list := m.ca.Expiring(60 * day); len(list) != 0 {
+		t.Errorf("%d certificates alarm after their renewal", len(list))
 	}
 }
