@@ -346,4 +346,11 @@ func (c *comparison) compareForms() {
 	if c.h.revisions[c.revision].Trailer["XRefStm"] != nil {
 		c.forbid("a hybrid cross-reference section was added, which readers follow in two ways")
 	}
+	strays, err := c.h.file.Strays(c.revision)
+	if err != nil {
+		c.forbid("the update cannot be searched for hidden objects: %v", err)
+	}
+	for _, stray := range strays {
+		c.forbid("byte %d belongs to nothing that the update lists: %s", stray.Offset, stray.Text)
+	}
 }
