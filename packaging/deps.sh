@@ -11,7 +11,7 @@ gcc|!gcc|the C compiler that cgo calls
 g++|!g++|compiles SoftHSM2, which is linked into the binary
 libc6-dev|/usr/include/dlfcn.h|C headers and static libraries
 make|!make|builds SoftHSM2
-patch|!patch|applies the one change to SoftHSM2
+patch|!patch|applies the changes to SoftHSM2
 libssl-dev|/usr/include/openssl/evp.h|the cryptography of SoftHSM2, as a static library
 ca-certificates|/etc/ssl/certs/ca-certificates.crt|so that Go can fetch modules
 file|!file|shows that the binary is static
