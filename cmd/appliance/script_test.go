@@ -32,7 +32,7 @@ func TestScripts(t *testing.T) {
 			return copyDemo(made, filepath.Join(e.WorkDir, "demo"))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "flip": flip, "line": line, "prefix": prefix,
+			"exits": exits, "flip": flip, "line": line, "prefix": prefix, "told": told,
 		},
 	})
 }

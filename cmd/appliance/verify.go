@@ -86,13 +86,17 @@ func (a *app) anchors(files []string) ([]*x509.Certificate, error) {
 		}
 		cfg, err := config.Load(path)
 		if err != nil {
-			return nil, err
+			return nil, orTrust(err)
 		}
 		root := filepath.Join(cfg.StateDir, "root.pem")
 		if _, err := os.Stat(root); errors.Is(err, fs.ErrNotExist) {
 			return nil, nil
 		}
-		files = []string{root}
+		its, err := readCertificates(root)
+		if err != nil {
+			return nil, orTrust(err)
+		}
+		return its, nil
 	}
 	var roots []*x509.Certificate
 	for _, file := range files {
@@ -103,6 +107,16 @@ func (a *app) anchors(files []string) ([]*x509.Certificate, error) {
 		roots = append(roots, its...)
 	}
 	return roots, nil
+}
+
+// orTrust adds to why the appliance's own root cannot be had that another may be named.
+func orTrust(err error) error {
+	hint := "name the issuer's root certificate: --trust root.pem"
+	f := public(err)
+	if f.Hint != "" {
+		hint = f.Hint + "; or " + hint
+	}
+	return f.WithHint(hint)
 }
 
 // readCertificates reads every CERTIFICATE block of a PEM file; other blocks and none at all are errors.
