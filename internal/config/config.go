@@ -89,7 +89,7 @@ func Load(path string) (Config, error) {
 	f, err := os.Open(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return Config{}, fault.New(fault.NotFound, "there is no configuration file "+path).WithHint(`copy /usr/share/doc/aes-appliance/appliance.toml there, or run "appliance setup"`).WithCause(err)
+		return Config{}, fault.New(fault.NotFound, "there is no configuration file "+path).WithHint(`name another with --config, or begin with what "appliance config example" prints`).WithCause(err)
 	case err != nil:
 		return Config{}, fault.New(fault.Forbidden, "the configuration file "+path+" cannot be opened").WithCause(err)
 	}
