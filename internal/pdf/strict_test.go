@@ -68,3 +68,88 @@ func TestPrepareLeavesNumbers(t *testing.T) {
 	}
 	sign(t, open(t, newBuilder().page("", "").obj(8388600, "null").table("").b), SignatureOptions{})
 }
+
+// A hybrid section may hide new objects from readers of tables, not change old ones for some readers only.
+func TestHybridOverOlderObject(t *testing.T) {
+	hide := func(d *builder) []byte {
+		prev := d.prev
+		d.obj(4, "(new)")
+		d.prev = 1 // no entry for object 0
+		index, data := d.xrefData()
+		at := len(d.b)
+		d.stream(10, "/Type /XRef /W [1 4 2] /Size 11 /Index ["+index+"]", data)
+		d.offs, d.free, d.prev = map[int]int64{}, []int{4}, prev
+		return d.table(fmt.Sprintf("/XRefStm %d", at)).b
+	}
+	_, err := Open(hide(newBuilder().page("", "").obj(4, "(old)").table("")), Limits{})
+	refused(t, err, rejection{"", nil, fault.Invalid, "object 4 is free in the table and in use in XRefStm, and an older section has it"})
+	freed := newBuilder().page("", "").obj(4, "(old)").table("")
+	freed.free = []int{4}
+	for _, d := range []*builder{newBuilder().page("", "").table(""), freed.table("")} {
+		f := open(t, hide(d))
+		if o, err := f.Get(Ref{4, 0}); err != nil || string(o.(String)) != "new" {
+			t.Error(o, err)
+		}
+	}
+}
+
+// An indirect object is no reference, packed or not.
+func TestCheckRefusesReferences(t *testing.T) {
+	want := rejection{"", nil, fault.Invalid, "object 4 0: it is nothing but a reference, 2 0 R"}
+	refused(t, open(t, newBuilder().page("", "").obj(4, "2 0 R").table("").b).Check(), want)
+	refused(t, open(t, newBuilder().page("", "").objStm(9, 4, "2 0 R ").xrefStream(10, "").b).Check(), want)
+	_, err := Open(newBuilder().obj(1, "2 0 R").obj(2, "<< /Type /Catalog >>").table("").b, Limits{})
+	refused(t, err, rejection{"", nil, fault.Invalid, "nothing but a reference"})
+}
+
+// What is signed says of its pages that they are pages; what is only read need not.
+func TestCheckRefusesPagesWithoutType(t *testing.T) {
+	tree := func(node, page string) *File {
+		return open(t, newBuilder().obj(1, "<< /Type /Catalog /Pages 2 0 R >>").obj(2, "<< "+node+" /Kids [3 0 R] /Count 1 >>").obj(3, "<< "+page+" /Parent 2 0 R >>").table("").b)
+	}
+	for want, f := range map[string]*File{"node 2 0 of the page tree has no /Type": tree("", "/Type /Page"), "node 3 0 of the page tree has no /Type": tree("/Type /Pages", "")} {
+		if _, err := f.Pages(); err != nil {
+			t.Error(err)
+		}
+		refused(t, f.Check(), rejection{"", nil, fault.Invalid, want})
+	}
+}
+
+// A DSS of a few bytes does not take a hundred megabytes.
+func TestReadDSSBounds(t *testing.T) {
+	store := func(kind string, filter string, data ...[]byte) *File {
+		d := newBuilder().page("/DSS << /"+kind+" 9 0 R >>", "")
+		var refs strings.Builder
+		for i, b := range data {
+			d.stream(10+i, filter, b)
+			fmt.Fprintf(&refs, "%d 0 R ", 10+i)
+		}
+		return open(t, d.obj(9, "["+refs.String()+"]").table("").b)
+	}
+	twice := func(n int, first byte) []byte {
+		b := make([]byte, n)
+		b[0] = first
+		return deflate(deflate(b))
+	}
+	const two = "/Filter [/FlateDecode /FlateDecode]"
+	for _, kind := range []string{"Certs", "OCSPs"} {
+		_, err := ReadDSS(store(kind, two, twice(maxDSSItem+1, 0)))
+		refused(t, err, rejection{"", nil, fault.TooLarge, "decodes to more than 1048576 bytes"})
+		_, err = ReadDSS(store(kind, "", make([]byte, maxDSSItem+1)))
+		refused(t, err, rejection{"", nil, fault.TooLarge, "decodes to more than 1048576 bytes"})
+	}
+	_, err := ReadDSS(store("CRLs", two, twice(maxDSSCRL+1, 0)))
+	refused(t, err, rejection{"", nil, fault.TooLarge, "decodes to more than"})
+	crls := [][]byte{twice(12<<20, 1), twice(12<<20, 2), twice(12<<20, 3)}
+	_, err = ReadDSS(store("CRLs", two, crls...))
+	refused(t, err, rejection{"", nil, fault.TooLarge, "decodes to more than 33554432 bytes"})
+	if d, err := ReadDSS(store("CRLs", two, crls[0], crls[0], crls[1])); err != nil || len(d.CRLs) != 2 {
+		t.Error(len(d.CRLs), err)
+	}
+	_, err = AppendDSS(open(t, onePage("", "")), DSS{Certs: [][]byte{make([]byte, maxDSSItem+1)}})
+	refused(t, err, rejection{"", nil, fault.TooLarge, "at most 1048576 are read again"})
+	f := store("Certs", two, twice(19<<20, 1), twice(19<<20, 2), twice(19<<20, 3))
+	if live := watch(func() { ReadDSS(f) }); live > 16<<20 {
+		t.Errorf("%d MB", live>>20)
+	}
+}

@@ -16,6 +16,7 @@ type section struct {
 	entries  []entry // ascending numbers
 	prev     int64   // position of the section before; -1 = none
 	size     int64
+	hidden   []uint32 // numbers that the table says are free and XRefStm says are in use
 	rev      int
 	tailFor  int64 // what the startxref that follows it says, as a position; -1 = none follows
 	tailEnd  int64 // after that one's %%EOF
@@ -95,6 +96,33 @@ func (f *File) readSections(newest int64) error {
 		entries += len(s.entries)
 		f.sections = append(f.sections, s)
 		pos = s.prev
+	}
+	return f.checkHidden()
+}
+
+// checkHidden refuses objects that a hybrid section frees in its table, uses in its XRefStm, and that an older section has in use: readers
+// differ in whether such an object is free, new or as it was. Those of no older section are what hybrid files are for (§7.5.8.4).
+func (f *File) checkHidden() error {
+	used := map[uint32]bool{}
+	for _, s := range f.sections {
+		for _, num := range s.hidden {
+			used[num] = false
+		}
+	}
+	if len(used) == 0 {
+		return nil
+	}
+	for _, s := range slices.Backward(f.sections) { // oldest first
+		for _, num := range s.hidden {
+			if used[num] {
+				return invalid("hybrid section at byte %d: object %d is free in the table and in use in XRefStm, and an older section has it", s.pos, num)
+			}
+		}
+		for _, e := range s.entries {
+			if _, watched := used[e.num]; watched {
+				used[e.num] = !e.free()
+			}
+		}
 	}
 	return nil
 }
@@ -313,7 +341,8 @@ func (f *File) readHybrid(s *section, maxEntries int) error {
 			continue
 		case !t.free() && !x.free() && !t.same(x):
 			return invalid("hybrid section at byte %d: the table and XRefStm differ about object %d", s.pos, t.num)
-		case t.free(): // hidden from readers of tables only
+		case t.free() && !x.free(): // hidden from readers of tables only
+			s.hidden = append(s.hidden, t.num)
 			t = x
 		}
 		merged, table, stm = append(merged, t), table[1:], stm[1:]
