@@ -65,7 +65,7 @@ func (a *app) certIssue() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := reserveOutput(f.out, 0); err != nil {
+			if err := a.reserveOutput(f.out, 0); err != nil {
 				return err
 			}
 			return a.withSigner(cmd.Context(), func(s *signer.Signer) error {
@@ -360,7 +360,7 @@ func (a *app) certRenew() *cobra.Command {
 			if err := checkDays(days); err != nil {
 				return err
 			}
-			if err := reserveOutput(out, 0); err != nil {
+			if err := a.reserveOutput(out, 0); err != nil {
 				return err
 			}
 			return a.withSigner(cmd.Context(), func(s *signer.Signer) error {
