@@ -20,6 +20,7 @@ func exercise(data []byte) {
 	f.Check()
 	revs := f.Revisions()
 	for i := range revs[:min(len(revs), 20)] {
+		f.Strays(i)
 		if g, err := f.At(i); err == nil && i < len(revs)-1 {
 			walk(g)
 		}

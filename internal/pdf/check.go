@@ -1,19 +1,23 @@
 package pdf
 
 // Check parses every object in use and refuses the file when one is broken: syntax, stream lengths, object streams and what they extend,
-// references with a wrong generation, stream data outside of the file. What Open accepts and Check refuses can be looked at, not signed.
+// references with a wrong generation, stream data outside of the file, what looks like an object between those that are listed. What Open accepts and Check refuses can be looked at, not signed.
 func (f *File) Check() error {
 	if f.checked {
 		return nil
 	}
 	extends := map[uint32]uint32{}
+	var listed []span
 	err := f.table.each(func(e entry) error {
 		if e.free() {
 			return nil
 		}
-		o, _, err := f.parse(e)
+		o, _, end, err := f.parseTo(e)
 		if err != nil {
 			return within("object "+e.ref().String(), err)
+		}
+		if end > 0 {
+			listed = append(listed, span{e.off, end})
 		}
 		if s, ok := o.(*Stream); ok {
 			if s.Dict["F"] != nil {
@@ -36,6 +40,9 @@ func (f *File) Check() error {
 		return err
 	}
 	if err := f.checkPages(); err != nil {
+		return err
+	}
+	if err := f.checkGaps(listed); err != nil {
 		return err
 	}
 	f.checked = true

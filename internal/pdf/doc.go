@@ -11,14 +11,18 @@
 //     from the start of the file; never signed, because readers disagree on what ByteRange counts from.
 //   - The last "startxref" stands within the last 1024 bytes, where every reader looks; bytes after its "%%EOF" stay, and the next update
 //     follows them. Around it and in cross-reference tables, spaces and line ends are the only white space.
-//   - /Size is at most 8,388,607, the fields of cross-reference streams are at most 2, 8 and 4 bytes wide: some readers hold no more.
+//   - /Size is at most 8,388,607, the fields of cross-reference streams are at most 2, 8 and 8 bytes wide: some readers hold no more.
 //   - Cross-reference entries must hold exactly: "N G obj" at the very offset, N below /Size, no number twice with different entries in a
 //     section, no object reaching into the next. An entry in use at offset 0 is a free one (some writers delete objects so).
 //   - Hybrid files: the table's entries in use, then XRefStm's, then the table's free ones, then Prev. Two different entries in use for one
-//     number are refused. An update of a hybrid file is a plain table.
-//   - Duplicate keys in a dictionary are refused. So is a reference with the wrong generation number, and an object stream that was
-//     replaced without restating the objects in it.
-//   - A page tree whose Count is not the number of its pages, or that holds a page twice, has no pages to sign.
+//     number are refused, and so is an object that the table frees, XRefStm uses and an older section has. An update of a hybrid file is a
+//     plain table.
+//   - Between the objects and sections that a file lists, anything may stand that every reader passes over; a file with what looks like an
+//     object, a trailer or a section there is not signed. Of an update, Strays tells everything that it does not list.
+//   - Duplicate keys in a dictionary are refused. So is a reference with the wrong generation number, an object that is only a reference,
+//     and an object stream that was replaced without restating the objects in it.
+//   - A page tree whose Count is not the number of its pages, or that holds a page twice, has no pages to sign. Nor is one signed whose nodes do not say
+//     their /Type.
 //   - A revision ends where a section is followed by its own startxref and %%EOF (in a linearized file, by the first-page section's). A file
 //     that ends otherwise can be read, not signed.
 //   - Encrypted files are refused, and XFA forms are never signed (viewers show the XFA, not the pages).

@@ -40,16 +40,22 @@ func (f *File) keep(num uint32, o Object, nodes int) {
 // parse reads an entry's object anew and counts its values. An object that is nothing but a reference is refused: it is no object
 // (§7.3.10), some readers follow it and others see null.
 func (f *File) parse(e entry) (o Object, nodes int, err error) {
+	o, nodes, _, err = f.parseTo(e)
+	return o, nodes, err
+}
+
+// parseTo is parse that also tells where the object ends in the file; 0 in an object stream.
+func (f *File) parseTo(e entry) (o Object, nodes int, end int64, err error) {
 	if e.compressed() {
 		s, err := f.objStm(e.stm())
 		if err != nil {
-			return nil, 0, err
+			return nil, 0, 0, err
 		}
 		o, nodes, err = s.object(f, e)
-		return o, nodes, cmp.Or(err, notReference(o))
+		return o, nodes, 0, cmp.Or(err, notReference(o))
 	}
-	o, nodes, _, err = f.body(e, f.limit(e.off))
-	return o, nodes, cmp.Or(err, notReference(o))
+	o, nodes, end, err = f.body(e, f.limit(e.off))
+	return o, nodes, end, cmp.Or(err, notReference(o))
 }
 
 func notReference(o Object) error {

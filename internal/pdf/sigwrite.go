@@ -140,7 +140,7 @@ func (w *signing) newField() (Ref, error) {
 	return r, nil
 }
 
-// holds tells whether r is an array itself, not a reference to one, so that it can be redefined as a longer one.
+// holds tells whether r is an array, not null, so that it can be redefined as a longer one.
 func (w *signing) holds(r Ref) bool {
 	o, err := w.f.Get(r)
 	_, ok := o.(Array)

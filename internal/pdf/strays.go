@@ -66,24 +66,18 @@ func (w *strayWalk) collect() error {
 		}
 	}
 	for _, s := range own {
-		w.spans = append(w.spans, span{s.pos, s.end})
-		if s.stmPos > 0 {
-			_, end, err := w.f.directStream(s.stmPos)
-			if err != nil {
-				return err
-			}
-			w.spans = append(w.spans, span{s.stmPos, end})
+		spans, tail, err := w.f.extent(s)
+		if err != nil {
+			return err
 		}
-		if s.tailFor >= 0 {
-			at := bytes.LastIndex(w.f.data[s.end:s.tailEnd], []byte("startxref"))
-			w.tails = append(w.tails, span{s.end + int64(at), s.tailEnd})
-		}
+		w.spans = append(w.spans, spans...)
+		w.tails = append(w.tails, tail)
 	}
 	for _, e := range mergeSections(own) {
 		if e.free() || e.off < w.start || e.off >= w.end { // nowhere, or in older bytes
 			continue
 		}
-		o, _, end, err := w.f.body(e, w.f.limit(e.off))
+		o, _, end, err := w.f.parseTo(e)
 		if err != nil {
 			return within("object "+e.ref().String(), err)
 		}
@@ -94,9 +88,28 @@ func (w *strayWalk) collect() error {
 			}
 		}
 	}
-	slices.SortFunc(w.spans, func(a, b span) int { return cmp.Compare(a.start, b.start) })
+	slices.SortFunc(w.spans, byStart)
 	return nil
 }
+
+// extent returns where a section stands, with its XRefStm, and its "startxref 123 %%EOF", an empty span when none follows.
+func (f *File) extent(s *section) (spans []span, tail span, err error) {
+	spans = append(spans, span{s.pos, s.end})
+	if s.stmPos > 0 {
+		_, end, err := f.directStream(s.stmPos)
+		if err != nil {
+			return nil, span{}, err
+		}
+		spans = append(spans, span{s.stmPos, end})
+	}
+	if s.tailFor >= 0 {
+		at := bytes.LastIndex(f.data[s.end:s.tailEnd], []byte("startxref"))
+		tail = span{s.end + int64(at), s.tailEnd}
+	}
+	return spans, tail, nil
+}
+
+func byStart(a, b span) int { return cmp.Compare(a.start, b.start) }
 
 // packed reports what object stream e holds that no entry says is there.
 func (w *strayWalk) packed(e entry) error {
@@ -117,7 +130,7 @@ func (w *strayWalk) packed(e entry) error {
 // gaps looks at the bytes that are of nothing listed.
 func (w *strayWalk) gaps() {
 	all := append(slices.Clone(w.spans), w.tails...)
-	slices.SortFunc(all, func(a, b span) int { return cmp.Compare(a.start, b.start) })
+	slices.SortFunc(all, byStart)
 	at := w.start
 	if w.rev == 0 {
 		at = w.afterHeader()

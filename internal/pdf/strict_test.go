@@ -44,7 +44,7 @@ func TestOpenRefusesWhatSomeReaderRepairs(t *testing.T) {
 		{"free number of 32 bits", bad("trailer", "4294967290 1\n0000000000 00000 f \ntrailer"), fault.Invalid, "cross-reference table"},
 		{"wide type", wide("/Size 1 /W [5 1 1]", 0, 0, 0, 0, 0, 0, 0), fault.Invalid, "width 1 of /W is not 0 to 2"},
 		{"wide offset", wide("/Size 1 /W [1 9 0]", make([]byte, 10)...), fault.Invalid, "width 2 of /W is not 0 to 8"},
-		{"wide generation", wide("/Size 1 /W [1 1 8]", make([]byte, 10)...), fault.Invalid, "width 3 of /W is not 0 to 4"},
+		{"wide generation", wide("/Size 1 /W [1 1 9]", make([]byte, 11)...), fault.Invalid, "width 3 of /W is not 0 to 8"},
 		{"stream's size", wide("/Size 9000000 /Index [0 1] /W [1 1 1]", 0, 0, 0), fault.Invalid, "/Size from 1 to 8388607"},
 		{"stream's free number", wide("/Size 4 /Index [0 1 9000000 1] /W [1 1 1]", 0, 0, 0, 0, 0, 0), fault.Invalid, "object numbers"},
 		{"stream's last number", wide("/Size 4 /Index [8388607 1] /W [1 1 1]", 0, 0, 0), fault.Invalid, "beyond the highest"},

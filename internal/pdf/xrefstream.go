@@ -49,7 +49,7 @@ func (f *File) readXRefStream(s *section, maxEntries int) error {
 
 // xrefWidths reads /W (§7.5.8.2). Some readers repair a file with wider fields than these instead of reading them.
 func xrefWidths(o Object, pos int64) (w [3]int64, err error) {
-	most := [3]int64{2, 8, 4}
+	most := [3]int64{2, 8, 8}
 	a, ok := o.(Array)
 	if !ok || len(a) != 3 {
 		return w, invalid("cross-reference stream at byte %d: /W is not an array of three integers", pos)
