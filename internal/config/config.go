@@ -31,6 +31,7 @@ type Config struct {
 	Token    Token
 	TSA      TSA
 	Clock    Clock
+	Portal   Portal
 	Limits   Limits
 }
 
@@ -215,7 +216,7 @@ func agree(c Config) Problems {
 	if policy, arc := c.TSA.Policy, c.PKI.PolicyArc; policy != nil && (len(policy) <= len(arc) || !slices.Equal(policy[:len(arc)], arc)) {
 		problems = append(problems, Problem{Key: "tsa.policy", Text: "is not under pki.policy_arc", Cure: "leave it out, or choose one under " + arc.String()})
 	}
-	return problems
+	return append(problems, agreePortal(c.Portal)...)
 }
 
 // Problem is one thing that is wrong with a configuration.

@@ -36,8 +36,10 @@ func TestMinimalConfigHasSafeDefaults(t *testing.T) {
 		PKI: PKI{BaseURL: "http://pki.example.org", Name: "VeriPath", Organisation: "VeriPath Ltd", Country: "GB",
 			PolicyArc: []int{1, 3, 6, 1, 4, 1, 32473, 7}, ClinicianKey: "ecdsa-p256",
 		},
-		Token:  Token{Label: "aes-appliance", PINFile: "/etc/aes-appliance/pin"},
-		Clock:  Clock{Mode: "system", MaxError: 200 * time.Millisecond},
+		Token: Token{Label: "aes-appliance", PINFile: "/etc/aes-appliance/pin"},
+		Clock: Clock{Mode: "system", MaxError: 200 * time.Millisecond},
+		Portal: Portal{StateDir: "/var/lib/aes-appliance/portal", Listen: ":443", ListenHTTP: ":80", ListenMetrics: "127.0.0.1:9464", TLS: TLSACME,
+			ACMEDirectory: "https://acme-v02.api.letsencrypt.org/directory", BodyBytes: 24 << 20, RequestTime: 30 * time.Second, CallerRate: 20, PublicRate: 20},
 		Limits: Limits{PDFBytes: 64 << 20},
 	}
 	if !reflect.DeepEqual(cfg, want) {
