@@ -43,7 +43,10 @@ const (
 	OpClinicList   Op = "clinic_list"   // Nothing -> ClinicPage
 	OpClinicPolicy Op = "clinic_policy" // ClinicPolicy -> Clinic
 	OpRealmAdd     Op = "realm_add"     // Realm -> Realm
+	OpRealmRemove  Op = "realm_remove"  // RealmRef -> Nothing
 	OpRealmList    Op = "realm_list"    // Nothing -> RealmPage
+	OpCertRenew    Op = "cert_renew"    // CertRef -> CertIssued
+	OpCertGet      Op = "cert_get"      // CertRef -> CertIssued
 	OpReload       Op = "reload"        // Nothing -> Nothing
 )
 

@@ -76,6 +76,12 @@ type CertRevoke struct {
 	InvalidityDate time.Time `json:"invalidity_date,omitzero"` // when it is suspected to have gone wrong
 }
 
+// CertRef names a certificate.
+type CertRef struct {
+	Serial       string `json:"serial"`
+	ValidityDays int    `json:"validity_days,omitempty"` // of the renewed one; 0 = the profile's
+}
+
 // CertBind binds a clinician's certificate that is bound to nobody.
 type CertBind struct {
 	Credentials
@@ -85,9 +91,10 @@ type CertBind struct {
 
 // Clinic is a registered clinic.
 type Clinic struct {
-	Slug   string `json:"slug"` // a-z 0-9 -
-	Name   string `json:"name"`
-	Policy Policy `json:"policy"`
+	Slug    string    `json:"clinic"` // a-z 0-9 -
+	Name    string    `json:"name"`
+	Policy  *Policy   `json:"policy,omitempty"` // nil when adding: the default
+	AddedAt time.Time `json:"added_at,omitzero"`
 }
 
 // ClinicPage is all clinics.
@@ -97,36 +104,36 @@ type ClinicPage struct {
 
 // ClinicPolicy changes a clinic's policy as a whole.
 type ClinicPolicy struct {
-	Slug   string `json:"slug"`
+	Slug   string `json:"clinic"`
 	Policy Policy `json:"policy"`
 }
 
-// Values of Policy.ServiceAccounts.
-const (
-	ServiceAccountsOff     = "off"
-	ServiceAccountsReduced = "reduced"
-)
-
-// Policy is what a clinic's tokens must be like and may do. Zero values are the defaults that activation sets.
+// Policy is what a clinic demands, field by field activation.Policy.
 type Policy struct {
-	ACRValues           []string `json:"acr_values,omitempty"` // empty: any
-	MaxAuthAgeSeconds   int64    `json:"max_auth_age_seconds,omitempty"`
-	Audiences           []string `json:"audiences,omitempty"`
-	AuthorizedParties   []string `json:"authorized_parties,omitempty"`
-	ServiceAccounts     string   `json:"service_accounts,omitempty"`
+	ACRValues           []string `json:"acr_values"`
+	MaxAuthAge          int64    `json:"max_auth_age_seconds"`
+	Audiences           []string `json:"audiences"`
+	AuthorizedParties   []string `json:"authorized_parties"`
+	ServiceAccounts     string   `json:"service_accounts"` // off or reduced
+	ServiceClients      []string `json:"service_clients"`
 	GivenPDF            bool     `json:"given_pdf"`
-	SignaturesPerToken  int      `json:"signatures_per_token,omitempty"`
-	SignaturesPerMinute int      `json:"signatures_per_minute,omitempty"`
-	AdminRole           string   `json:"admin_role,omitempty"`
-	ClinicianRole       string   `json:"clinician_role,omitempty"`
+	SignaturesPerToken  int      `json:"signatures_per_token"`
+	SignaturesPerMinute int      `json:"signatures_per_minute"`
+	AdminRole           string   `json:"admin_role"`
+	ClinicianRole       string   `json:"clinician_role"`
 }
 
 // Realm is a clinic's registered realm.
 type Realm struct {
-	Clinic string `json:"clinic"`
-	Issuer string `json:"issuer"`           // exactly as tokens have it
-	JWKS   string `json:"jwks,omitempty"`   // URL of its keys; "" = Keycloak's place under Issuer
-	CAPEM  string `json:"ca_pem,omitempty"` // who vouches for its TLS; "" = the system's roots
+	Issuer  string    `json:"issuer"` // exactly as tokens have it
+	Clinic  string    `json:"clinic"`
+	CA      string    `json:"ca,omitempty"` // PEM of who vouches for its TLS; "" = the system's roots
+	AddedAt time.Time `json:"added_at,omitzero"`
+}
+
+// RealmRef names a realm.
+type RealmRef struct {
+	Issuer string `json:"issuer"`
 }
 
 // RealmPage is all realms.
