@@ -36,7 +36,7 @@ func (c Caller) Actor() string { return c.Sub }
 // Authenticate returns whom an access token speaks for. The issuer is looked up among the registered ones: one that is not there causes nothing but
 // a refusal. Each refusal is an event.
 //
-// Errors: *NeedKeys (see there); *Refusal: Unauthorized (the token is not to be believed), Forbidden (it is, but its holder has no part here),
+// Errors: *NeedKeys (see there); Unauthorized (the token is not to be believed), Forbidden (it is, but its holder has no part here),
 // Unavailable (the realm's keys could not be had).
 func (a *Activation) Authenticate(ctx context.Context, token string, now time.Time) (Caller, error) {
 	issuer, err := jwt.Issuer(token)
@@ -56,7 +56,7 @@ func (a *Activation) Authenticate(ctx context.Context, token string, now time.Ti
 	id := refusedDetails{Clinic: r.Clinic, Issuer: issuer}
 	claims, key, err := a.verify(ctx, r, token, clinic.Policy, now)
 	var need *NeedKeys
-	var no *Refusal
+	var no *fault.Error
 	switch {
 	case errors.As(err, &need):
 		return Caller{}, err
@@ -74,13 +74,13 @@ func (a *Activation) Authenticate(ctx context.Context, token string, now time.Ti
 	return c, nil
 }
 
-func (d refusedDetails) with(no *Refusal) refusedDetails {
+func (d refusedDetails) with(no *fault.Error) refusedDetails {
 	d.Code = no.Code
 	return d
 }
 
 // disbelieve records that a token was not believed and returns why.
-func (a *Activation) disbelieve(ctx context.Context, no *Refusal, d refusedDetails, now time.Time) error {
+func (a *Activation) disbelieve(ctx context.Context, no *fault.Error, d refusedDetails, now time.Time) error {
 	a.noteRefusal(ctx, eventTokenRefused, "unknown", d.with(no), now)
 	return no
 }
@@ -131,7 +131,7 @@ func (a *Activation) await(ctx context.Context, done <-chan struct{}) bool {
 }
 
 // classify says what sort of caller it is, or why none.
-func (c *Caller) classify() *Refusal {
+func (c *Caller) classify() *fault.Error {
 	p := c.Policy
 	clinician := c.HasRole(p.ClinicianRole)
 	if c.ServiceAccount {
@@ -170,7 +170,7 @@ func contains(list []string, s string) bool {
 	return false
 }
 
-func missing(c jwt.Claims, role string) *Refusal {
+func missing(c jwt.Claims, role string) *fault.Error {
 	hint := "give the user the role in the realm, then log in again"
 	if c.Roles == nil {
 		hint = "the token tells no roles at all: is it a lightweight access token? Turn that off for the client, or add the roles scope"
@@ -179,7 +179,7 @@ func missing(c jwt.Claims, role string) *Refusal {
 }
 
 // RequireAdmin says whether the caller may administer now: a person with the admin role who has logged in as strongly, and as lately, as the clinic's
-// policy wants of those who sign. act is what for, for the log. Errors: *Refusal (Forbidden, Unauthorized).
+// policy wants of those who sign. act is what for, for the log. Errors: Forbidden, Unauthorized.
 func (a *Activation) RequireAdmin(ctx context.Context, c Caller, act string, now time.Time) error {
 	no := c.freshLogin(now, a.cfg.Timing.Leeway)
 	if !c.Admin {
@@ -194,7 +194,7 @@ func (a *Activation) RequireAdmin(ctx context.Context, c Caller, act string, now
 }
 
 // freshLogin checks acr and auth_time. Keycloak lets users lower their acr, so it is looked at every time.
-func (c Caller) freshLogin(now time.Time, leeway time.Duration) *Refusal {
+func (c Caller) freshLogin(now time.Time, leeway time.Duration) *fault.Error {
 	if !contains(c.Policy.ACRValues, c.ACR) || c.ACR == "" {
 		return refuse(WeakLogin, fault.Forbidden, fmt.Sprintf("the log-in was of level %q (acr), which the clinic does not accept for this", c.ACR),
 			fmt.Sprintf("log in again with acr_values=%s", c.Policy.ACRValues[0]))

@@ -65,7 +65,7 @@ type Authorization struct {
 
 // Authorize decides whether the caller may sign this with this credential now, and counts it against the policy's caps if so. Every refusal is an event.
 //
-// Errors, *Refusal each: Forbidden (role, acr, binding, name, clinic), Unauthorized (the token has expired since, the log-in is too old: a new one
+// Errors, each with its code: Forbidden (role, acr, binding, name, clinic), Unauthorized (the token has expired since, the log-in is too old: a new one
 // helps), Invalid (consent), Unavailable (the caps: waiting helps).
 func (a *Activation) Authorize(ctx context.Context, r Request) (*Authorization, error) {
 	no := r.refusal(a.cfg.Timing.Leeway)
@@ -91,7 +91,7 @@ func (a *Activation) Authorize(ctx context.Context, r Request) (*Authorization, 
 }
 
 // refusal returns why not, nil when nothing speaks against it.
-func (r Request) refusal(leeway time.Duration) *Refusal {
+func (r Request) refusal(leeway time.Duration) *fault.Error {
 	c, k := r.Caller, r.Credential
 	if !r.Now.Before(c.Expires.Add(leeway)) {
 		return refuse("token-expired", fault.Unauthorized, "the token expired at "+c.Expires.Format(time.RFC3339), "log in again, or refresh the token, and send the new one")
@@ -130,7 +130,7 @@ func (r Request) refusal(leeway time.Duration) *Refusal {
 // consentLeeway is how far a booking app's clock may be ahead.
 const consentLeeway = 5 * time.Minute
 
-// Use spends the authorisation on the SHA-256 digest of one document. Errors, *Refusal: Conflict (used already), Forbidden (too late), Invalid (no digest).
+// Use spends the authorisation on the SHA-256 digest of one document. Errors: Conflict (used already), Forbidden (too late), Invalid (no digest).
 func (g *Authorization) Use(digest []byte, now time.Time) error {
 	if len(digest) != sha256.Size {
 		return fault.New(fault.Invalid, fmt.Sprintf("a document digest has %d bytes, not %d", sha256.Size, len(digest)))

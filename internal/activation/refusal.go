@@ -11,53 +11,30 @@ import (
 	"github.com/veripath/aes-appliance/internal/ledger"
 )
 
-// Code says why someone may not do something. The values are stable: they end as problem types. Those of tokens are the jwt.Reasons.
-type Code string
-
-// The codes besides the jwt.Reasons.
+// Codes of the refusals besides the jwt.Reasons: stable, they end as problem types. Each refusal is a *fault.Error with its code.
 const (
-	UnknownRealm         Code = "realm-unknown"          // the issuer is not registered
-	NoKeys               Code = "realm-keys-unavailable" // the realm's keys could not be had
-	MissingRole          Code = "role-missing"           // neither clinician nor admin, or not the one that is needed
-	ServiceRefused       Code = "service-account"        // a service account, where the clinic's policy allows none
-	WeakLogin            Code = "acr-too-low"            // acr is not one that the clinic's policy names
-	OldLogin             Code = "login-too-old"          // auth_time is absent, or longer ago than the policy allows
-	OtherClinic          Code = "other-clinic"           // the credential belongs to another clinic
-	OtherName            Code = "name-mismatch"          // the certificate's name is not the clinician's
-	Unbound              Code = "certificate-unbound"    // the credential is bound to nobody yet
-	OtherSub             Code = "certificate-of-another" // the credential is bound to another person
-	NoConsent            Code = "consent-missing"        // no consent, or one in the future
-	TokenSpent           Code = "token-signature-cap"    // the token has signed as often as it may
-	TooFast              Code = "signature-rate"         // more signatures in a minute than the policy allows
-	AuthorisationUsed    Code = "authorisation-used"     // an authorisation is for one document, once
-	AuthorisationExpired Code = "authorisation-expired"  // it was not used in time
+	UnknownRealm         = "realm-unknown"          // the issuer is not registered
+	NoKeys               = "realm-keys-unavailable" // the realm's keys could not be had
+	MissingRole          = "role-missing"           // neither clinician nor admin, or not the one that is needed
+	ServiceRefused       = "service-account"        // a service account, where the clinic's policy allows none
+	WeakLogin            = "acr-too-low"            // acr is not one that the clinic's policy names
+	OldLogin             = "login-too-old"          // auth_time is absent, or longer ago than the policy allows
+	OtherClinic          = "other-clinic"           // the credential belongs to another clinic
+	OtherName            = "name-mismatch"          // the certificate's name is not the clinician's
+	Unbound              = "certificate-unbound"    // the credential is bound to nobody yet
+	OtherSub             = "certificate-of-another" // the credential is bound to another person
+	NoConsent            = "consent-missing"        // no consent, or one in the future
+	TokenSpent           = "token-signature-cap"    // the token has signed as often as it may
+	TooFast              = "signature-rate"         // more signatures in a minute than the policy allows
+	AuthorisationUsed    = "authorisation-used"     // an authorisation is for one document, once
+	AuthorisationExpired = "authorisation-expired"  // it was not used in time
 )
 
-// Refusal is an error with its Code; it unwraps to the fault.Error that the outside gets.
-type Refusal struct {
-	Code  Code
-	fault *fault.Error
+func refuse(code string, k fault.Kind, public, hint string) *fault.Error {
+	return fault.New(k, public).WithHint(hint).WithCode(code)
 }
 
-func (r *Refusal) Error() string { return r.fault.Error() }
-
-// Unwrap returns the fault.Error.
-func (r *Refusal) Unwrap() error { return r.fault }
-
-// CodeOf returns why err refuses, "" when it is no refusal.
-func CodeOf(err error) Code {
-	var r *Refusal
-	if errors.As(err, &r) {
-		return r.Code
-	}
-	return ""
-}
-
-func refuse(c Code, k fault.Kind, public, hint string) *Refusal {
-	return &Refusal{Code: c, fault: fault.New(k, public).WithHint(hint)}
-}
-
-// hints say what a caller can do about a token that is not believed.
+// hintFor says what a caller can do about a token that is not believed.
 func hintFor(r jwt.Reason) string {
 	switch r {
 	case jwt.Expired:
@@ -75,7 +52,7 @@ func hintFor(r jwt.Reason) string {
 }
 
 // refuseToken is the refusal of a token that jwt does not believe.
-func refuseToken(err error) *Refusal {
+func refuseToken(err error) *fault.Error {
 	reason, kind := jwt.ReasonOf(err), fault.Unauthorized
 	var e *jwt.Error
 	public := "the token is not valid"
@@ -85,12 +62,12 @@ func refuseToken(err error) *Refusal {
 	if reason == jwt.TooLarge {
 		kind = fault.TooLarge
 	}
-	return &Refusal{Code: Code(reason), fault: fault.New(kind, public).WithHint(hintFor(reason)).WithCause(err)}
+	return refuse(string(reason), kind, public, hintFor(reason)).WithCause(err)
 }
 
 // refusedDetails is a line about a refusal. It holds nothing of the token but claims that were verified.
 type refusedDetails struct {
-	Code        Code   `json:"code"`
+	Code        string `json:"code"`
 	Clinic      string `json:"clinic,omitempty"`
 	Issuer      string `json:"issuer,omitempty"`
 	Sub         string `json:"sub,omitempty"`
@@ -109,7 +86,7 @@ func (a *Activation) noteRefusal(ctx context.Context, kind, actor string, d refu
 	d.Suppressed = suppressed
 	// The refusal stands whether or not it could be recorded; a log that takes no lines ends signing by itself.
 	if _, err := a.cfg.Ledger.Append(context.WithoutCancel(ctx), ledger.Event{Type: kind, Actor: actor, Details: d}); err != nil {
-		a.cfg.Log.ErrorContext(ctx, "a refusal could not be recorded", "code", string(d.Code), "error", err.Error())
+		a.cfg.Log.ErrorContext(ctx, "a refusal could not be recorded", "code", d.Code, "error", err.Error())
 	}
 }
 

@@ -26,7 +26,7 @@ func newSpending() *spending {
 }
 
 // take counts one signature, or says which cap forbids it.
-func (s *spending) take(c Caller, now time.Time) *Refusal {
+func (s *spending) take(c Caller, now time.Time) *fault.Error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sweep(now)
