@@ -1,7 +1,12 @@
 package evidence
 
 import (
+	"bytes"
+	"context"
 	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/chain"
@@ -43,4 +48,70 @@ type SignedDetails struct {
 	ActorSub       string `json:"actor_sub"`
 	ActorACR       string `json:"actor_acr"`
 	ActorIP        string `json:"actor_ip"`
+}
+
+// WritePack writes p as an evidence pack, a zip file of at most 160 MiB in memory. It refuses what VerifyPack would call invalid, so that no pack
+// leaves that does not stand up; whether the PDF's signatures are valid it does not judge.
+func WritePack(ctx context.Context, w io.Writer, p Pack) error {
+	files, err := p.files()
+	if err != nil {
+		return err
+	}
+	archive, err := encodeArchive(files)
+	if err != nil {
+		return err
+	}
+	report, err := VerifyPack(ctx, bytes.NewReader(archive), int64(len(archive)), VerifyOptions{})
+	if err != nil {
+		return err
+	}
+	var wrong []error
+	for _, c := range report.Checks {
+		if c.Result == Fail {
+			wrong = append(wrong, fmt.Errorf("%s: %s", c.Name, c.Text))
+		}
+	}
+	if len(wrong) > 0 {
+		return fmt.Errorf("evidence: the pack would not verify: %w", errors.Join(wrong...))
+	}
+	_, err = w.Write(archive)
+	return err
+}
+
+// files returns the entries of the pack's archive.
+func (p *Pack) files() ([]entry, error) {
+	if p.CreatedAt.IsZero() {
+		return nil, errors.New("evidence: a pack without the time it was made at")
+	}
+	c, err := parseCore(p.Core)
+	if err != nil {
+		return nil, err
+	}
+	_, live, err := CoreOf(p.Summary)
+	if err != nil {
+		return nil, err
+	}
+	text, err := readme(c, &live, p.CreatedAt)
+	if err != nil {
+		return nil, err
+	}
+	lines, proofs, err := encodeLines(p.Lines)
+	if err != nil {
+		return nil, err
+	}
+	certs := make([][]byte, len(p.Certificates))
+	for i, crt := range p.Certificates {
+		certs[i] = crt.Raw
+	}
+	var files []entry
+	for i, data := range [][]byte{
+		text, p.PDF, p.Core, p.Summary, encodePEM(pemCertificate, certs), encodePEM(pemCRL, p.CRLs), lines, proofs, p.Checkpoint, logKeyText(p.LogKey),
+	} {
+		files = append(files, entry{listed[i].name, data})
+	}
+	list, err := canonical(newManifest(p.CreatedAt, c.Prescription.ID, files))
+	if err != nil {
+		return nil, err
+	}
+	return append([]entry{files[0], {nameManifest, list}}, files[1:]...), nil
 }

@@ -40,6 +40,14 @@ func parseCore(b []byte) (*core, error) {
 	if !isHash(c.PDF.SHA256) || c.Prescription.ID == "" {
 		return nil, errors.New("evidence: the core names no prescription or no document")
 	}
+	// What Core returns has each member once, under its exact name: encoding/json alone would take others for it.
+	again, err := canonical(c)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(again, b) {
+		return nil, errors.New("evidence: the core is not written as Core writes it")
+	}
 	return &c, nil
 }
 
@@ -68,4 +76,20 @@ func unmarshal(b []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.UseNumber()
 	return d.Decode(v)
+}
+
+// value decodes a fact into v, which stays as it is when there is none.
+func (c *core) value(pillar, name string, v any) error {
+	f, ok := c.Pillars[pillar][name]
+	if !ok {
+		return fmt.Errorf("the core does not say %s.%s", pillar, name)
+	}
+	b, err := json.Marshal(f.Value)
+	if err != nil {
+		return err
+	}
+	if err := strict(b, v); err != nil {
+		return fmt.Errorf("the core's %s.%s: %w", pillar, name, err)
+	}
+	return nil
 }
