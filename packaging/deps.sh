@@ -29,6 +29,8 @@ mupdf-tools|!mutool|an independent PDF reader
 libreoffice-writer-nogui|/usr/lib/libreoffice/program/libswlo.so|an independent PDF writer
 fonts-dejavu-core|/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf|text for those writers
 python3|!python3|runs independent checks
+nodejs|!node|runs a real OpenID provider
+npm|!npm|installs that provider
 '
 
 die() { printf 'error: %s\n' "$1" >&2; [ $# -lt 2 ] || printf 'hint: %s\n' "$2" >&2; exit 1; }
