@@ -50,6 +50,7 @@ var sections = []struct{ name, doc string }{
 	{"token", "Where the keys are: a PKCS#11 token."},
 	{"tsa", "The time-stamping authority."},
 	{"clock", "How the time is proven that signatures and time stamps carry."},
+	{"signer", "The process that holds the keys and the log, and the two sockets on which it answers."},
 	{"portal", "What faces the network: HTTPS, and plain http where certificates point to it."},
 	{"limits", "What is taken in at most."},
 }
@@ -66,7 +67,7 @@ func sectionNames() []string {
 func table() []key {
 	keys := []key{{"", "state_dir", "Folder of the log, the sealed objects, the index and the token. The service's user owns it; nobody else may read it.",
 		"/var/lib/aes-appliance/signer", "/var/lib/aes-appliance/signer", text(absolute, func(c *Config) *string { return &c.StateDir })}}
-	return slices.Concat(keys, pkiKeys(), tokenKeys(), timeKeys(), portalKeys(), []key{
+	return slices.Concat(keys, pkiKeys(), tokenKeys(), timeKeys(), portalKeys(), signerKeys(), []key{
 		{"limits", "pdf_bytes", "Largest PDF that is signed or verified, in bytes.", int64(64 << 20), int64(64 << 20),
 			number(1<<16, 1<<30, func(c *Config, n int64) { c.Limits.PDFBytes = n })},
 	})

@@ -9,7 +9,6 @@ import (
 	"github.com/veripath/aes-appliance/internal/ca"
 	"github.com/veripath/aes-appliance/internal/cms"
 	"github.com/veripath/aes-appliance/internal/pades"
-	"github.com/veripath/aes-appliance/internal/tsp"
 )
 
 // credential is a clinician's certificate made ready for signing.
@@ -58,9 +57,9 @@ func (s *Signer) credential(ctx context.Context, serial string) (*credential, er
 	return c, nil
 }
 
-// material returns what validates a signature of c that was time-stamped as info says: every status is made after that moment.
-func (s *Signer) material(ctx context.Context, c *credential, info tsp.TSTInfo) (pades.Material, error) {
-	m, err := s.ca.Material(ctx, c.chain[0], s.stamper.Certificate)
+// material returns what validates a signature of c that stamper has time-stamped already: every status is made after that moment.
+func (s *Signer) material(ctx context.Context, c *credential, stamper *x509.Certificate) (pades.Material, error) {
+	m, err := s.ca.Material(ctx, c.chain[0], stamper)
 	return pades.Material(m), err
 }
 

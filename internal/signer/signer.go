@@ -17,8 +17,10 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/veripath/aes-appliance/internal/activation"
 	"github.com/veripath/aes-appliance/internal/ca"
 	"github.com/veripath/aes-appliance/internal/cert"
 	"github.com/veripath/aes-appliance/internal/clock"
@@ -48,6 +50,8 @@ type Config struct {
 	Version string       // of the program, for the log
 	Log     *slog.Logger // nil: silent
 	Kernel  clock.Kernel // what the clock asks for the time; nil: the machine's
+
+	RealmRoots *x509.CertPool // for realms without a CA of their own; nil: the system's
 }
 
 // Signer is an open appliance. It is safe for concurrent use.
@@ -61,8 +65,8 @@ type Signer struct {
 	ledger  *ledger.Ledger
 	clock   *clock.Clock
 	ca      *ca.CA
-	tsa     *tsa.TSA
-	stamper *ca.TimeStamper
+	time    atomic.Pointer[timeAuthority]
+	gate    *activation.Activation
 	founded founded
 
 	mu          sync.Mutex
@@ -114,7 +118,7 @@ func open(ctx context.Context, cfg Config) (s *Signer, err error) {
 	}
 	s.opened(s.index.Close)
 	s.ledger, err = ledger.Open(ctx, ledger.Config{
-		Dir: cfg.StateDir, Index: s.index, Folds: []ledger.Fold{ca.Fold(), fold{}}, Now: time.Now, Log: s.log,
+		Dir: cfg.StateDir, Index: s.index, Folds: []ledger.Fold{ca.Fold(), fold{}, prescriptionFold{}, activation.Fold()}, Now: time.Now, Log: s.log,
 	})
 	if err != nil {
 		return s, err
@@ -193,25 +197,52 @@ func (s *Signer) start(ctx context.Context) error {
 	if err := s.publishRoot(); err != nil {
 		return err
 	}
-	_, err := s.ledger.Append(ctx, ledger.Event{Type: eventStartup, Actor: "system", Details: map[string]any{
+	var err error
+	s.gate, err = activation.Open(ctx, activation.Config{Ledger: s.ledger, Demo: s.founded.Demo, Log: s.log, Roots: s.cfg.RealmRoots})
+	if err != nil {
+		return err
+	}
+	_, err = s.ledger.Append(ctx, ledger.Event{Type: eventStartup, Actor: "system", Details: map[string]any{
 		"version": s.cfg.Version, "clock": s.cfg.Clock.Mode, "demo": s.founded.Demo,
 	}})
 	return err
 }
 
-func (s *Signer) openTSA() (err error) {
-	if s.stamper, err = s.ca.TimeStamper(); err != nil {
+// timeAuthority is the time-stamping authority with its certificate; upkeep exchanges it as a whole.
+type timeAuthority struct {
+	*tsa.TSA
+	certificate *x509.Certificate
+	policy      asn1.ObjectIdentifier
+}
+
+// openTSA makes the time-stamping authority of the CA's newest TSA certificate.
+func (s *Signer) openTSA() error {
+	stamper, err := s.ca.TimeStamper()
+	if err != nil {
 		return err
 	}
 	policy := s.cfg.TSA.Policy
 	if policy == nil {
-		policy = asn1.ObjectIdentifier(s.stamper.Policy)
+		policy = asn1.ObjectIdentifier(stamper.Policy)
 	}
-	s.tsa, err = tsa.New(tsa.Config{
-		Policy: policy, Accuracy: tsa.MaxAccuracy, Certificate: s.stamper.Certificate, Chain: s.stamper.Chain,
-		Key: s.stamper.Key, Clock: s.clock, Rand: s.rand,
+	made, err := tsa.New(tsa.Config{
+		Policy: policy, Accuracy: tsa.MaxAccuracy, Certificate: stamper.Certificate, Chain: stamper.Chain,
+		Key: stamper.Key, Clock: s.clock, Rand: s.rand,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	s.time.Store(&timeAuthority{TSA: made, certificate: stamper.Certificate, policy: policy})
+	return nil
+}
+
+// Maintain keeps the PKI alive (see ca.CA.Maintain) and takes up a new time-stamping authority. It is run every few minutes.
+func (s *Signer) Maintain(ctx context.Context) (ca.Upkeep, error) {
+	u, err := s.ca.Maintain(ctx)
+	if u.NewTSA {
+		err = errors.Join(err, s.openTSA())
+	}
+	return u, err
 }
 
 // publishRoot keeps a copy of the root certificate beside the state: what "appliance verify" trusts unless told otherwise.
@@ -237,7 +268,10 @@ func (s *Signer) Root() *x509.Certificate { return s.ca.Root() }
 func (s *Signer) CA() *ca.CA { return s.ca }
 
 // TSA returns the time-stamping authority.
-func (s *Signer) TSA() *tsa.TSA { return s.tsa }
+func (s *Signer) TSA() *tsa.TSA { return s.time.Load().TSA }
+
+// Activation returns what decides about tokens, for its administration.
+func (s *Signer) Activation() *activation.Activation { return s.gate }
 
 // Ledger returns the log.
 func (s *Signer) Ledger() *ledger.Ledger { return s.ledger }

@@ -78,6 +78,9 @@ type Credentials struct {
 	Asserted Asserted `json:"asserted"`
 }
 
+// Bearer returns the credentials that every request embedding them carries.
+func (c Credentials) Bearer() Credentials { return c }
+
 // AuthRequest asks whose token it is.
 type AuthRequest struct {
 	Credentials

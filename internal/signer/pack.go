@@ -1,0 +1,94 @@
+package signer
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/veripath/aes-appliance/internal/cert"
+	"github.com/veripath/aes-appliance/internal/chain"
+	"github.com/veripath/aes-appliance/internal/evidence"
+)
+
+// writePack writes the evidence pack of a prescription: everything from one state of the log.
+func (v *Server) writePack(ctx context.Context, rec *record, w io.Writer) error {
+	pdf, err := v.signedPDF(ctx, rec)
+	if err != nil {
+		return err
+	}
+	d, err := v.unseal(ctx, rec)
+	if err != nil {
+		return err
+	}
+	live, err := v.live(ctx, rec)
+	if err != nil {
+		return err
+	}
+	p := evidence.Pack{CreatedAt: time.Now().UTC().Truncate(time.Second), Core: d.Core, PDF: pdf}
+	if live.Checkpoint, err = v.proofs(ctx, rec, &p); err != nil {
+		return err
+	}
+	if p.Summary, err = evidence.Summary(d.Core, live); err != nil {
+		return err
+	}
+	if err := v.material(rec, &p); err != nil {
+		return err
+	}
+	return evidence.WritePack(ctx, w, p)
+}
+
+// proofs puts the prescription's lines, their proofs and a signed checkpoint over them into p.
+func (v *Server) proofs(ctx context.Context, rec *record, p *evidence.Pack) (c evidence.Checkpoint, err error) {
+	tree, proofs, err := v.s.ledger.Prove(ctx, rec.lines()...)
+	if err != nil {
+		return c, err
+	}
+	for _, one := range proofs {
+		p.Lines = append(p.Lines, evidence.PackLine{Seq: one.Seq, Line: one.Line, Proof: one.Path})
+	}
+	key, err := v.s.ca.CheckpointKey()
+	if err != nil {
+		return c, err
+	}
+	pub, ok := key.Public().(ed25519.PublicKey)
+	if !ok {
+		return c, fmt.Errorf("signer: the checkpoint key is a %T", key.Public())
+	}
+	if p.LogKey, err = chain.VerifierKey(v.s.origin(), pub); err != nil {
+		return c, err
+	}
+	if p.Checkpoint, err = (chain.Checkpoint{Origin: v.s.origin(), Tree: tree}).Sign(key); err != nil {
+		return c, err
+	}
+	return evidence.Checkpoint{Origin: v.s.origin(), Size: tree.Size, Root: hex.EncodeToString(tree.Root[:])}, nil
+}
+
+// material puts the certificates of everybody who signed something in the document, and the present CRLs, into p.
+func (v *Server) material(rec *record, p *evidence.Pack) error {
+	seen := map[string]bool{}
+	root := v.s.Root()
+	for _, serial := range []string{rec.Certificate, rec.TSA} {
+		path, err := v.s.ca.Chain(serial)
+		if err != nil {
+			return err
+		}
+		for _, c := range path {
+			if !seen[string(c.Raw)] && !c.Equal(root) {
+				seen[string(c.Raw)] = true
+				p.Certificates = append(p.Certificates, c)
+			}
+		}
+	}
+	p.Certificates = append(p.Certificates, root)
+	for _, kind := range append([]cert.Kind{cert.Root}, cert.IssuingCAs()...) {
+		crl, err := v.s.ca.CRL(kind)
+		if err != nil {
+			return err
+		}
+		p.CRLs = append(p.CRLs, crl)
+	}
+	return nil
+}
