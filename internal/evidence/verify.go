@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -68,6 +69,9 @@ type VerifyOptions struct {
 	// at best CouldNotJudge.
 	LogKeys []string
 }
+
+// IsPack reports whether data begins as a zip file does, so that it is a pack or nothing that VerifyPack would take.
+func IsPack(data []byte) bool { return bytes.HasPrefix(data, []byte("PK")) }
 
 // VerifyPack checks an evidence pack offline. What is wrong with the pack is in the report; an error means that it could not be read, or that
 // JudgePDF gave one. Nothing in the pack is trusted: the PDF rests on JudgePDF's anchors, all else on the log's key.

@@ -2,6 +2,7 @@ package signer
 
 import (
 	"context"
+	"crypto"
 	"crypto/ed25519"
 	"encoding/hex"
 	"fmt"
@@ -49,24 +50,33 @@ func (v *Server) proofs(ctx context.Context, rec *record, p *evidence.Pack) (c e
 	for _, one := range proofs {
 		p.Lines = append(p.Lines, evidence.PackLine{Seq: one.Seq, Line: one.Line, Proof: one.Path})
 	}
-	key, err := v.s.ca.CheckpointKey()
+	key, public, err := v.s.logKey()
 	if err != nil {
 		return c, err
 	}
-	pub, ok := key.Public().(ed25519.PublicKey)
-	if !ok {
-		return c, fmt.Errorf("signer: the checkpoint key is a %T", key.Public())
-	}
-	if p.LogKey, err = chain.VerifierKey(v.s.origin(), pub); err != nil {
-		return c, err
-	}
+	p.LogKey = public
 	if p.Checkpoint, err = (chain.Checkpoint{Origin: v.s.origin(), Tree: tree}).Sign(key); err != nil {
 		return c, err
 	}
 	return evidence.Checkpoint{Origin: v.s.origin(), Size: tree.Size, Root: hex.EncodeToString(tree.Root[:])}, nil
 }
 
-// material puts the certificates of everybody who signed something in the document, and the present CRLs, into p.
+// logKey returns the key that signs checkpoints, and its public half as a note's verifier key.
+func (s *Signer) logKey() (crypto.Signer, string, error) {
+	key, err := s.ca.CheckpointKey()
+	if err != nil {
+		return nil, "", err
+	}
+	pub, ok := key.Public().(ed25519.PublicKey)
+	if !ok {
+		return nil, "", fmt.Errorf("signer: the checkpoint key is a %T", key.Public())
+	}
+	public, err := chain.VerifierKey(s.origin(), pub)
+	return key, public, err
+}
+
+// material puts the certificates of everybody who signed something in the document, and the present CRLs of their
+// issuers, into p.
 func (v *Server) material(rec *record, p *evidence.Pack) error {
 	seen := map[string]bool{}
 	root := v.s.Root()
@@ -83,7 +93,7 @@ func (v *Server) material(rec *record, p *evidence.Pack) error {
 		}
 	}
 	p.Certificates = append(p.Certificates, root)
-	for _, kind := range append([]cert.Kind{cert.Root}, cert.IssuingCAs()...) {
+	for _, kind := range []cert.Kind{cert.Root, cert.ClinicianCA, cert.TimeCA} {
 		crl, err := v.s.ca.CRL(kind)
 		if err != nil {
 			return err

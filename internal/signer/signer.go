@@ -41,6 +41,7 @@ const (
 	objectsDir  = "objects"
 	indexName   = "index.db"
 	RootPEMName = "root.pem" // a copy of the root certificate for whoever verifies
+	LogKeyName  = "log-key.txt" // the log's verifier key, likewise
 )
 
 // Config says what to open.
@@ -194,7 +195,7 @@ func (s *Signer) start(ctx context.Context) error {
 	if err := s.openTSA(); err != nil {
 		return err
 	}
-	if err := s.publishRoot(); err != nil {
+	if err := s.publishAnchors(); err != nil {
 		return err
 	}
 	var err error
@@ -245,15 +246,23 @@ func (s *Signer) Maintain(ctx context.Context) (ca.Upkeep, error) {
 	return u, err
 }
 
-// publishRoot keeps a copy of the root certificate beside the state: what "appliance verify" trusts unless told otherwise.
-func (s *Signer) publishRoot() error {
-	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.ca.Root().Raw})
-	name := filepath.Join(s.cfg.StateDir, RootPEMName)
-	if old, err := os.ReadFile(name); err == nil && string(old) == string(block) {
-		return nil
+// publishAnchors keeps copies of the root certificate and of the log's key beside the state: what "appliance verify" trusts unless told otherwise.
+func (s *Signer) publishAnchors() error {
+	_, key, err := s.logKey()
+	if err != nil {
+		return err
 	}
-	if err := durable.WriteFile(durable.OS{}, name, block, 0o644); err != nil {
-		return fmt.Errorf("writing %s: %w", name, err)
+	for name, content := range map[string][]byte{
+		RootPEMName: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.ca.Root().Raw}),
+		LogKeyName:  []byte(key + "\n"),
+	} {
+		path := filepath.Join(s.cfg.StateDir, name)
+		if old, err := os.ReadFile(path); err == nil && string(old) == string(content) {
+			continue
+		}
+		if err := durable.WriteFile(durable.OS{}, path, content, 0o644); err != nil {
+			return fmt.Errorf("writing %s: %w", path, err)
+		}
 	}
 	return nil
 }
