@@ -62,7 +62,7 @@ type prescriptionEntry struct {
 }
 
 type cancelInput struct {
-	prescriptionInput
+	ID   string `path:"prescription_id" maxLength:"128" example:"RX-134"`
 	Body struct {
 		Reason string `json:"reason" minLength:"1" maxLength:"500" doc:"Why it is not to be dispensed. Stays in the log for ever: no patient data." example:"wrong strength"`
 	}

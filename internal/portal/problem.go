@@ -192,14 +192,14 @@ func invalidContent(content []prescription.Problem, more ...FieldProblem) *Probl
 func fromFramework(m *huma.ErrorModel, requestID string) *Problem {
 	code := "invalid-request"
 	switch m.Status {
+	case http.StatusBadRequest:
+		code = "invalid-json"
 	case http.StatusRequestEntityTooLarge:
 		code = "too-large"
 	case http.StatusRequestTimeout:
 		code = "too-slow"
 	case http.StatusUnsupportedMediaType, http.StatusNotAcceptable:
 		code = "unsupported"
-	case http.StatusNotFound:
-		code = "not-found"
 	case http.StatusInternalServerError:
 		code = "internal"
 	}
@@ -210,7 +210,14 @@ func fromFramework(m *huma.ErrorModel, requestID string) *Problem {
 		return p
 	}
 	for _, e := range m.Errors {
-		p.Errors = append(p.Errors, FieldProblem{Field: e.Location, Code: "malformed", Text: e.Message})
+		f := FieldProblem{Field: strings.TrimPrefix(e.Location, "body."), Code: "malformed", Text: e.Message}
+		if name, missing := strings.CutPrefix(e.Message, "expected required property "); missing {
+			f.Field, f.Code, f.Text = strings.TrimSuffix(name, " to be present"), "missing", "is missing"
+		}
+		if e.Message == "unexpected property" {
+			f.Code = "unknown"
+		}
+		p.Errors = append(p.Errors, f)
 	}
 	return p
 }

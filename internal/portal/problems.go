@@ -56,7 +56,7 @@ func contentProblems() []problemType {
 		{"given-pdf-refused", 422, "The PDF cannot be signed as it is", "Send a PDF of plain pages, made new, without scripts, attachments, layers or earlier changes; or send none and let the appliance make it."},
 		{"unreadable-pdf", 422, "The file cannot be read as a PDF", "Send the PDF as it was downloaded, byte for byte."},
 		{"given-pdf-not-allowed", 403, "The clinic signs no PDFs that are given", "Send none: the appliance makes the document from the prescription. The clinic's policy can allow it."},
-		{"invalid-request", 400, "The request cannot be understood", "Compare it with /docs."},
+		{"invalid-request", 422, "The request cannot be understood", "Compare it with /docs."},
 		{"invalid-json", 400, "The body is not JSON", "Send one JSON object in UTF-8 with Content-Type: application/json."},
 		{"not-found", 404, "There is no such thing", "Check the address. A clinic sees only what is its own."},
 		{"method-not-allowed", 405, "The address does not take this method", "Use the method that the Allow header names."},

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"reflect"
@@ -66,12 +67,13 @@ func (p *Portal) signRoutes(api huma.API) {
 		summary: "Sign a prescription",
 		text: "Checks the prescription, renders it as a page of A4, and signs that with the clinician's certificate on the clinician's own token. " +
 			"Everything that is wrong with the content is reported at once. prescription_id is unique per clinic: the same content gets the same answer again, other content is refused."}, p.sign)
-	schema := api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[signBody](), true, "Prescription")
-	raw(api, path, map[string]*huma.MediaType{
-		"application/json": {Schema: schema},
-		"multipart/form-data": {Schema: &huma.Schema{AllOf: []*huma.Schema{schema, {Type: "object",
-			Properties: map[string]*huma.Schema{"pdf": {Type: "string", Format: "binary", Description: "The PDF to sign, instead of pdf_base64."}}}}}},
-	})
+	registry := api.OpenAPI().Components.Schemas
+	schema := registry.Schema(reflect.TypeFor[signBody](), true, "")
+	own := registry.SchemaFromRef(schema.Ref)
+	form := &huma.Schema{Type: "object", Required: own.Required, AdditionalProperties: false, Properties: maps.Clone(own.Properties)}
+	delete(form.Properties, "pdf_base64")
+	form.Properties["pdf"] = &huma.Schema{Type: "string", Format: "binary", Description: "A PDF to sign, as pdf_base64 in JSON."}
+	raw(api, path, map[string]*huma.MediaType{"application/json": {Schema: schema}, "multipart/form-data": {Schema: form}})
 }
 
 // order is a request to sign that has been checked.

@@ -17,9 +17,9 @@ import (
 	"github.com/veripath/aes-appliance/internal/wire"
 )
 
-// particulars is prescription.Prescription with what the API's description says of each field; the compiler keeps the two alike, since one is
+// Particulars is prescription.Prescription with what the API's description says of each field; the compiler keeps the two alike, since one is
 // converted to the other.
-type particulars struct {
+type Particulars struct {
 	PrescriptionID string `json:"prescription_id" doc:"The booking app's own number, unique in the clinic; becomes a file name." example:"RX-134"`
 
 	ClinicName    string `json:"clinic_name" example:"Wharf Lane Clinic"`
@@ -54,7 +54,7 @@ type particulars struct {
 
 // signBody is the body of POST /api/sign.
 type signBody struct {
-	particulars
+	Particulars
 	ConsentText      string `json:"consent_text" doc:"What the clinician agreed to, word for word." example:"I have reviewed this prescription and sign it."`
 	ConsentTimestamp string `json:"consent_timestamp" doc:"When they agreed, RFC 3339." example:"2026-11-21T10:15:30Z"`
 	ClientIP         string `json:"client_ip,omitempty" doc:"The address of the clinician's browser, as the booking app saw it. Without it, X-Forwarded-For is looked at."`
@@ -63,7 +63,7 @@ type signBody struct {
 }
 
 func (b *signBody) prescription() prescription.Prescription {
-	return prescription.Prescription(b.particulars).Normalize()
+	return prescription.Prescription(b.Particulars).Normalize()
 }
 
 // decodeSign reads the body of POST /api/sign: JSON, or a form with the same names and the PDF as a file "pdf". given is that PDF, nil when there
@@ -132,7 +132,7 @@ const maxWrong = 50
 // fields returns where each name goes; every field of a signBody is a text.
 func (b *signBody) fields() map[string]*reflect.Value {
 	to := map[string]*reflect.Value{}
-	for _, s := range []reflect.Value{reflect.ValueOf(b).Elem(), reflect.ValueOf(&b.particulars).Elem()} {
+	for _, s := range []reflect.Value{reflect.ValueOf(b).Elem(), reflect.ValueOf(&b.Particulars).Elem()} {
 		for i := range s.NumField() {
 			name, _, _ := strings.Cut(s.Type().Field(i).Tag.Get("json"), ",")
 			if f := s.Field(i); name != "" && f.Kind() == reflect.String {
