@@ -60,6 +60,7 @@ type Portal struct {
 	heavy    chan struct{}
 	verifier chan struct{}
 	dialling chan struct{}
+	reload   chan struct{} // has room for one: TLS files are to be read again
 
 	handler http.Handler // everything that HTTPS serves
 
@@ -74,7 +75,7 @@ func New(cfg Config) (*Portal, error) {
 	p := &Portal{cfg: cfg, log: cfg.Log, metrics: newMetrics(),
 		callers: newLimiter(cfg.CallerRate, 2*cfg.CallerRate), public: newLimiter(cfg.PublicRate, 2*cfg.PublicRate),
 		failures: newLimiter(cfg.PublicRate, 2*cfg.PublicRate),
-		heavy:    make(chan struct{}, 4*runtime.GOMAXPROCS(0)), verifier: make(chan struct{}, runtime.GOMAXPROCS(0)), dialling: make(chan struct{}, 4),
+		heavy:    make(chan struct{}, 4*runtime.GOMAXPROCS(0)), verifier: make(chan struct{}, runtime.GOMAXPROCS(0)), dialling: make(chan struct{}, 4), reload: make(chan struct{}, 1),
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
@@ -108,6 +109,14 @@ func New(cfg Config) (*Portal, error) {
 
 // Handler returns what is served over HTTPS.
 func (p *Portal) Handler() http.Handler { return p.handler }
+
+// Reload has TLS files read again at once; what else the configuration says takes a restart.
+func (p *Portal) Reload() {
+	select {
+	case p.reload <- struct{}{}:
+	default: // it is asked for already
+	}
+}
 
 // OpenAPI returns the description of the API, OpenAPI 3.1 in JSON.
 func (p *Portal) OpenAPI() []byte { return p.openapi }

@@ -156,9 +156,10 @@ func (f *fileCertificates) run(ctx context.Context, ready chan<- struct{}) error
 			tick.Stop()
 			return nil
 		case <-tick.C:
-			if err := f.load(); err != nil { // the present one goes on
-				f.p.log.ErrorContext(ctx, "the new TLS certificate is not used", "cause", err)
-			}
+		case <-f.p.reload:
+		}
+		if err := f.load(); err != nil { // the present one goes on
+			f.p.log.ErrorContext(ctx, "the new TLS certificate is not used", "cause", err)
 		}
 	}
 }
