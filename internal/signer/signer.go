@@ -40,7 +40,7 @@ const (
 	RootDir     = "root" // the root's own token: taken away after the ceremony, on a real appliance
 	objectsDir  = "objects"
 	indexName   = "index.db"
-	RootPEMName = "root.pem" // a copy of the root certificate for whoever verifies
+	RootPEMName = "root.pem"    // a copy of the root certificate for whoever verifies
 	LogKeyName  = "log-key.txt" // the log's verifier key, likewise
 )
 
