@@ -72,6 +72,9 @@ func newManifest(created time.Time, id string, files []entry) manifest {
 
 // openManifest splits the entries of an archive into the manifest and what it lists.
 func openManifest(entries []entry) (m manifest, files []entry, err error) {
+	if len(entries) > 1 && entries[1].name != nameManifest {
+		return m, nil, fmt.Errorf("the pack has no %s where it is due", nameManifest)
+	}
 	for i, want := range listed {
 		at := i
 		if i > 0 {
@@ -82,7 +85,7 @@ func openManifest(entries []entry) (m manifest, files []entry, err error) {
 		}
 		files = append(files, entries[at])
 	}
-	if len(entries) != len(listed)+1 || entries[1].name != nameManifest {
+	if len(entries) != len(listed)+1 {
 		return m, nil, fmt.Errorf("the pack has %d entries, not the %d of its format", len(entries), len(listed)+1)
 	}
 	raw := entries[1].data

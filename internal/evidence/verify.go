@@ -183,8 +183,8 @@ func (v *verification) parts() (err error) {
 		return err
 	}
 	key, ok := strings.CutSuffix(string(v.files[nameLogKey]), "\n")
-	if !ok {
-		return fmt.Errorf("%s is not one line", nameLogKey)
+	if !ok || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return fmt.Errorf("%s is not one line of printable characters", nameLogKey)
 	}
 	v.report.LogKey = key
 	v.log, err = parseLog(lines)
