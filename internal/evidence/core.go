@@ -224,11 +224,11 @@ type coreActivation struct {
 func (a Activation) Statement() string {
 	switch {
 	case a.Kind == KindService:
-		return "Activated with a service account's token: reduced evidence. Nothing shows that the clinician acted; this is not an advanced electronic signature."
+		return "Activated with a service account's token: reduced evidence, not an advanced electronic signature."
 	case a.Level == LevelPasskey:
 		return "Activated for this one document by the clinician's own device."
 	}
-	return "Activated with the clinician's own access token, which the signer verified; sole control rests on the realm and on how the token was kept."
+	return "Activated with the clinician's own access token, which the signer verified."
 }
 
 // Core returns the core of the evidence as canonical JSON (RFC 8785, in the restricted form of docs/audit-log.md). What must be known and is

@@ -40,6 +40,9 @@ func parseCore(b []byte) (*core, error) {
 	if !isHash(c.PDF.SHA256) || c.Prescription.ID == "" {
 		return nil, errors.New("evidence: the core names no prescription or no document")
 	}
+	if a := c.Activation; a.Statement != (Activation{a.Level, a.Kind}).Statement() {
+		return nil, errors.New("evidence: the core describes its activation in other words")
+	}
 	// What Core returns has each member once, under its exact name: encoding/json alone would take others for it.
 	again, err := canonical(c)
 	if err != nil {

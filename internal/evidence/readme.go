@@ -7,6 +7,7 @@ import (
 	"strings"
 	"text/template"
 	"time"
+	"unicode"
 )
 
 //go:embed readme.txt
@@ -40,6 +41,12 @@ func readme(c *core, live *Live, created time.Time) ([]byte, error) {
 		Origin: live.Checkpoint.Origin, Tree: live.Checkpoint.Root, Size: live.Checkpoint.Size,
 		Service: c.Activation.Kind == KindService, Passkey: c.Activation.Level == LevelPasskey, Cancelled: live.Status == StatusCancelled,
 		ClockProven: c.Pillars[pillarTemporal]["clock_proven"].Value == true,
+	}
+	for _, s := range []string{d.ID, d.Clinic, d.Clinician, d.By, d.Origin, d.Certificate, d.Root, d.Tree} {
+		// A line break would let a name say what the README seems to say.
+		if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			return nil, fmt.Errorf("evidence: %q holds what cannot be printed", s)
+		}
 	}
 	for _, l := range live.Lines {
 		if l.EventType == EventSigned {
