@@ -31,7 +31,15 @@ type Caller struct {
 }
 
 // Actor returns how the log names the caller.
-func (c Caller) Actor() string { return c.Sub }
+func (c Caller) Actor() string {
+	if c.Sub == "" {
+		return unknown
+	}
+	return c.Sub
+}
+
+// unknown is the actor of whom no realm has vouched for.
+const unknown = "unknown"
 
 // Authenticate returns whom an access token speaks for. The issuer is looked up among the registered ones: one that is not there causes nothing but
 // a refusal. Each refusal is an event.
@@ -81,7 +89,7 @@ func (d refusedDetails) with(no *fault.Error) refusedDetails {
 
 // disbelieve records that a token was not believed and returns why.
 func (a *Activation) disbelieve(ctx context.Context, no *fault.Error, d refusedDetails, now time.Time) error {
-	a.noteRefusal(ctx, eventTokenRefused, "unknown", d.with(no), now)
+	a.noteRefusal(ctx, eventTokenRefused, unknown, d.with(no), now)
 	return no
 }
 

@@ -75,8 +75,9 @@ func parseRoots(text string) (*x509.CertPool, error) {
 	}
 }
 
+// hostName matches names whose last label begins with a letter, as every top-level domain does: 0177.0.0.1 is an address to some resolvers.
 func hostName() *regexp.Regexp {
-	return regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
+	return regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
 }
 
 // parseIssuer accepts an issuer only in the one form that it can have: OpenID Connect Core §2 compares it as text, so that any other spelling would
