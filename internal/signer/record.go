@@ -60,6 +60,18 @@ type accessed struct {
 	RequestID      string `json:"request_id"`
 }
 
+// refusal is the details of eventRefused. It does not say what was wrong with the content: that could be a patient's name.
+type refusal struct {
+	PrescriptionID string `json:"prescription_id"`
+	Clinic         string `json:"clinic"`
+	ActorSub       string `json:"actor_sub"`
+	ActorIP        string `json:"actor_ip"`
+	Kind           string `json:"kind"`
+	Code           string `json:"code,omitempty"`
+	RequestID      string `json:"request_id"`
+	Suppressed     int    `json:"suppressed,omitempty"` // refusals of this person since the last such line that have none of their own
+}
+
 // record is what the index keeps of a prescription.
 type record struct {
 	prescriptionSigned

@@ -42,6 +42,7 @@ type Server struct {
 	settings atomic.Pointer[Settings]
 	ops      *operations
 	public   public
+	refusals *allowances
 }
 
 // NewServer returns a Server for s.
@@ -49,7 +50,7 @@ func NewServer(s *Signer, cfg ServerConfig) *Server {
 	if cfg.Lifetime <= 0 {
 		cfg.Lifetime = defaultLifetime
 	}
-	v := &Server{s: s, log: s.log, cfg: cfg, ops: newOperations(), public: newPublic()}
+	v := &Server{s: s, log: s.log, cfg: cfg, ops: newOperations(), public: newPublic(), refusals: newAllowances()}
 	v.settings.Store(&cfg.Settings)
 	return v
 }

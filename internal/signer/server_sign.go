@@ -92,12 +92,16 @@ func clockFault(err error) error {
 
 // refused records that somebody known asked for what is not done. Refusals of activation have their own lines.
 func (v *Server) refused(ctx context.Context, c activation.Caller, want request, err error) error {
-	if k := fault.KindOf(err); k != fault.Invalid && k != fault.Forbidden && k != fault.Conflict {
+	if k := fault.KindOf(err); k != fault.Invalid && k != fault.Forbidden && k != fault.Conflict && k != fault.NotFound {
 		return err
 	}
-	_, logErr := v.s.ledger.Append(ctx, ledger.Event{Type: eventRefused, Actor: c.Actor(), Details: map[string]any{
-		"clinic": c.Clinic, "actor_sub": c.Sub, "prescription_id": clean(want.prescription.PrescriptionID, maxIDLength), "kind": fault.KindOf(err).String(),
-		"code": fault.CodeOf(err), "actor_ip": actorIP(want.observed, want.asserted), "request_id": want.observed.RequestID,
+	ok, without := v.refusals.take(person(c), time.Now())
+	if !ok {
+		return err
+	}
+	_, logErr := v.s.ledger.Append(ctx, ledger.Event{Type: eventRefused, Actor: c.Actor(), Details: refusal{
+		PrescriptionID: clean(want.prescription.PrescriptionID, maxIDLength), Clinic: c.Clinic, ActorSub: c.Sub, ActorIP: actorIP(want.observed, want.asserted),
+		Kind: fault.KindOf(err).String(), Code: fault.CodeOf(err), RequestID: want.observed.RequestID, Suppressed: without,
 	}})
 	return errors.Join(err, logErr)
 }

@@ -14,14 +14,15 @@ import (
 // sealed is what makes a memfd immutable, for whoever made it too.
 const sealed = unix.F_SEAL_WRITE | unix.F_SEAL_GROW | unix.F_SEAL_SHRINK
 
-// Memfd returns a file in memory that holds data and that nobody can change any more. The caller closes it.
+// Memfd returns a file in memory that holds data and that nobody can change any more, positioned at its beginning. The caller closes it.
 func Memfd(name string, data []byte) (*os.File, error) {
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
 		return nil, fmt.Errorf("wire: making a file in memory: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), name)
-	if _, err = f.Write(data); err == nil {
+	// Not Write: whoever gets the descriptor gets its position too, and may read from there.
+	if _, err = f.WriteAt(data, 0); err == nil {
 		_, err = unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, sealed|unix.F_SEAL_SEAL)
 	}
 	if err != nil {
