@@ -28,7 +28,7 @@ func (a *app) certCommand() *cobra.Command {
 		Args:  noSuch,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.certIssue(), a.certList(), a.certRevoke(), a.certRenew(), a.certExpiring(), a.certExport())
+	cmd.AddCommand(a.certIssue(), a.certList(), a.certRevoke(), a.certRenew(), a.certBind(), a.certExpiring(), a.certExport())
 	return cmd
 }
 
@@ -45,7 +45,7 @@ func (a *app) withSigner(ctx context.Context, f func(*signer.Signer) error) (err
 // issueFlags are those of "cert issue".
 type issueFlags struct {
 	kind, clinic, name, given, surname, country, organisation string
-	register, number, algorithm, csr, out                     string
+	register, number, sub, algorithm, csr, out                string
 	days                                                      int
 	dns, addresses                                            []string
 }
@@ -83,6 +83,7 @@ func (a *app) certIssue() *cobra.Command {
 	fl.StringVar(&f.organisation, "org", "", "organisation in the subject")
 	fl.StringVar(&f.register, "register", "", "a clinician's professional register: GMC, NMC, GDC or GPhC")
 	fl.StringVar(&f.number, "number", "", "a clinician's registration number")
+	fl.StringVar(&f.sub, "sub", "", "whom the clinic's realm knows a clinician as: without it the certificate does not sign through the API (\"cert bind\")")
 	fl.StringVar(&f.algorithm, "key", "", "kind of key: ecdsa-p256, ecdsa-p384, rsa-3072, rsa-4096 (default: the configuration's)")
 	fl.StringVar(&f.csr, "csr", "", "PKCS#10 file (PEM) of a TLS peer that made its own key")
 	fl.IntVar(&f.days, "days", 0, "validity in days (default: the profile's)")
@@ -102,7 +103,7 @@ func (f issueFlags) request() (ca.Request, error) {
 		return ca.Request{}, usage("--days %d is negative", f.days)
 	}
 	r := ca.Request{
-		Kind: kind, Clinic: f.clinic, Algorithm: cert.Algorithm(f.algorithm), Validity: time.Duration(f.days) * day, DNSNames: f.dns, Actor: operator,
+		Kind: kind, Clinic: f.clinic, Sub: f.sub, Algorithm: cert.Algorithm(f.algorithm), Validity: time.Duration(f.days) * day, DNSNames: f.dns, Actor: operator,
 		Subject: cert.Subject{Country: f.country, Organization: f.organisation, CommonName: f.name, GivenName: f.given, Surname: f.surname},
 	}
 	if f.register != "" || f.number != "" {
