@@ -121,6 +121,7 @@ type estate struct {
 	t              *testing.T
 	dir, config    string
 	url            string // of the portal
+	plain          string // of its plain http listener
 	metrics        string // of its loopback listener
 	root           string // PEM file
 	provider       *oidctest.Provider
@@ -162,7 +163,7 @@ listen_http = "127.0.0.1:%[3]d"
 listen_metrics = "127.0.0.1:%[4]d"
 tls = "own-ca"
 `, dir, https, plain, metrics))
-	e.url, e.metrics = fmt.Sprintf("https://localhost:%d", https), fmt.Sprintf("http://127.0.0.1:%d", metrics)
+	e.url, e.plain, e.metrics = fmt.Sprintf("https://localhost:%d", https), fmt.Sprintf("http://127.0.0.1:%d", plain), fmt.Sprintf("http://127.0.0.1:%d", metrics)
 	for _, folder := range []string{"p", "a"} {
 		if err := os.Mkdir(filepath.Join(dir, folder), 0o700); err != nil {
 			t.Fatal(err)
@@ -241,6 +242,12 @@ func TestBookingApp(t *testing.T) {
 	})
 	if status != http.StatusOK {
 		t.Fatalf("issuing a certificate: %d %s", status, body)
+	}
+	weak := doctor
+	weak.ACR = "1"
+	status, body, _ = e.ask("POST", "/api/sign", e.provider.A.Login(t, weak).Access, signBody(t))
+	if status != http.StatusForbidden || !strings.Contains(string(body), `"type":"/problems/acr-too-low"`) {
+		t.Errorf("a login without the second factor: %d %s", status, body)
 	}
 	out := e.python(e.provider.A.Login(t, doctor).Access)
 	want := "refused: dosage, snomed_code\nsigned: RX-134 signed token\nevidence: dr.clinician I have reviewed this prescription and sign it.\nverified: B-LTA\ncancelled\n"
