@@ -57,6 +57,9 @@ func newACMECertificates(p *Portal) (*acmeCertificates, error) {
 		ListenHost: hostOf(p.cfg.ListenHTTP), AltHTTPPort: portOf(p.cfg.ListenHTTP), AltTLSALPNPort: portOf(p.cfg.Listen),
 		HTTPProxy: func(*http.Request) (*url.URL, error) { return nil, nil },
 	})
+	if p.adjust != nil {
+		p.adjust(a)
+	}
 	a.config.Issuers = []certmagic.Issuer{a.issuer}
 	return a, nil
 }

@@ -62,7 +62,8 @@ type Portal struct {
 	dialling chan struct{}
 	reload   chan struct{} // has room for one: TLS files are to be read again
 
-	handler http.Handler // everything that HTTPS serves
+	handler http.Handler            // everything that HTTPS serves
+	adjust  func(*acmeCertificates) // for tests; nil
 
 	mu     sync.Mutex
 	status wire.Status // the last one that was asked for
