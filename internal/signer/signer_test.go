@@ -35,6 +35,10 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if len(os.Args) == 4 && os.Args[1] == "serve" {
+		fmt.Fprintln(os.Stderr, serveChild(os.Args[2], os.Args[3]))
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
 
