@@ -13,9 +13,9 @@ import (
 	"github.com/veripath/aes-appliance/internal/signer"
 )
 
-// TestMain lets this test binary be the program: under testscript as "appliance", and as the process of its own that a ceremony is.
+// TestMain lets this test binary be the program: under testscript as "appliance", and as the processes of their own that a ceremony and a service are.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "ceremony" {
+	if len(os.Args) > 1 && (os.Args[1] == "ceremony" || os.Args[1] == "signer") {
 		main()
 	}
 	testscript.Main(m, map[string]func(){"appliance": main})
