@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/fault"
@@ -114,7 +115,7 @@ func (a *Activation) verify(ctx context.Context, r *realm, token string, p Polic
 			w = wantKid
 			continue // asks again, now for the sake of the unknown kid
 		}
-		if wait != nil && try < 2 && a.await(ctx, wait) {
+		if wait != nil && try < 2 && r.keys.await(ctx, wait, a.cfg.Timing.Await) {
 			continue
 		}
 		if keys.Len() == 0 {
@@ -123,19 +124,6 @@ func (a *Activation) verify(ctx context.Context, r *realm, token string, p Polic
 		}
 		return jwt.Claims{}, jwt.Key{}, refuseToken(err)
 	}
-}
-
-// await waits for a fetch that another caller was told of, and reports whether it ended.
-func (a *Activation) await(ctx context.Context, done <-chan struct{}) bool {
-	t := time.NewTimer(a.cfg.Timing.Await)
-	defer t.Stop()
-	select {
-	case <-done:
-		return true
-	case <-t.C:
-	case <-ctx.Done():
-	}
-	return false
 }
 
 // classify says what sort of caller it is, or why none.
@@ -147,7 +135,7 @@ func (c *Caller) classify() *fault.Error {
 			return refuse(ServiceRefused, fault.Forbidden, "the token is a service account's, and the clinic's policy accepts none",
 				"send the clinician's own access token: a service account cannot sign for a person (regulation 219(5))")
 		}
-		if !contains(p.ServiceClients, c.AuthorizedParty) {
+		if !slices.Contains(p.ServiceClients, c.AuthorizedParty) {
 			return refuse(ServiceRefused, fault.Forbidden, fmt.Sprintf("the clinic's policy does not name the service account of client %.100q", c.AuthorizedParty),
 				`add the client with "appliance clinic policy", or send the clinician's own access token`)
 		}
@@ -167,15 +155,6 @@ func (c *Caller) classify() *fault.Error {
 		return missing(c.Claims, p.ClinicianRole)
 	}
 	return nil
-}
-
-func contains(list []string, s string) bool {
-	for _, one := range list {
-		if one == s {
-			return true
-		}
-	}
-	return false
 }
 
 func missing(c jwt.Claims, role string) *fault.Error {
@@ -203,7 +182,7 @@ func (a *Activation) RequireAdmin(ctx context.Context, c Caller, act string, now
 
 // freshLogin checks acr and auth_time. Keycloak lets users lower their acr, so it is looked at every time.
 func (c Caller) freshLogin(now time.Time, leeway time.Duration) *fault.Error {
-	if !contains(c.Policy.ACRValues, c.ACR) || c.ACR == "" {
+	if !slices.Contains(c.Policy.ACRValues, c.ACR) || c.ACR == "" {
 		return refuse(WeakLogin, fault.Forbidden, fmt.Sprintf("the log-in was of level %q (acr), which the clinic does not accept for this", c.ACR),
 			fmt.Sprintf("log in again with acr_values=%s", c.Policy.ACRValues[0]))
 	}

@@ -1,6 +1,7 @@
 package activation
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -30,6 +31,37 @@ type keyring struct {
 	asked     time.Time     // when a fetch was last asked for
 	awaited   chan struct{} // closed when that fetch has ended; nil when none is awaited
 	running   bool
+	waiting   int // callers in await
+}
+
+// maxWaiting bounds how many callers of one realm wait at once: tokens with made-up kids cost nothing to make.
+const maxWaiting = 256
+
+// await waits until done, for a bounded time, and reports whether it came. It does not begin to wait when too many do.
+func (k *keyring) await(ctx context.Context, done <-chan struct{}, longest time.Duration) bool {
+	k.mu.Lock()
+	full := k.waiting >= maxWaiting
+	if !full {
+		k.waiting++
+	}
+	k.mu.Unlock()
+	if full {
+		return false
+	}
+	defer func() {
+		k.mu.Lock()
+		k.waiting--
+		k.mu.Unlock()
+	}()
+	t := time.NewTimer(longest)
+	defer t.Stop()
+	select {
+	case <-done:
+		return true
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	return false
 }
 
 // want says why keys are wanted.

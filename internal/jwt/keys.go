@@ -86,16 +86,25 @@ func splitKeys(jwks []byte) ([]json.RawMessage, error) {
 	return set.Keys, nil
 }
 
+// material is the key itself, without what is said about it: certificates (x5c) beside it, say, prove nothing here and need not even be right.
+type material struct {
+	Kty   string `json:"kty"`
+	Curve string `json:"crv,omitempty"`
+	N     string `json:"n,omitempty"`
+	E     string `json:"e,omitempty"`
+	X     string `json:"x,omitempty"`
+	Y     string `json:"y,omitempty"`
+}
+
 // parseKey reads one JWK. usable is false for one that is of no use here and does no harm.
 func parseKey(raw json.RawMessage) (k Key, usable bool, err error) {
 	var head struct {
-		Kty    string          `json:"kty"`
 		Kid    string          `json:"kid"`
 		Use    string          `json:"use"`
 		Alg    string          `json:"alg"`
 		KeyOps []string        `json:"key_ops"`
-		Curve  string          `json:"crv"`
 		D      json.RawMessage `json:"d"`
+		material
 	}
 	if err := decode(raw, &head); err != nil {
 		return k, false, err
@@ -112,7 +121,11 @@ func parseKey(raw json.RawMessage) (k Key, usable bool, err error) {
 	if head.Alg != "" && !allowed(head.Alg) {
 		return k, false, nil
 	}
-	parsed, err := jwk.ParseKey(raw)
+	bare, err := json.Marshal(head.material)
+	if err != nil {
+		return k, false, err
+	}
+	parsed, err := jwk.ParseKey(bare)
 	if err != nil {
 		return k, false, fmt.Errorf("kid %.80q: %w", head.Kid, err)
 	}

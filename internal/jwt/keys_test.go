@@ -33,6 +33,21 @@ func TestParseKeys(t *testing.T) {
 	}
 }
 
+// TestKeycloakSet: a set as Keycloak 26 writes one, with certificates (here broken ones) beside the keys.
+func TestKeycloakSet(t *testing.T) {
+	r := newRealm(t)
+	with5 := func(kid, use, alg string) object {
+		return with(rsaJWK(kid, &r.rsa.PublicKey), object{"use": use, "alg": alg, "x5c": []string{"MIIClzCCAX8CBgGXbroken"}, "x5t": "x", "x5t#S256": "y"})
+	}
+	keys, err := jwt.ParseKeys(encode(t, object{"keys": []any{with5("enc", "enc", "RSA-OAEP"), with5("rsa", "sig", "RS256")}}))
+	if err != nil || keys.Len() != 1 {
+		t.Fatalf("%d keys, %v", keys.Len(), err)
+	}
+	if _, err := jwt.Verify(r.sign(header(), claims()), keys, expect()); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestThumbprint: the example of RFC 7638 §3.1.
 func TestThumbprint(t *testing.T) {
 	keys, err := jwt.ParseKeys([]byte(`{"keys":[{"kty":"RSA","use":"sig","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw","e":"AQAB","alg":"RS256","kid":"2011-04-29"}]}`))
