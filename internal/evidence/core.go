@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/url"
 	"time"
@@ -37,111 +36,6 @@ const (
 	KindClinician Kind = "clinician" // the clinician's own token
 	KindService   Kind = "service"   // a service account's: reduced evidence, not an advanced electronic signature in law
 )
-
-// Input is what is known when a document has been signed and stamped, before its prescription_signed line. Times are kept to the second or finer
-// in UTC; the zero time and the empty string mean "not known", where that is allowed.
-type Input struct {
-	// Salt is fresh randomness: the core's hash is in the log, and nobody may find out a patient's name by trying names.
-	Salt [32]byte
-
-	Prescription Prescription
-	Document     Document
-	Token        Token
-	Request      Request
-	Consent      Consent
-	Signature    Signature
-	Clock        Clock
-	Activation   Activation
-
-	Lines []Position // that exist already: signature_created, and others that the signing rests on
-}
-
-// Prescription names what was prescribed. The document holds the rest.
-type Prescription struct {
-	ID             string
-	Clinic         string // slug
-	ClinicianName  string
-	PatientName    string
-	MedicationName string
-	SignedAt       time.Time
-	ContentSHA256  string // of the canonical request without its token, hexadecimal: what "same content" means
-}
-
-// Document is the signed PDF.
-type Document struct {
-	SHA256 string // of the whole file, hexadecimal
-	Size   int64
-	Source string // "rendered" by the appliance from the prescription, or "given" by the caller
-}
-
-// Token is what the verified bearer token said; the token itself is never kept.
-type Token struct {
-	Issuer, Sub, Username, Name string
-	ACR                         string
-	AuthTime                    time.Time // zero: the token has none
-	IssuedAt, Expires           time.Time
-	JTI, SID, AuthorizedParty   string
-	Audience, Roles             []string
-	SHA256                      string // of the token, hexadecimal
-	Algorithm, Kid              string
-	KeyThumbprint               string    // of the realm's key that verified it, hexadecimal SHA-256
-	KeyFirstSeen                *Position // the line in which that key first appeared
-}
-
-// Request is what came with the request. PeerIP, ReceivedAt and RequestID are the portal's observation; the rest is the caller's word.
-type Request struct {
-	PeerIP, RequestID    string
-	ReceivedAt           time.Time
-	BrowserIP, UserAgent string
-}
-
-// Consent is what the clinician agreed to, as the caller reports it.
-type Consent struct {
-	Text      string
-	Timestamp string // as given
-}
-
-// Signature is what was made.
-type Signature struct {
-	ID                 string // SHA-256 of the signature value, hexadecimal, as in signature_created
-	Digest             string // SHA-256 of the signed ByteRange, hexadecimal
-	Algorithm          string // in words: "ECDSA P-256 with SHA-256"
-	CertificateSerial  string
-	CertificateSHA256  string
-	CommonName         string
-	RegistrationNumber string // of the certificate's subject: "GM:GB-7654321"
-	BoundSub           string // the token subject that the certificate was bound to at issuance
-	Issuer             string // common name of the issuing CA
-	RootSHA256         string // of the root certificate
-	Stamps             []Stamp
-}
-
-// Stamp is one RFC 3161 time stamp: the signature's, then the document's.
-type Stamp struct {
-	Time   time.Time `json:"time"`
-	Serial string    `json:"serial"`
-	Policy string    `json:"policy"`
-}
-
-// Clock is the state of the clock when the time stamps were made.
-type Clock struct {
-	Proven   bool
-	MaxError time.Duration
-}
-
-// Activation says by what the signature was activated.
-type Activation struct {
-	Level Level
-	Kind  Kind
-}
-
-// Position names a line of the log.
-type Position struct {
-	Seq       uint64    `json:"seq"` // counted from 0
-	EventType string    `json:"event_type"`
-	Time      time.Time `json:"timestamp"`
-	Hash      string    `json:"hash"` // the line's own, hexadecimal
-}
 
 // coreFormat is the version of the core. Another meaning of anything in it is another version.
 const coreFormat = "aes-evidence-core/1"
@@ -239,7 +133,7 @@ func Core(in Input) ([]byte, error) {
 	if err := in.check(); err != nil {
 		return nil, err
 	}
-	p, s := in.Prescription, in.Signature
+	p := in.Prescription
 	c := core{
 		Format: coreFormat, Type: EvidenceType, Salt: hex.EncodeToString(in.Salt[:]),
 		Prescription: corePrescription{p.ID, p.Clinic, p.ClinicianName, p.PatientName, p.MedicationName, p.SignedAt.UTC(), p.ContentSHA256},
@@ -247,53 +141,61 @@ func Core(in Input) ([]byte, error) {
 		Actor:        in.actor(),
 		Consent:      coreConsent{in.Consent.Text, in.Consent.Timestamp, Asserted},
 		Activation:   coreActivation{in.Activation.Level, in.Activation.Kind, in.Activation.Statement()},
-		Pillars: map[string]facts{
-			pillarCryptographic: {
-				"signature":              {s.ID, Verified},
-				"document_digest":        {s.Digest, Verified},
-				"signature_algorithm":    {s.Algorithm, Verified},
-				"certificate_serial":     {s.CertificateSerial, Verified},
-				"certificate_sha256":     {s.CertificateSHA256, Verified},
-				"certificate_issuer":     {s.Issuer, Verified},
-				"root_sha256":            {s.RootSHA256, Verified},
-				"signature_format_level": {"PAdES-B-LTA", Verified},
-			},
-			pillarIdentity: in.identity(),
-			pillarForensic: {
-				"peer_ip":     {in.Request.PeerIP, Observed},
-				"received_at": {in.Request.ReceivedAt.UTC(), Observed},
-				"request_id":  {in.Request.RequestID, Observed},
-				"browser_ip":  {in.Request.BrowserIP, Asserted},
-				"user_agent":  {in.Request.UserAgent, Asserted},
-			},
-			pillarIntent: {
-				"consent_text":      {in.Consent.Text, Asserted},
-				"consent_timestamp": {in.Consent.Timestamp, Asserted},
-				"content_sha256":    {p.ContentSHA256, Verified},
-				"document_source":   {in.Document.Source, Verified},
-				"activation_level":  {in.Activation.Level, Verified},
-				"credential_kind":   {in.Activation.Kind, Verified},
-			},
-			pillarTemporal: {
-				"time_stamps":             {s.stamps(), Verified},
-				"clock_proven":            {in.Clock.Proven, Verified},
-				"clock_max_error_ms":      {in.Clock.MaxError.Milliseconds(), Verified},
-				"qualified":               {false, Verified}, // UK eIDAS Art 42 speaks of other time stamps
-				"consent_timestamp_claim": {in.Consent.Timestamp, Asserted},
-			},
-			pillarCustody: {
-				"lines":      {utcLines(in.Lines), Verified},
-				"pdf_sha256": {in.Document.SHA256, Verified},
-				"pdf_size":   {in.Document.Size, Verified},
-			},
-			pillarTamper: {
-				"core_hash":     {"SHA-256 of this core is evidence_sha256 in the prescription_signed line", Verified},
-				"hash_function": {"SHA-256", Verified},
-				"log_format":    {"hash chain and RFC 6962 tree, version 1", Verified},
-			},
-		},
+		Pillars:      in.pillars(),
 	}
 	return canonical(c)
+}
+
+// pillars says what is known, and how.
+func (in *Input) pillars() map[string]facts {
+	p, s := in.Prescription, in.Signature
+	return map[string]facts{
+		pillarCryptographic: {
+			"signature":              {s.ID, Verified},
+			"document_digest":        {s.Digest, Verified},
+			"signature_algorithm":    {s.Algorithm, Verified},
+			"certificate_serial":     {s.CertificateSerial, Verified},
+			"certificate_sha256":     {s.CertificateSHA256, Verified},
+			"certificate_issuer":     {s.Issuer, Verified},
+			"certificate_chain":      {append([]Certificate{}, s.Chain...), Verified},
+			"revocation_material":    {append([]Revocation{}, s.Revocation...), Verified},
+			"root_sha256":            {s.RootSHA256, Verified},
+			"signature_format_level": {"PAdES-B-LTA", Verified},
+		},
+		pillarIdentity: in.identity(),
+		pillarForensic: {
+			"peer_ip":     {in.Request.PeerIP, Observed},
+			"received_at": {in.Request.ReceivedAt.UTC(), Observed},
+			"request_id":  {in.Request.RequestID, Observed},
+			"browser_ip":  {in.Request.BrowserIP, Asserted},
+			"user_agent":  {in.Request.UserAgent, Asserted},
+		},
+		pillarIntent: {
+			"consent_text":      {in.Consent.Text, Asserted},
+			"consent_timestamp": {in.Consent.Timestamp, Asserted},
+			"content_sha256":    {p.ContentSHA256, Verified},
+			"document_source":   {in.Document.Source, Verified},
+			"activation_level":  {in.Activation.Level, Verified},
+			"credential_kind":   {in.Activation.Kind, Verified},
+		},
+		pillarTemporal: {
+			"time_stamps":             {s.stamps(), Verified},
+			"clock_proven":            {in.Clock.Proven, Verified},
+			"clock_max_error_ms":      {in.Clock.MaxError.Milliseconds(), Verified},
+			"qualified":               {false, Verified}, // UK eIDAS Art 42 speaks of other time stamps
+			"consent_timestamp_claim": {in.Consent.Timestamp, Asserted},
+		},
+		pillarCustody: {
+			"lines":      {utcLines(in.Lines), Verified},
+			"pdf_sha256": {in.Document.SHA256, Verified},
+			"pdf_size":   {in.Document.Size, Verified},
+		},
+		pillarTamper: {
+			"core_hash":     {"SHA-256 of this core is evidence_sha256 in the prescription_signed line", Verified},
+			"hash_function": {"SHA-256", Verified},
+			"log_format":    {"hash chain and RFC 6962 tree, version 1", Verified},
+		},
+	}
 }
 
 func (in *Input) actor() coreActor {
@@ -367,58 +269,6 @@ func known(t time.Time) *time.Time {
 
 // list returns s as a JSON array also when it is empty.
 func list(s []string) []string { return append([]string{}, s...) }
-
-// check returns all that is missing or wrong.
-func (in *Input) check() error {
-	var errs []error
-	for _, f := range []struct{ name, value string }{
-		{"prescription ID", in.Prescription.ID}, {"clinic", in.Prescription.Clinic}, {"clinician's name", in.Prescription.ClinicianName},
-		{"patient's name", in.Prescription.PatientName}, {"medication's name", in.Prescription.MedicationName},
-		{"token issuer", in.Token.Issuer}, {"token subject", in.Token.Sub}, {"peer address", in.Request.PeerIP}, {"request ID", in.Request.RequestID},
-		{"consent text", in.Consent.Text}, {"consent timestamp", in.Consent.Timestamp},
-		{"certificate serial", in.Signature.CertificateSerial}, {"certificate's common name", in.Signature.CommonName},
-	} {
-		if f.value == "" {
-			errs = append(errs, errors.New("there is no "+f.name))
-		}
-	}
-	for _, f := range []struct{ name, value string }{
-		{"document SHA-256", in.Document.SHA256}, {"content SHA-256", in.Prescription.ContentSHA256}, {"token SHA-256", in.Token.SHA256},
-		{"signature", in.Signature.ID}, {"signed digest", in.Signature.Digest}, {"certificate SHA-256", in.Signature.CertificateSHA256},
-		{"root SHA-256", in.Signature.RootSHA256},
-	} {
-		if !isHash(f.value) {
-			errs = append(errs, fmt.Errorf("the %s %q is not 64 lower-case hexadecimal digits", f.name, f.value))
-		}
-	}
-	for _, l := range in.Lines {
-		if !isHash(l.Hash) {
-			errs = append(errs, fmt.Errorf("the hash of line %d is %q", l.Seq, l.Hash))
-		}
-	}
-	if in.Salt == [32]byte{} {
-		errs = append(errs, errors.New("the salt is not random"))
-	}
-	if s := in.Document.Source; s != "rendered" && s != "given" {
-		errs = append(errs, fmt.Errorf("the document's source is %q, neither rendered nor given", s))
-	}
-	if in.Document.Size <= 0 || in.Prescription.SignedAt.IsZero() || in.Request.ReceivedAt.IsZero() {
-		errs = append(errs, errors.New("the document's size, the time of signing or the time of receipt is missing"))
-	}
-	if l := in.Activation.Level; l != LevelToken && l != LevelPasskey {
-		errs = append(errs, fmt.Errorf("the level of activation is %q", l))
-	}
-	if k := in.Activation.Kind; k != KindClinician && k != KindService {
-		errs = append(errs, fmt.Errorf("the kind of credential is %q", k))
-	}
-	if len(in.Signature.Stamps) == 0 || len(in.Lines) == 0 {
-		errs = append(errs, errors.New("time stamps or lines of the log are missing"))
-	}
-	if len(errs) > 0 {
-		return fmt.Errorf("evidence: %w", errors.Join(errs...))
-	}
-	return nil
-}
 
 func isHash(s string) bool {
 	b, err := hex.DecodeString(s)

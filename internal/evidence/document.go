@@ -67,7 +67,46 @@ func (v *verification) signature() error {
 	if found == nil {
 		return errors.New("document.pdf does not hold the signature that the evidence names")
 	}
+	if err := v.stored(f); err != nil {
+		return err
+	}
 	return v.signedBy(found, stamps)
+}
+
+// stored checks that the document holds the statements on revocation that the core names, and the pack the chain.
+func (v *verification) stored(f *pdf.File) error {
+	dss, err := pdf.ReadDSS(f)
+	if err != nil {
+		return fmt.Errorf("document.pdf: %w", err)
+	}
+	held := map[string]bool{}
+	for kind, list := range map[string][][]byte{"ocsp": dss.OCSPs, "crl": dss.CRLs} {
+		for _, der := range list {
+			held[kind+SHA256(der)] = true
+		}
+	}
+	for _, c := range v.material.certs {
+		held["certificate"+SHA256(c.Raw)] = true
+	}
+	var revocation []Revocation
+	if err := v.core.value(pillarCryptographic, "revocation_material", &revocation); err != nil {
+		return err
+	}
+	for _, r := range revocation {
+		if !held[r.Type+r.SHA256] {
+			return fmt.Errorf("the document does not hold the %s %s that the evidence names", r.Type, r.SHA256)
+		}
+	}
+	var chain []Certificate
+	if err := v.core.value(pillarCryptographic, "certificate_chain", &chain); err != nil {
+		return err
+	}
+	for _, c := range chain {
+		if !held["certificate"+c.SHA256] {
+			return fmt.Errorf("the certificate of %q that the evidence names is missing", c.Name)
+		}
+	}
+	return nil
 }
 
 // openSignature reads the CMS structure of a signature.

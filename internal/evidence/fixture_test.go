@@ -82,6 +82,12 @@ func (f *fixture) input(t testing.TB, root *x509.Certificate) {
 		Activation: Activation{LevelToken, KindClinician},
 	}
 	s := &f.in.Signature
+	for _, der := range dss.OCSPs {
+		s.Revocation = append(s.Revocation, Revocation{"ocsp", SHA256(der)})
+	}
+	for _, der := range dss.CRLs {
+		s.Revocation = append(s.Revocation, Revocation{"crl", SHA256(der)})
+	}
 	for _, one := range must[[]pdf.Signature](t)(doc.Signatures()) {
 		signed := must[*cms.SignedData](t)(openSignature(&one))
 		if one.Type == "DocTimeStamp" {
@@ -93,6 +99,7 @@ func (f *fixture) input(t testing.TB, root *x509.Certificate) {
 		s.Digest = SHA256(append(bytes.Clone(f.pack.PDF[:br[1]]), f.pack.PDF[br[2]:br[2]+br[3]]...))
 		crt := must[*x509.Certificate](t)(signed.SignerCertificate(0))
 		s.CertificateSerial, s.CertificateSHA256 = "00"+crt.SerialNumber.Text(16), SHA256(crt.Raw)
+		s.Chain = []Certificate{{crt.Subject.CommonName, crt.SerialNumber.Text(16), SHA256(crt.Raw)}, {root.Subject.CommonName, root.SerialNumber.Text(16), SHA256(root.Raw)}}
 		s.CommonName, s.RegistrationNumber = crt.Subject.CommonName, crt.Subject.SerialNumber
 		f.in.Prescription.ClinicianName = crt.Subject.CommonName
 		token := must[*cms.SignedData](t)(cms.Parse(must[[][]byte](t)(signed.TimeStamps(0))[0]))

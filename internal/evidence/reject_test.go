@@ -244,6 +244,8 @@ func TestPackRejects(t *testing.T) {
 			f.write(t)
 		}), "signature_link", "time stamp 2"},
 		"a time stamp less":     {again(func(t *testing.T, f *fixture) { f.in.Signature.Stamps = f.in.Signature.Stamps[:1]; f.write(t) }), "signature_link", "2 time stamps, the evidence names 1"},
+		"another status":        {again(func(t *testing.T, f *fixture) { f.in.Signature.Revocation[0].SHA256 = SHA256(nil); f.write(t) }), "signature_link", "does not hold the ocsp"},
+		"another chain":         {again(func(t *testing.T, f *fixture) { f.in.Signature.Chain[1].SHA256 = SHA256(nil); f.write(t) }), "signature_link", "the certificate of"},
 		"another root":          {again(func(t *testing.T, f *fixture) { f.in.Signature.RootSHA256 = SHA256(nil); f.write(t) }), "material", "issuer of the certificate"},
 		"without its issuer":    {again(func(t *testing.T, f *fixture) { f.pack.Certificates = f.pack.Certificates[:1] }), "material", ""},
 		"another's certificate": {again(func(t *testing.T, f *fixture) { f.live.Certificate.Serial = "1"; f.finish(t) }), "material", "tells the state of certificate 1"},

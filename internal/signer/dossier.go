@@ -19,6 +19,7 @@ import (
 	"github.com/veripath/aes-appliance/internal/evidence"
 	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/ledger"
+	"github.com/veripath/aes-appliance/internal/pades"
 	"github.com/veripath/aes-appliance/internal/tsp"
 	"github.com/veripath/aes-appliance/internal/wire"
 )
@@ -120,6 +121,7 @@ func (v *Server) core(op *operation, pdfSum string, size int64) ([]byte, error) 
 			ID: g.signature, Digest: hex.EncodeToString(g.digest), Algorithm: algorithm, CertificateSerial: g.credential.serial,
 			CertificateSHA256: hexSum(crt.Raw), CommonName: crt.Subject.CommonName, RegistrationNumber: crt.Subject.SerialNumber, BoundSub: op.bound,
 			Issuer: crt.Issuer.CommonName, RootSHA256: hexSum(root.Raw), Stamps: []evidence.Stamp{stampOf(g.info), stampOf(g.docInfo)},
+			Chain: chainOf(g.credential.chain), Revocation: revocationOf(g.material),
 		},
 		Clock:      evidence.Clock{Proven: op.reading.Proven, MaxError: op.reading.MaxError},
 		Activation: evidence.Activation{Level: evidence.LevelToken, Kind: evidenceKind(c)},
@@ -134,6 +136,25 @@ func evidenceKind(c activation.Caller) evidence.Kind {
 		return evidence.KindService
 	}
 	return evidence.KindClinician
+}
+
+func chainOf(path []*x509.Certificate) []evidence.Certificate {
+	out := make([]evidence.Certificate, len(path))
+	for i, c := range path {
+		out[i] = evidence.Certificate{Name: c.Subject.CommonName, Serial: fmt.Sprintf("%032x", c.SerialNumber), SHA256: hexSum(c.Raw)}
+	}
+	return out
+}
+
+// revocationOf names what the document holds on the status of its certificates.
+func revocationOf(m pades.Material) (out []evidence.Revocation) {
+	for _, der := range m.OCSPs {
+		out = append(out, evidence.Revocation{Type: "ocsp", SHA256: hexSum(der)})
+	}
+	for _, der := range m.CRLs {
+		out = append(out, evidence.Revocation{Type: "crl", SHA256: hexSum(der)})
+	}
+	return out
 }
 
 func stampOf(t tsp.TSTInfo) evidence.Stamp {

@@ -70,6 +70,7 @@ func TestPacksStandUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("cancelled", evidence.StatusCancelled)
+	time.Sleep(2 * time.Second) // a revocation has whole seconds, a time stamp an accuracy of one: within that, nothing says which came first
 	boss := h.token(t, func(p *oidctest.Person) { p.Sub, p.Roles = "boss", []string{"aes-admin"} })
 	if _, err := h.portal.call(ctx, wire.OpCertRevoke, wire.CertRevoke{Credentials: creds(boss), Serial: h.serial, Reason: "superseded"}, nil, nil); err != nil {
 		t.Fatal(err)

@@ -31,7 +31,8 @@ type Signing struct {
 	info       tsp.TSTInfo    // of the signature's time stamp
 	stamped    []byte         // digest of the ByteRange that the document time stamp is over
 	docInfo    tsp.TSTInfo
-	ended      bool // its end is in the log
+	ended      bool           // its end is in the log
+	material   pades.Material // that validates the signature; set once signed
 }
 
 // Begin starts a signing operation for the certificate with this serial number.
@@ -107,6 +108,7 @@ func (g *Signing) Sign(ctx context.Context, digest []byte) (pades.Signature, err
 	}
 	// A crash from here on leaves a signature_created without its end, which the next start closes: never an unlogged signature.
 	g.signature, g.info = id, info
+	g.material = material
 	return pades.Signature{CMS: stamped.Bytes(), Material: material}, nil
 }
 
