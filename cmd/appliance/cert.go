@@ -13,13 +13,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/veripath/aes-appliance/internal/ca"
 	"github.com/veripath/aes-appliance/internal/cert"
 	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/signer"
+	"github.com/veripath/aes-appliance/internal/wire"
 )
-
-const day = 24 * time.Hour
 
 func (a *app) certCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -63,14 +61,11 @@ func (a *app) certIssue() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.withSigner(cmd.Context(), func(s *signer.Signer) error {
-				done, err := s.Issue(cmd.Context(), r)
-				if err != nil {
-					return err
-				}
-				fmt.Fprintf(a.stderr, "issued  %s  %s  valid until %s\n", done.Serial, done.CommonName, done.NotAfter.Format(time.DateOnly))
-				return a.writeChain(s, done.Serial, f.out)
-			})
+			var done wire.CertIssued
+			if err := a.administer(cmd.Context(), wire.OpCertIssue, r, &done); err != nil {
+				return err
+			}
+			return a.introduce(done, f.out)
 		},
 	}
 	fl := cmd.Flags()
@@ -93,32 +88,24 @@ func (a *app) certIssue() *cobra.Command {
 	return cmd
 }
 
-// request turns flags into what the CA is asked for.
-func (f issueFlags) request() (ca.Request, error) {
+// request turns flags into what the signer is asked for.
+func (f issueFlags) request() (wire.CertIssue, error) {
 	kind, err := cert.ParseKind(f.kind)
 	if err != nil || kind.IsCA() || kind == cert.OCSP {
-		return ca.Request{}, usage("--type %q is not clinician, tsa, tls-server or tls-client", f.kind)
+		return wire.CertIssue{}, usage("--type %q is not clinician, tsa, tls-server or tls-client", f.kind)
 	}
 	if f.days < 0 {
-		return ca.Request{}, usage("--days %d is negative", f.days)
-	}
-	r := ca.Request{
-		Kind: kind, Clinic: f.clinic, Sub: f.sub, Algorithm: cert.Algorithm(f.algorithm), Validity: time.Duration(f.days) * day, DNSNames: f.dns, Actor: operator,
-		Subject: cert.Subject{Country: f.country, Organization: f.organisation, CommonName: f.name, GivenName: f.given, Surname: f.surname},
-	}
-	if f.register != "" || f.number != "" {
-		id, err := cert.NewPersonID(f.register, f.number)
-		if err != nil {
-			return r, fault.New(fault.Invalid, err.Error())
-		}
-		r.Subject.SerialNumber = id.String()
+		return wire.CertIssue{}, usage("--days %d is negative", f.days)
 	}
 	for _, text := range f.addresses {
-		addr, err := netip.ParseAddr(text)
-		if err != nil {
-			return r, usage("--ip %q is not an IP address", text)
+		if _, err := netip.ParseAddr(text); err != nil {
+			return wire.CertIssue{}, usage("--ip %q is not an IP address", text)
 		}
-		r.Addresses = append(r.Addresses, addr)
+	}
+	r := wire.CertIssue{
+		CertType: f.kind, Clinic: f.clinic, Sub: f.sub, Algorithm: f.algorithm, ValidityDays: f.days, DNSNames: f.dns, Addresses: f.addresses,
+		Country: f.country, Org: f.organisation, CommonName: f.name, GivenName: f.given, Surname: f.surname,
+		Register: f.register, RegistrationNumber: f.number,
 	}
 	if f.csr == "" {
 		return r, nil
@@ -135,23 +122,26 @@ func (f issueFlags) request() (ca.Request, error) {
 	return r, nil
 }
 
+// introduce says what was issued and writes it.
+func (a *app) introduce(done wire.CertIssued, out string) error {
+	c := done.Certificate
+	fmt.Fprintf(a.stderr, "issued  %s  %s  valid until %s\n", c.Serial, c.CommonName, c.NotAfter.Format(time.DateOnly))
+	return a.writeChain(done.Chain, out)
+}
+
 // writeChain writes a certificate and those above it, without the root, in PEM.
-func (a *app) writeChain(s *signer.Signer, serial, out string) error {
-	chain, err := s.CA().Chain(serial)
-	if err != nil {
-		return err
-	}
+func (a *app) writeChain(chain [][]byte, out string) error {
 	var text []byte
-	for i, crt := range chain {
+	for i, der := range chain {
 		if i > 0 && i == len(chain)-1 {
 			break // the root is an anchor, handed over apart
 		}
-		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: crt.Raw})...)
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
 	}
 	if out != "-" {
 		return writeOutput(out, text)
 	}
-	_, err = a.stdout.Write(text)
+	_, err := a.stdout.Write(text)
 	return err
 }
 
@@ -162,7 +152,11 @@ func (a *app) certExport() *cobra.Command {
 		Short: "Write a certificate and its chain in PEM",
 		Args:  exactly(1, "the serial number, as \"cert list\" shows it"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withSigner(cmd.Context(), func(s *signer.Signer) error { return a.writeChain(s, args[0], out) })
+			var got wire.CertIssued
+			if err := a.administer(cmd.Context(), wire.OpCertGet, wire.CertRef{Serial: args[0]}, &got); err != nil {
+				return err
+			}
+			return a.writeChain(got.Chain, out)
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", "-", "file to write, - for standard output")
@@ -177,13 +171,11 @@ func (a *app) certList() *cobra.Command {
 		Short: "List certificates in the order of their issuance",
 		Args:  exactly(0, "none"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withSigner(cmd.Context(), func(s *signer.Signer) error {
-				list, err := allCertificates(s.CA(), ca.Filter{Kind: cert.Kind(kind), Clinic: clinic, Status: ca.Status(status), Limit: 1000})
-				if err != nil {
-					return err
-				}
-				return a.printCertificates(list, asJSON)
-			})
+			list, err := a.allCertificates(cmd.Context(), wire.CertListRequest{CertType: kind, Clinic: clinic, Status: status, Limit: 1000})
+			if err != nil {
+				return err
+			}
+			return a.printCertificates(list, asJSON)
 		},
 	}
 	cmd.Flags().StringVar(&kind, "type", "", "only this type")
@@ -194,18 +186,18 @@ func (a *app) certList() *cobra.Command {
 }
 
 // allCertificates follows the pages of a listing to its end.
-func allCertificates(c *ca.CA, f ca.Filter) ([]ca.Certificate, error) {
-	all := []ca.Certificate{}
+func (a *app) allCertificates(ctx context.Context, r wire.CertListRequest) ([]wire.Certificate, error) {
+	all := []wire.Certificate{}
 	for {
-		page, more, err := c.List(f)
-		if err != nil {
+		var page wire.CertPage
+		if err := a.administer(ctx, wire.OpCertList, r, &page); err != nil {
 			return nil, err
 		}
-		all = append(all, page...)
-		if !more {
+		all = append(all, page.Certificates...)
+		if page.Next == "" {
 			return all, nil
 		}
-		f.After = page[len(page)-1].Serial
+		r.Cursor = page.Next
 	}
 }
 
@@ -217,9 +209,14 @@ func (a *app) certExpiring() *cobra.Command {
 		Short: "List valid certificates without successor that end soon, the soonest first",
 		Args:  exactly(0, "none"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withSigner(cmd.Context(), func(s *signer.Signer) error {
-				return a.printCertificates(s.CA().Expiring(time.Duration(days)*day), asJSON)
-			})
+			if days < 1 {
+				return usage("--days %d is not at least 1", days)
+			}
+			list, err := a.allCertificates(cmd.Context(), wire.CertListRequest{ExpiringDays: days})
+			if err != nil {
+				return err
+			}
+			return a.printCertificates(list, asJSON)
 		},
 	}
 	cmd.Flags().IntVar(&days, "days", 60, "how soon")
@@ -227,11 +224,8 @@ func (a *app) certExpiring() *cobra.Command {
 	return cmd
 }
 
-func (a *app) printCertificates(list []ca.Certificate, asJSON bool) error {
+func (a *app) printCertificates(list []wire.Certificate, asJSON bool) error {
 	if asJSON {
-		if list == nil {
-			list = []ca.Certificate{}
-		}
 		return writeJSON(a.stdout, list)
 	}
 	if len(list) == 0 {
@@ -245,7 +239,7 @@ func (a *app) printCertificates(list []ca.Certificate, asJSON bool) error {
 		if !c.KeyExists {
 			key = "elsewhere"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.Serial, c.Kind, c.CommonName, c.Clinic, c.Status, key, c.NotAfter.Format(time.DateOnly))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.Serial, c.CertType, c.CommonName, c.Clinic, c.Status, key, c.NotAfter.Format(time.DateOnly))
 	}
 	return t.Flush()
 }
@@ -262,24 +256,22 @@ Reasons: keyCompromise, affiliationChanged, superseded, cessationOfOperation, pr
 prescriptions.`,
 		Args: exactly(1, "the serial number, as \"cert list\" shows it"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			why, err := cert.ParseReason(reason)
-			if err != nil {
+			if _, err := cert.ParseReason(reason); err != nil {
 				return usage("--reason %q: %v", reason, err)
 			}
-			var invalidity time.Time
+			r := wire.CertRevoke{Serial: args[0], Reason: reason}
 			if since != "" {
-				if invalidity, err = parseTime(since); err != nil {
+				var err error
+				if r.InvalidityDate, err = parseTime(since); err != nil {
 					return err
 				}
 			}
-			return a.withSigner(cmd.Context(), func(s *signer.Signer) error {
-				done, err := s.CA().Revoke(cmd.Context(), args[0], why, invalidity, operator)
-				if err != nil {
-					return err
-				}
-				fmt.Fprintf(a.stdout, "revoked  %s  %s  at %s\n", done.Serial, done.CommonName, done.RevokedAt.Format(time.RFC3339))
-				return nil
-			})
+			var done wire.Certificate
+			if err := a.administer(cmd.Context(), wire.OpCertRevoke, r, &done); err != nil {
+				return err
+			}
+			fmt.Fprintf(a.stdout, "revoked  %s  %s  at %s\n", done.Serial, done.CommonName, done.RevokedAt.Format(time.RFC3339))
+			return nil
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why (needed)")
@@ -295,14 +287,11 @@ func (a *app) certRenew() *cobra.Command {
 		Short: "Issue a successor with a new key for the same holder",
 		Args:  exactly(1, "the serial number, as \"cert list\" shows it"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withSigner(cmd.Context(), func(s *signer.Signer) error {
-				done, err := s.CA().Renew(cmd.Context(), args[0], time.Duration(days)*day, operator)
-				if err != nil {
-					return err
-				}
-				fmt.Fprintf(a.stderr, "issued  %s  %s  valid until %s\n", done.Serial, done.CommonName, done.NotAfter.Format(time.DateOnly))
-				return a.writeChain(s, done.Serial, out)
-			})
+			var done wire.CertIssued
+			if err := a.administer(cmd.Context(), wire.OpCertRenew, wire.CertRef{Serial: args[0], ValidityDays: days}, &done); err != nil {
+				return err
+			}
+			return a.introduce(done, out)
 		},
 	}
 	cmd.Flags().IntVar(&days, "days", 0, "validity in days (default: the profile's)")
