@@ -117,6 +117,9 @@ func (l *limiter) take(kind, origin string, now time.Time) (ok bool, suppressed 
 	key := kind + " " + origin
 	b := l.buckets[key]
 	if b == nil {
+		if len(l.buckets) >= refusalOrigins {
+			l.forget(now)
+		}
 		if len(l.buckets) >= refusalOrigins { // origins are persons that a realm vouches for: this many refused ones share one allowance
 			key = kind
 			b = l.buckets[key]
@@ -136,4 +139,13 @@ func (l *limiter) take(kind, origin string, now time.Time) (ok bool, suppressed 
 	b.left--
 	suppressed, b.suppressed = b.suppressed, 0
 	return true, suppressed
+}
+
+// forget drops allowances that are whole again and have nothing left to tell. mu is held.
+func (l *limiter) forget(now time.Time) {
+	for key, b := range l.buckets {
+		if b.suppressed == 0 && b.left+now.Sub(b.at).Seconds()*refusalRate >= refusalBurst {
+			delete(l.buckets, key)
+		}
+	}
 }
