@@ -141,8 +141,11 @@ func (in *inspection) content() error {
 		}
 		in.object(v, object)
 	}
-	if !in.full() {
+	switch {
+	case !in.full():
 		return in.unreferenced()
+	case in.err == nil && len(in.risks) < maxRisks: // not looked through: never taken for good
+		return fault.New(fault.TooLarge, fmt.Sprintf("the document has more than %d annotations, fields and actions", maxRiskVisits))
 	}
 	return in.err
 }
