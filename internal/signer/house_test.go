@@ -35,7 +35,7 @@ type house struct {
 type peer struct{ *wire.Client }
 
 // onSockets serves s on two sockets until stop, or the test's end.
-func onSockets(t *testing.T, s *signer.Signer, cfg signer.ServerConfig) (portal, admin peer, stop func()) {
+func onSockets(t testing.TB, s *signer.Signer, cfg signer.ServerConfig) (portal, admin peer, stop func()) {
 	t.Helper()
 	if cfg.MaxDocument == 0 {
 		cfg.MaxDocument = 1 << 20
@@ -70,7 +70,7 @@ func onSockets(t *testing.T, s *signer.Signer, cfg signer.ServerConfig) (portal,
 }
 
 // newHouse founds the appliance. It is a demo, so that realms may be on loopback.
-func newHouse(t *testing.T, cfg signer.ServerConfig) *house {
+func newHouse(t testing.TB, cfg signer.ServerConfig) *house {
 	t.Helper()
 	h := &house{cfg: settings(t), provider: oidctest.Start(t, oidctest.Options{}), doctor: oidctest.Doctor()}
 	h.s = found(t, h.cfg, true)
@@ -84,14 +84,14 @@ func newHouse(t *testing.T, cfg signer.ServerConfig) *house {
 }
 
 // must performs an operation of the operator's.
-func (h *house) must(t *testing.T, op wire.Op, in, out any) {
+func (h *house) must(t testing.TB, op wire.Op, in, out any) {
 	t.Helper()
 	if _, err := h.admin.Call(t.Context(), op, in, out, nil); err != nil {
 		t.Fatalf("%s: %v", op, err)
 	}
 }
 
-func (h *house) credential(t *testing.T, clinic, name, sub string) string {
+func (h *house) credential(t testing.TB, clinic, name, sub string) string {
 	t.Helper()
 	var made wire.CertIssued
 	h.must(t, wire.OpCertIssue, wire.CertIssue{CertType: "clinician", CommonName: name, Clinic: clinic, Sub: sub, Register: "GMC", RegistrationNumber: "7654321"}, &made)
@@ -99,7 +99,7 @@ func (h *house) credential(t *testing.T, clinic, name, sub string) string {
 }
 
 // policy changes a clinic's.
-func (h *house) policy(t *testing.T, clinic string, change func(*wire.Policy)) {
+func (h *house) policy(t testing.TB, clinic string, change func(*wire.Policy)) {
 	t.Helper()
 	var page wire.ClinicPage
 	h.must(t, wire.OpClinicList, wire.Nothing{}, &page)
@@ -112,7 +112,7 @@ func (h *house) policy(t *testing.T, clinic string, change func(*wire.Policy)) {
 }
 
 // token lets somebody log in.
-func (h *house) token(t *testing.T, change func(*oidctest.Person)) string {
+func (h *house) token(t testing.TB, change func(*oidctest.Person)) string {
 	t.Helper()
 	p := h.doctor
 	if change != nil {
