@@ -10,13 +10,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/evidence"
 	"github.com/veripath/aes-appliance/internal/fault"
-	"github.com/veripath/aes-appliance/internal/oidctest"
 	"github.com/veripath/aes-appliance/internal/pades"
 	"github.com/veripath/aes-appliance/internal/prescription"
 	"github.com/veripath/aes-appliance/internal/signer"
@@ -173,95 +171,6 @@ func TestPagesOfPrescriptionsAndCancellation(t *testing.T) {
 	h.nothingOfThePatient(t)
 }
 
-// TestSameContentSameAnswer is the table of idempotency.
-func TestSameContentSameAnswer(t *testing.T) {
-	h := newHouse(t, signer.ServerConfig{})
-	ctx := t.Context()
-	token := h.token(t, nil)
-	type change = func(*prescription.Prescription, *wire.SignOpen)
-	key := func(k string) change {
-		return func(_ *prescription.Prescription, in *wire.SignOpen) { in.IdempotencyKey = k }
-	}
-	base := wanted(token, "RX-1", key("k1"))
-	first, _, err := h.portal.sign(ctx, base)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fresh := h.token(t, nil)
-	colleague := h.token(t, func(p *oidctest.Person) { p.Sub, p.Name = "colleague", "Carla Colleague" })
-	h.credential(t, "a", "Carla Colleague", "colleague")
-	at := base.Consent.Timestamp
-	same := func(_ *prescription.Prescription, in *wire.SignOpen) { in.Consent.Timestamp = at }
-	for _, c := range []struct {
-		what, token, id string
-		change          []change
-		repeated        bool
-		kind            fault.Kind
-		code            string
-	}{
-		{"the same again", token, "RX-1", []change{key("k1"), same}, true, 0, ""},
-		{"a fresh token of the same person", fresh, "RX-1", []change{key("k1"), same}, true, 0, ""},
-		{"without the key", token, "RX-1", []change{same}, true, 0, ""},
-		{"under another key", token, "RX-1", []change{key("k2"), same}, true, 0, ""},
-		{"other white space, the same text", token, "RX-1", []change{same, func(p *prescription.Prescription, _ *wire.SignOpen) { p.Dosage = "  " + p.Dosage + " " }}, true, 0, ""},
-		{"from another address", token, "RX-1", []change{same, func(_ *prescription.Prescription, in *wire.SignOpen) {
-			in.Observed.PeerIP, in.Asserted.UserAgent = "192.0.2.8", "x"
-		}}, true, 0, ""},
-		{"another dosage", token, "RX-1", []change{same, func(p *prescription.Prescription, _ *wire.SignOpen) { p.Dosage += " Twice." }}, false, fault.Conflict, "prescription-conflict"},
-		{"another consent", token, "RX-1", []change{same, func(_ *prescription.Prescription, in *wire.SignOpen) { in.Consent.Text += "!" }}, false, fault.Conflict, "prescription-conflict"},
-		{"the key for another prescription", token, "RX-2", []change{key("k1"), same}, false, fault.Conflict, "idempotency-conflict"},
-		{"another person", colleague, "RX-1", []change{same}, false, fault.Conflict, "prescription-conflict"},
-		{"another person with the same key", colleague, "RX-3", []change{key("k1"), same, func(p *prescription.Prescription, _ *wire.SignOpen) { p.ClinicianCN = "Carla Colleague" }}, false, 0, ""},
-		{"another prescription", token, "RX-4", []change{same}, false, 0, ""},
-	} {
-		lines := count(h.since(t, 0), "prescription_signed")
-		done, _, err := h.portal.sign(ctx, wanted(c.token, c.id, c.change...))
-		signed := count(h.since(t, 0), "prescription_signed") - lines
-		switch {
-		case c.code != "":
-			wantCode(t, err, c.kind, c.code, c.what)
-			if signed != 0 {
-				t.Errorf("%s: signed", c.what)
-			}
-		case err != nil:
-			t.Errorf("%s: %v", c.what, err)
-		case c.repeated:
-			again := done
-			again.Repeated = false
-			if !done.Repeated || again != first || signed != 0 {
-				t.Errorf("%s: %+v, first %+v, %d new", c.what, done, first, signed)
-			}
-		case done.Repeated || signed != 1:
-			t.Errorf("%s: %+v, %d new", c.what, done, signed)
-		}
-	}
-}
-
-func TestSameContentAtTheSameTimeIsSignedOnce(t *testing.T) {
-	h := newHouse(t, signer.ServerConfig{})
-	in := wanted(h.token(t, nil), "RX-1")
-	var wg sync.WaitGroup
-	results := make([]wire.SignResult, 8)
-	for i := range results {
-		wg.Go(func() {
-			var err error
-			if results[i], _, err = h.portal.sign(t.Context(), in); err != nil {
-				t.Error(err)
-			}
-			results[i].Repeated = false
-		})
-	}
-	wg.Wait()
-	for _, r := range results {
-		if r != results[0] {
-			t.Errorf("%+v and %+v", r, results[0])
-		}
-	}
-	if n := count(h.since(t, 0), "prescription_signed"); n != 1 {
-		t.Errorf("signed %d times", n)
-	}
-}
-
 func TestOperationThatIsNotCompletedIsClosed(t *testing.T) {
 	h := newHouse(t, signer.ServerConfig{Lifetime: time.Second})
 	ctx, token := t.Context(), h.token(t, nil)
@@ -341,46 +250,6 @@ func TestNothingIsDoneWhenTheLogIsGone(t *testing.T) {
 	if _, err := h.portal.call(ctx, wire.OpStatus, wire.Nothing{}, &st, nil); err != nil || st.Ready || len(st.Reasons) == 0 {
 		t.Errorf("%+v, %v", st, err)
 	}
-}
-
-func TestAnonymousOperations(t *testing.T) {
-	h := newHouse(t, signer.ServerConfig{Settings: signer.Settings{ListenerNames: []string{"sign.example.org", "192.0.2.1"}}})
-	ctx := t.Context()
-	var st wire.Status
-	if _, err := h.portal.call(ctx, wire.OpStatus, wire.Nothing{}, &st, nil); err != nil || !st.Ready || !st.Demo || len(st.Root) == 0 || st.Lines == 0 {
-		t.Errorf("%+v, %v", st, err)
-	}
-	for _, op := range []wire.Op{wire.OpTSA, wire.OpOCSP} {
-		for _, request := range [][]byte{nil, []byte("nonsense"), make([]byte, 100<<10)} {
-			var out wire.DER
-			if _, err := h.portal.call(ctx, op, wire.DER{DER: request}, &out, nil); err != nil || len(out.DER) == 0 || out.DER[0] != 0x30 {
-				t.Errorf("%s answers %x, %v", op, out.DER, err)
-			}
-		}
-	}
-	_, err := h.portal.call(ctx, wire.OpPublished, wire.PublishedRequest{Name: "../pin"}, nil, nil)
-	wantKind(t, err, fault.NotFound, "a file that no CA publishes")
-	h.stop()
-	if text := h.logText(t); !strings.Contains(text, `"time_stamps_refused":3`) {
-		t.Error("no aggregated line about time stamps")
-	}
-}
-
-func TestListenerCertificateIsForTheConfiguredNamesOnly(t *testing.T) {
-	h := newHouse(t, signer.ServerConfig{Settings: signer.Settings{ListenerNames: []string{"sign.example.org", "192.0.2.1"}}})
-	var out wire.ListenerCertificate
-	if _, err := h.portal.call(t.Context(), wire.OpListener, wire.ListenerRequest{CSR: csr(t, "evil.example.org")}, &out, nil); err != nil {
-		t.Fatal(err)
-	}
-	crt, err := x509.ParseCertificate(out.Chain[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !slices.Equal(crt.DNSNames, []string{"sign.example.org"}) || len(crt.IPAddresses) != 1 || crt.Subject.CommonName == "evil.example.org" {
-		t.Errorf("%v %v %v", crt.DNSNames, crt.IPAddresses, crt.Subject)
-	}
-	_, err = h.portal.call(t.Context(), wire.OpListener, wire.ListenerRequest{}, nil, nil)
-	wantKind(t, err, fault.Invalid, "no request")
 }
 
 func TestServiceAccountIsReducedAndLabelled(t *testing.T) {
