@@ -76,10 +76,10 @@ type operation struct {
 	tag              string
 	summary          string
 	text             string
-	public           bool  // no token needed
-	body             int64 // largest, in bytes; 0: 64 KiB
+	public           bool // no token needed
 }
 
+// smallBody bounds a body that huma reads, in bytes.
 const smallBody = 64 << 10
 
 // register adds an operation whose errors all become problems.
@@ -87,14 +87,11 @@ func register[I, O any](p *Portal, api huma.API, o operation, f func(context.Con
 	registry := api.OpenAPI().Components.Schemas
 	op := huma.Operation{
 		OperationID: o.id, Method: o.method, Path: o.path, Summary: o.summary, Description: o.text, Tags: []string{o.tag},
-		MaxBodyBytes: o.body, BodyReadTimeout: p.cfg.RequestTime, DefaultStatus: http.StatusOK,
+		MaxBodyBytes: smallBody, BodyReadTimeout: p.cfg.RequestTime, DefaultStatus: http.StatusOK,
 		Responses: map[string]*huma.Response{"default": {
 			Description: "A problem (RFC 9457): see the types at /problems.",
 			Content:     map[string]*huma.MediaType{problemJSON: {Schema: registry.Schema(reflect.TypeFor[Problem](), true, "Problem")}},
 		}},
-	}
-	if op.MaxBodyBytes == 0 {
-		op.MaxBodyBytes = smallBody
 	}
 	if o.public {
 		op.Middlewares = huma.Middlewares{p.limitPublic}

@@ -172,6 +172,7 @@ func TestBodyRefused(t *testing.T) {
 		"no boundary":   {"multipart/form-data", "--x--", 422, "invalid-request"},
 		"broken form":   {"multipart/form-data; boundary=x", "--x\r\nno", 422, "invalid-request"},
 		"too large":     {"application/json", `{"a":"` + strings.Repeat("b", 2<<20) + `"}`, 413, "too-large"},
+		"large":         {"application/json", `{"a":"` + strings.Repeat("b", 300<<10) + `"}`, 413, "too-large"},
 		"twice":         {"application/json", `{"dosage":"a","dosage":"b"}`, 422, "invalid-content"},
 		"other case":    {"application/json", `{"Dosage":"a"}`, 422, "invalid-content"},
 		"many unknowns": {"application/json", "{" + strings.Repeat(`"x":1,`, 9999) + `"y":1}`, 422, "invalid-content"},

@@ -83,7 +83,7 @@ type certificatesOutput struct {
 }
 
 type revokeInput struct {
-	Serial string `path:"serial" pattern:"^[0-9a-fA-F:]{1,64}$" example:"4b1f0c9d2a7e4d0f8c3b5a6978e1d2c3"`
+	Serial string `path:"serial" pattern:"^[0-9a-fA-F:]{1,64}$" example:"4b1f0c9d2a7e4d0f8c3b5a6978e1d2c3" doc:"Hexadecimal, with or without colons."`
 	Body   struct {
 		Reason         string    `json:"reason" enum:"unspecified,keyCompromise,affiliationChanged,superseded,cessationOfOperation,privilegeWithdrawn" doc:"RFC 5280 §5.3.1"`
 		InvalidityDate time.Time `json:"invalidity_date,omitzero" doc:"When it is suspected to have gone wrong; the revocation itself is from now on."`
@@ -91,7 +91,7 @@ type revokeInput struct {
 }
 
 type bindInput struct {
-	Serial string `path:"serial" pattern:"^[0-9a-fA-F:]{1,64}$" example:"4b1f0c9d2a7e4d0f8c3b5a6978e1d2c3"`
+	Serial string `path:"serial" pattern:"^[0-9a-fA-F:]{1,64}$" example:"4b1f0c9d2a7e4d0f8c3b5a6978e1d2c3" doc:"Hexadecimal, with or without colons."`
 	Body   struct {
 		Sub string `json:"sub" minLength:"1" maxLength:"255" doc:"The clinician's sub in the clinic's realm."`
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 type prescriptionInput struct {
-	ID string `path:"prescription_id" maxLength:"128" example:"RX-134"`
+	ID string `path:"prescription_id" maxLength:"128" example:"RX-134" doc:"The booking app's own number."`
 }
 
 // fileOutput is a document as it is.
@@ -62,7 +62,7 @@ type prescriptionEntry struct {
 }
 
 type cancelInput struct {
-	ID   string `path:"prescription_id" maxLength:"128" example:"RX-134"`
+	ID   string `path:"prescription_id" maxLength:"128" example:"RX-134" doc:"The booking app's own number."`
 	Body struct {
 		Reason string `json:"reason" minLength:"1" maxLength:"500" doc:"Why it is not to be dispensed. Stays in the log for ever: no patient data." example:"wrong strength"`
 	}

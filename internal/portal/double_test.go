@@ -227,3 +227,5 @@ func readAll(t *testing.T, r io.Reader) []byte {
 	}
 	return b
 }
+
+func demoPrescription() prescription.Prescription { return prescription.Demo(time.Now()) }

@@ -74,6 +74,7 @@ func (p *Portal) observed(next http.Handler) http.Handler {
 		defer cancel()
 		r = r.WithContext(ctx)
 		a := &answer{ResponseWriter: w}
+		q.http, q.answer = r, a
 		a.Header().Set("X-Request-ID", q.id)
 		done := p.metrics.begin()
 		defer func() {

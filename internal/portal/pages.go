@@ -4,17 +4,14 @@ import (
 	"bytes"
 	"embed"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"html/template"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/fault"
-	"github.com/veripath/aes-appliance/internal/pades"
 	"github.com/veripath/aes-appliance/internal/wire"
 )
 
@@ -116,28 +113,14 @@ func (p *Portal) problemPage(w http.ResponseWriter, r *http.Request) {
 // verifyPage judges an uploaded PDF.
 func (p *Portal) verifyPage(w http.ResponseWriter, r *http.Request) {
 	g := page{Title: "Verify a signed PDF"}
-	report, err := p.verifyForm(w, r)
+	data, err := p.uploaded(r.Context())
+	if err == nil {
+		g.Data, err = p.judge(r.Context(), data, time.Time{})
+	}
 	if err != nil {
-		g.Error = p.problem(r.Context(), err)
-	} else {
-		g.Data = report
+		g.Data, g.Error = nil, p.problem(r.Context(), err)
 	}
 	p.show(w, r, "verify", g)
-}
-
-func (p *Portal) verifyForm(w http.ResponseWriter, r *http.Request) (*pades.Report, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, p.cfg.BodyBytes))
-	if err != nil {
-		if _, large := errors.AsType[*http.MaxBytesError](err); large {
-			return nil, problem("too-large", "The file is larger than the appliance takes.")
-		}
-		return nil, problem("too-slow", "The file did not arrive whole.")
-	}
-	data, err := uploaded(r.Header.Get("Content-Type"), body)
-	if err != nil {
-		return nil, err
-	}
-	return p.judge(r.Context(), data, time.Time{})
 }
 
 // adminPage lists the recent prescriptions for the token that the form brings, which is used for this and kept nowhere.

@@ -59,6 +59,7 @@ type Portal struct {
 	failures *limiter // by address: tokens that were refused
 	heavy    chan struct{}
 	verifier chan struct{}
+	uploads  chan struct{} // places for large bodies of anyone
 	dialling chan struct{}
 	reload   chan struct{} // has room for one: TLS files are to be read again
 
@@ -76,7 +77,7 @@ func New(cfg Config) (*Portal, error) {
 	p := &Portal{cfg: cfg, log: cfg.Log, metrics: newMetrics(),
 		callers: newLimiter(cfg.CallerRate, 2*cfg.CallerRate), public: newLimiter(cfg.PublicRate, 2*cfg.PublicRate),
 		failures: newLimiter(cfg.PublicRate, 2*cfg.PublicRate),
-		heavy:    make(chan struct{}, 4*runtime.GOMAXPROCS(0)), verifier: make(chan struct{}, runtime.GOMAXPROCS(0)), dialling: make(chan struct{}, 4), reload: make(chan struct{}, 1),
+		heavy:    make(chan struct{}, 4*runtime.GOMAXPROCS(0)), verifier: make(chan struct{}, runtime.GOMAXPROCS(0)), uploads: make(chan struct{}, 16), dialling: make(chan struct{}, 4), reload: make(chan struct{}, 1),
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)

@@ -68,9 +68,18 @@ func (d document) reference() reference {
 				}
 			}
 		}
+		// What everything else is about comes first.
+		slices.SortStableFunc(g.Operations, func(a, b referenceOperation) int { return rank(a.ID) - rank(b.ID) })
 		r.Groups = append(r.Groups, g)
 	}
 	return r
+}
+
+func rank(id string) int {
+	if id == "sign" {
+		return 0
+	}
+	return 1
 }
 
 func (d document) operation(method, path string, op documentOperation) referenceOperation {

@@ -4,6 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -22,6 +25,8 @@ type request struct {
 	received  time.Time
 	token     string // set once the signer accepted it
 	caller    wire.Caller
+	http      *http.Request
+	answer    http.ResponseWriter
 }
 
 type requestKey struct{}
@@ -34,6 +39,22 @@ func requestOf(ctx context.Context) *request {
 
 // maxUserAgent bounds what is kept of a User-Agent, in bytes.
 const maxUserAgent = 512
+
+// body reads the whole body of at most limit bytes.
+func (q *request) body(limit int64) ([]byte, error) {
+	tooLarge := problem("too-large", fmt.Sprintf("The body is larger than the %d bytes that are taken here.", limit))
+	if q.http.ContentLength > limit {
+		return nil, tooLarge
+	}
+	data, err := io.ReadAll(http.MaxBytesReader(q.answer, q.http.Body, limit))
+	if _, large := errors.AsType[*http.MaxBytesError](err); large {
+		return nil, tooLarge
+	}
+	if err != nil {
+		return nil, problem("too-slow", "The body did not arrive whole.")
+	}
+	return data, nil
+}
 
 func (p *Portal) newRequest(r *http.Request) *request {
 	var id [16]byte

@@ -22,9 +22,7 @@ import (
 )
 
 type signInput struct {
-	ContentType    string `header:"Content-Type" hidden:"true"`
 	IdempotencyKey string `header:"Idempotency-Key" maxLength:"128" doc:"Names this attempt: the same key with the same content gets the same answer, and nothing is signed twice. Without it, prescription_id does that."`
-	RawBody        []byte
 }
 
 type signOutput struct{ Body signAnswer }
@@ -63,7 +61,7 @@ type record struct {
 
 func (p *Portal) signRoutes(api huma.API) {
 	const path = "/api/sign"
-	register(p, api, operation{id: "sign", method: http.MethodPost, path: path, tag: "prescriptions", body: p.cfg.BodyBytes,
+	register(p, api, operation{id: "sign", method: http.MethodPost, path: path, tag: "prescriptions",
 		summary: "Sign a prescription",
 		text: "Checks the prescription, renders it as a page of A4, and signs that with the clinician's certificate on the clinician's own token. " +
 			"Everything that is wrong with the content is reported at once. prescription_id is unique per clinic: the same content gets the same answer again, other content is refused."}, p.sign)
@@ -75,6 +73,9 @@ func (p *Portal) signRoutes(api huma.API) {
 	form.Properties["pdf"] = &huma.Schema{Type: "string", Format: "binary", Description: "A PDF to sign, as pdf_base64 in JSON."}
 	raw(api, path, map[string]*huma.MediaType{"application/json": {Schema: schema}, "multipart/form-data": {Schema: form}})
 }
+
+// maxData bounds a body without a PDF, in bytes.
+const maxData = 256 << 10
 
 // order is a request to sign that has been checked.
 type order struct {
@@ -114,7 +115,15 @@ func (p *Portal) sign(ctx context.Context, in *signInput) (*signOutput, error) {
 // readOrder checks everything that can be checked without the signer.
 func (p *Portal) readOrder(ctx context.Context, in *signInput) (order, error) {
 	q := requestOf(ctx)
-	body, given, wrong, err := decodeSign(in.ContentType, in.RawBody)
+	limit := int64(maxData)
+	if q.caller.GivenPDFAllowed {
+		limit = p.cfg.BodyBytes
+	}
+	data, err := q.body(limit)
+	if err != nil {
+		return order{}, err
+	}
+	body, given, wrong, err := decodeSign(q.http.Header.Get("Content-Type"), data)
 	if err != nil {
 		return order{}, err
 	}

@@ -20,16 +20,14 @@ import (
 )
 
 type verifyInput struct {
-	ContentType string    `header:"Content-Type" hidden:"true"`
-	At          time.Time `query:"at" doc:"Judge as of this time, RFC 3339; left out, now."`
-	RawBody     []byte
+	At time.Time `query:"at" doc:"Judge as of this time, RFC 3339; left out, now."`
 }
 
 type verifyOutput struct{ Body *pades.Report }
 
 func (p *Portal) verifyRoutes(api huma.API) {
 	const path = "/api/verify"
-	register(p, api, operation{id: "verify", method: http.MethodPost, path: path, tag: "verification", public: true, body: p.cfg.BodyBytes,
+	register(p, api, operation{id: "verify", method: http.MethodPost, path: path, tag: "verification", public: true,
 		summary: "Verify a signed PDF",
 		text: "Judges every signature and time stamp of a PDF (ETSI EN 319 102-1) by this appliance's root. Needs no token. Nothing of the PDF is kept. " +
 			"The same judgement can be had offline: \"appliance verify\"."}, p.verify)
@@ -43,7 +41,7 @@ func (p *Portal) verifyRoutes(api huma.API) {
 }
 
 func (p *Portal) verify(ctx context.Context, in *verifyInput) (*verifyOutput, error) {
-	data, err := uploaded(in.ContentType, in.RawBody)
+	data, err := p.uploaded(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -79,8 +77,24 @@ func (p *Portal) judge(ctx context.Context, data []byte, at time.Time) (*pades.R
 	return nil, err
 }
 
-// uploaded returns the PDF of a body: itself, a file "pdf" of a form, or base64 in JSON.
-func uploaded(contentType string, body []byte) ([]byte, error) {
+// uploaded returns the PDF that came with the request; so many at once are held in memory.
+func (p *Portal) uploaded(ctx context.Context) ([]byte, error) {
+	select {
+	case p.uploads <- struct{}{}:
+		defer func() { <-p.uploads }()
+	default:
+		return nil, fault.New(fault.Unavailable, "too many files are being sent at once").WithHint("try again in a moment")
+	}
+	q := requestOf(ctx)
+	body, err := q.body(p.cfg.BodyBytes)
+	if err != nil {
+		return nil, err
+	}
+	return unwrap(q.http.Header.Get("Content-Type"), body)
+}
+
+// unwrap returns the PDF of a body: itself, a file "pdf" of a form, or base64 in JSON.
+func unwrap(contentType string, body []byte) ([]byte, error) {
 	switch mediaType(contentType) {
 	case "application/pdf", "application/octet-stream":
 		return body, nil
