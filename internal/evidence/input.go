@@ -52,7 +52,7 @@ type Token struct {
 	Audience, Roles             []string
 	SHA256                      string // of the token, hexadecimal
 	Algorithm, Kid              string
-	KeyThumbprint               string    // of the realm's key that verified it, hexadecimal SHA-256
+	KeyThumbprint               string    // of the realm's key that verified it (RFC 7638)
 	KeyFirstSeen                *Position // the line in which that key first appeared
 }
 
