@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -254,6 +255,8 @@ func TestBookingApp(t *testing.T) {
 	if out != want {
 		t.Errorf("the example says:\n%s\nwant:\n%s", out, want)
 	}
+	e.checkGiven(doctor)
+	e.checkOtherClinic(doctor)
 	e.portal.stop()
 	e.signer.stop()
 	run(t, "--config", e.config, "audit", "verify")
@@ -283,4 +286,50 @@ func (e *estate) python(token string) string {
 		e.t.Fatalf("the example of docs/booking-app.md: %v\n%s", err, out)
 	}
 	return string(out)
+}
+
+// checkGiven signs a PDF of the booking app's own, once the clinic's policy allows it and as long as it is plain.
+func (e *estate) checkGiven(doctor oidctest.Person) {
+	e.t.Helper()
+	plain, err := os.ReadFile(filepath.Join(e.dir, "demo", "prescription.pdf"))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	body := signBody(e.t)
+	body["prescription_id"], body["pdf_base64"] = "RX-200", base64.StdEncoding.EncodeToString(plain)
+	expect := func(what string, status int, part string) {
+		e.t.Helper()
+		got, answer, _ := e.ask("POST", "/api/sign", e.provider.A.Login(e.t, doctor).Access, body)
+		if got != status || !strings.Contains(string(answer), part) {
+			e.t.Errorf("%s: %d %.500s", what, got, answer)
+		}
+	}
+	expect("not allowed", http.StatusForbidden, "/problems/given-pdf-not-allowed")
+	run(e.t, "--config", e.config, "clinic", "policy", "wharf-lane", "--given-pdf")
+	signed, err := os.ReadFile(filepath.Join(e.dir, "demo", "prescription.signed.pdf"))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	body["pdf_base64"] = base64.StdEncoding.EncodeToString(signed)
+	expect("signed before", http.StatusUnprocessableEntity, "/problems/given-pdf-refused")
+	body["pdf_base64"] = base64.StdEncoding.EncodeToString(plain)
+	expect("plain", http.StatusOK, `"status":"signed"`)
+	body["dosage"] = "Another dosage"
+	expect("other content", http.StatusConflict, "/problems/prescription-conflict")
+}
+
+// checkOtherClinic: a clinic sees only its own, whoever asks.
+func (e *estate) checkOtherClinic(doctor oidctest.Person) {
+	e.t.Helper()
+	run(e.t, "--config", e.config, "clinic", "add", "other", "--name", "Other Clinic", "--acr", "2", "--audience", "aes-portal")
+	run(e.t, "--config", e.config, "realm", "add", e.provider.B.Issuer, "--clinic", "other")
+	token := e.provider.B.Login(e.t, doctor).Access
+	for _, path := range []string{"/api/pdf/RX-134", "/api/evidence/RX-134", "/api/evidence/RX-134/pack"} {
+		if status, body, _ := e.ask("GET", path, token, nil); status != http.StatusNotFound {
+			e.t.Errorf("%s by another clinic: %d %s", path, status, body)
+		}
+	}
+	if status, body, _ := e.ask("GET", "/api/prescriptions", token, nil); status != http.StatusOK || strings.Contains(string(body), "RX-134") {
+		e.t.Errorf("another clinic's list: %d %s", status, body)
+	}
 }
