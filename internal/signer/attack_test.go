@@ -72,7 +72,7 @@ func TestPortalCannotSignWithoutTheBoundPersonsToken(t *testing.T) {
 		}), fault.Invalid, "consent-invalid", ""},
 		{"a PDF of its own", wanted(login.Access, "RX-1", func(_ *prescription.Prescription, in *wire.SignOpen) {
 			in.Source, in.GivenSHA256 = wire.SourceGiven, strings.Repeat("0", 64)
-		}), fault.Forbidden, "given-pdf-refused", ""},
+		}), fault.Forbidden, "given-pdf-not-allowed", ""},
 	} {
 		before := h.lines(t)
 		r, err := h.portal.open(t.Context(), c.in)

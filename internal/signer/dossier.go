@@ -84,7 +84,7 @@ func (v *Server) seal(ctx context.Context, op *operation, pdf []byte, pdfSum str
 	return prescriptionSigned{
 		PrescriptionID: w.prescription.PrescriptionID, Clinic: c.Clinic, ClinicianCN: w.prescription.ClinicianCN,
 		ActorIssuer: c.Issuer, ActorSub: c.Sub, ActorUsername: c.Username, ActorACR: c.ACR, ActorIP: actorIP(w.observed, w.asserted),
-		Kind: string(c.Kind), Level: wire.LevelToken, Source: w.source,
+		KeyThumbprint: c.KeyThumbprint, Kind: string(c.Kind), Level: wire.LevelToken, Source: w.source,
 		Signature: g.signature, CreatedLine: g.line.Seq, Certificate: g.credential.serial,
 		TSA: fmt.Sprintf("%032x", g.time.certificate.SerialNumber), PDF: pdfSum, Size: int64(len(pdf)), Document: document, Dossier: other.id, Core: evidence.SHA256(core),
 		SignedAt: g.info.GenTime.UTC(), GenTime: g.docInfo.GenTime.UTC().Format(time.RFC3339Nano), TimeStamp: g.docInfo.Serial.Text(16),
@@ -101,6 +101,10 @@ func (v *Server) core(op *operation, pdfSum string, size int64) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
+	seen, err := v.s.firstSeen(keySeen{c.Issuer, c.KeyThumbprint})
+	if err != nil {
+		return nil, err
+	}
 	in := evidence.Input{
 		Prescription: evidence.Prescription{
 			ID: w.prescription.PrescriptionID, Clinic: c.Clinic, ClinicianName: w.prescription.ClinicianCN, PatientName: w.prescription.PatientName,
@@ -110,7 +114,7 @@ func (v *Server) core(op *operation, pdfSum string, size int64) ([]byte, error) 
 		Token: evidence.Token{
 			Issuer: c.Issuer, Sub: c.Sub, Username: c.Username, Name: c.Name, ACR: c.ACR, AuthTime: c.AuthTime, IssuedAt: c.IssuedAt, Expires: c.Expires,
 			JTI: c.JTI, SID: c.SID, AuthorizedParty: c.AuthorizedParty, Audience: c.Audience, Roles: c.Roles, SHA256: hex.EncodeToString(c.TokenHash[:]),
-			Algorithm: c.Alg, Kid: c.Kid, KeyThumbprint: c.KeyThumbprint,
+			Algorithm: c.Alg, Kid: c.Kid, KeyThumbprint: c.KeyThumbprint, KeyFirstSeen: seen,
 		},
 		Request: evidence.Request{
 			PeerIP: w.observed.PeerIP, RequestID: w.observed.RequestID, ReceivedAt: w.observed.ReceivedAt,

@@ -26,6 +26,7 @@ const (
 	eventEvidence           = "evidence_summary_downloaded" // likewise
 	eventPack               = "evidence_pack_downloaded"    // likewise
 	eventRefused            = "signing_refused"             // somebody known asked for what is not done
+	eventKeyFirstSeen       = "realm_key_first_seen"        // activation's
 	eventReloaded           = "configuration_reloaded"
 	eventShutdown           = "system_shutdown"
 	eventPublic             = "public_requests" // how many anonymous requests were answered since the last such line

@@ -165,11 +165,14 @@ func (o *operations) shut() {
 	o.closed = true
 }
 
-// abandon ends the operations and closes the signatures that they leave without a document.
+// abandon ends the operations and closes the signatures that they leave without a document. One that is being worked on just now is left for the next
+// time: a slow one must not keep the others open.
 func (v *Server) abandon(ctx context.Context, list []*operation, reason string) error {
 	var errs []error
 	for _, op := range list {
-		op.mu.Lock()
+		if !op.mu.TryLock() {
+			continue
+		}
 		if !op.ended {
 			errs = append(errs, v.end(ctx, op, reason))
 		}

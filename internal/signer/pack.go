@@ -43,7 +43,15 @@ func (v *Server) writePack(ctx context.Context, rec *record, w io.Writer) error 
 
 // proofs puts the prescription's lines, their proofs and a signed checkpoint over them into p.
 func (v *Server) proofs(ctx context.Context, rec *record, p *evidence.Pack) (c evidence.Checkpoint, err error) {
-	tree, proofs, err := v.s.ledger.Prove(ctx, rec.lines()...)
+	lines := rec.lines()
+	seen, err := v.s.firstSeen(keySeen{rec.ActorIssuer, rec.KeyThumbprint})
+	if err != nil {
+		return c, err
+	}
+	if seen != nil { // the core names it, and it is before all others
+		lines = append([]uint64{seen.Seq}, lines...)
+	}
+	tree, proofs, err := v.s.ledger.Prove(ctx, lines...)
 	if err != nil {
 		return c, err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/veripath/aes-appliance/internal/evidence"
 	"github.com/veripath/aes-appliance/internal/index"
 	"github.com/veripath/aes-appliance/internal/ledger"
 )
@@ -19,8 +20,9 @@ type prescriptionSigned struct {
 	ActorSub       string    `json:"actor_sub"`
 	ActorUsername  string    `json:"actor_username"`
 	ActorACR       string    `json:"actor_acr"`
-	ActorIP        string    `json:"actor_ip"` // the browser's by the booking app's word, else the peer's
-	Kind           string    `json:"kind"`     // clinician or service
+	ActorIP        string    `json:"actor_ip"`             // the browser's by the booking app's word, else the peer's
+	KeyThumbprint  string    `json:"realm_key_thumbprint"` // of the key that verified the token
+	Kind           string    `json:"kind"`                 // clinician or service
 	Level          string    `json:"level"`
 	Source         string    `json:"source"`
 	Signature      string    `json:"signature"`    // of eventCreated
@@ -91,6 +93,7 @@ const (
 	prescriptionFoldName = "prescription/1"
 	bucketRecord         = prescriptionFoldName + "/record" // clinic, 0, prescription -> record
 	bucketPage           = prescriptionFoldName + "/page"   // clinic, 0, line (8 bytes) -> prescription
+	bucketKey            = prescriptionFoldName + "/key"    // issuer, 0, thumbprint of a realm's key -> line (8 bytes)
 	bucketRepeat         = prescriptionFoldName + "/repeat" // idempotency hash -> clinic, 0, prescription
 )
 
@@ -101,7 +104,15 @@ func pageKey(clinic string, line uint64) []byte {
 	return binary.BigEndian.AppendUint64([]byte(clinic+"\x00"), line)
 }
 
-// prescriptionFold keeps the prescriptions of each clinic.
+// keySeen is what the evidence needs of activation's line about a realm's new key.
+type keySeen struct {
+	Issuer     string `json:"issuer"`
+	Thumbprint string `json:"thumbprint"`
+}
+
+func (k keySeen) key() []byte { return []byte(k.Issuer + "\x00" + k.Thumbprint) }
+
+// prescriptionFold keeps the prescriptions of each clinic, and where in the log each realm's keys first appeared.
 type prescriptionFold struct{}
 
 func (prescriptionFold) Name() string { return prescriptionFoldName }
@@ -114,6 +125,11 @@ func (f prescriptionFold) Apply(tx *index.Tx, r ledger.Record) error {
 		err = f.signed(tx, r)
 	case eventCancelled:
 		err = f.cancelled(tx, r)
+	case eventKeyFirstSeen:
+		var d keySeen
+		if err = json.Unmarshal(r.Details, &d); err == nil {
+			err = tx.Bucket(bucketKey).Put(d.key(), binary.BigEndian.AppendUint64(nil, r.Seq))
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("line %d, %s: %w", r.Seq, r.Type, err)
@@ -214,4 +230,26 @@ func (s *Signer) page(clinic string, before uint64, limit int) (list []record, m
 		return nil
 	})
 	return list, more, err
+}
+
+// firstSeen returns the line in which a realm's key first appeared, nil when there is none.
+func (s *Signer) firstSeen(k keySeen) (*evidence.Position, error) {
+	if have, ok := s.seen.Load(k); ok {
+		return have.(*evidence.Position), nil
+	}
+	var raw []byte
+	err := s.ledger.View(func(tx *index.Tx) error {
+		raw = tx.Bucket(bucketKey).Get(k.key())
+		return nil
+	})
+	if err != nil || len(raw) != 8 {
+		return nil, err
+	}
+	line, err := s.ledger.Read(binary.BigEndian.Uint64(raw))
+	if err != nil {
+		return nil, err
+	}
+	p := position(line)
+	s.seen.Store(k, &p)
+	return &p, nil
 }

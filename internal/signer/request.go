@@ -62,7 +62,7 @@ func newRequest(in wire.SignOpen, c activation.Caller, now time.Time) (request, 
 	}
 	r.prescription = r.prescription.Normalize()
 	if problems := r.prescription.Validate(now); len(problems) > 0 {
-		return r, prescription.Invalid(problems)
+		return r, withCode(prescription.Invalid(problems), fault.Invalid, "invalid-content")
 	}
 	if len(r.prescription.PrescriptionID) > maxIDLength || strings.ContainsRune(r.prescription.PrescriptionID, 0) {
 		return r, invalid("the prescription's ID is too long")
@@ -78,7 +78,7 @@ func newRequest(in wire.SignOpen, c activation.Caller, now time.Time) (request, 
 		return r, invalid("a document given comes with its SHA-256, and no other does")
 	case isGiven && !c.Policy.GivenPDF:
 		return r, fault.New(fault.Forbidden, "the clinic's policy does not allow a PDF of its own").
-			WithHint("send the prescription's data alone: the appliance makes the PDF").WithCode("given-pdf-refused")
+			WithHint("send the prescription's data alone: the appliance makes the PDF").WithCode("given-pdf-not-allowed")
 	}
 	if len(in.IdempotencyKey) > maxIdempotency {
 		return r, invalid(fmt.Sprintf("an Idempotency-Key has at most %d bytes", maxIdempotency))

@@ -182,17 +182,23 @@ func (v *Server) keep(ctx context.Context) {
 	}
 }
 
-// observe writes what was answered to the journal; causes go there and nowhere else.
+// observe writes what was answered to the journal; causes go there and nowhere else. What is wrong with an input is not written: it can quote a
+// patient's particulars.
 func (v *Server) observe(op wire.Op, took time.Duration, err error) {
+	what := []any{"op", clean(string(op), maxAddress), "ms", took.Milliseconds()}
 	if err == nil {
-		v.log.Debug("answered", "op", op, "ms", took.Milliseconds())
+		v.log.Debug("answered", what...)
 		return
 	}
-	level := slog.LevelInfo
-	if k := fault.KindOf(err); k == fault.Internal || k == fault.Corrupt {
+	kind, level := fault.KindOf(err), slog.LevelInfo
+	if kind == fault.Internal || kind == fault.Corrupt {
 		level = slog.LevelError
 	}
-	v.log.Log(context.Background(), level, "refused", "op", op, "ms", took.Milliseconds(), "kind", fault.KindOf(err).String(), "error", err)
+	what = append(what, "kind", kind.String(), "code", fault.CodeOf(err))
+	if kind != fault.Invalid {
+		what = append(what, "error", err)
+	}
+	v.log.Log(context.Background(), level, "refused", what...)
 }
 
 // reload implements OpReload; SIGHUP does the same.

@@ -62,7 +62,7 @@ func TestPrescriptionFromTokenToEvidence(t *testing.T) {
 	if err != nil || evidence.SHA256(core) != done.EvidenceSHA256 || live.Status != "signed" || len(live.Lines) != 2 {
 		t.Errorf("%v, %+v", err, live)
 	}
-	for _, want := range []string{h.doctor.Sub, "Zoë Anne Example", "198.51.100.9", "Browser/1.0", "I have checked it.", h.doctor.Username} {
+	for _, want := range []string{h.doctor.Sub, "Zoë Anne Example", "198.51.100.9", "Browser/1.0", "I have checked it.", h.doctor.Username, "realm_key_first_seen"} {
 		if !strings.Contains(string(ev.Evidence), want) {
 			t.Errorf("the evidence does not say %q", want)
 		}

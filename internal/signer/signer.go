@@ -70,6 +70,8 @@ type Signer struct {
 	gate    *activation.Activation
 	founded founded
 
+	seen sync.Map // keySeen -> *evidence.Position: what never changes; as many as realms have keys
+
 	mu          sync.Mutex
 	credentials map[string]*credential // by serial
 
