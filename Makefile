@@ -39,25 +39,32 @@ check: deps
 	@files=$$(find . -name '*.go' -not -path './build/*' -not -path './demo/*' | xargs gofmt -l); \
 	if [ -n "$$files" ]; then printf 'error: gofmt would change:\n%s\n' "$$files" >&2; exit 1; fi
 	$(GO) vet ./...
+	@diff=$$($(GO) mod tidy -diff 2>/dev/null) || [ -n "$$diff" ] || \
+	echo 'note: go mod tidy was not checked: it wants modules that are neither in the cache nor to be had'; \
+	if [ -n "$$diff" ]; then printf 'error: go mod tidy would change:\n%s\n' "$$diff" >&2; exit 1; fi
 
+# The whole appliance, static, in one run: a table with ratios, and build/bench.json. Packages have benchmarks of their own: go test -bench.
 bench: deps-test softhsm2
-	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -tags $(STATIC_TAGS) -ldflags '$(STATIC_LDFLAGS)' ./...
+	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -tags $(STATIC_TAGS) -ldflags '$(STATIC_LDFLAGS)' ./cmd/appliance >build/bench.txt || { cat build/bench.txt; exit 1; }
+	$(GO) run ./packaging/benchtable -out build/bench.json <build/bench.txt
 
 # Every fuzz target that there is, FUZZTIME each, one after another.
 fuzz: deps
 	@grep -rnoE '^func Fuzz[A-Za-z0-9_]+' --include='*_test.go' internal cmd | \
 	while IFS=: read -r file _ target; do \
 		target=$${target#func }; echo "== $$target in $$(dirname $$file)"; \
-		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "./$$(dirname $$file)" </dev/null || exit 1; \
+		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5x -parallel 1 "./$$(dirname $$file)" </dev/null || exit 1; \
 	done
 
 clean:
 	rm -rf build demo
 
+# A development version calls itself "devel go1.27-0123456 Mon Jan 2 15:04:05 2026" or "go1.27-devel_0123456".
+GET_GO := hint: get it from https://go.dev/dl/ and put its bin folder into PATH
 go:
-	@v=$$($(GO) env GOVERSION 2>/dev/null) || v='no Go'; \
-	printf '%s\n' go1.26 "$$v" | sort -CV && [ "$$v" != 'no Go' ] || \
-	{ echo "error: Go 1.26 or newer is needed and this is $$v: get it from https://go.dev/dl/ and put its bin folder into PATH" >&2; exit 1; }
+	@command -v $(GO) >/dev/null || { echo 'error: Go 1.26 or newer is needed and there is no Go here' >&2; echo '$(GET_GO)' >&2; exit 1; }; \
+	v=$$($(GO) env GOVERSION) || { echo 'error: Go is here, but `$(GO) env` fails with what stands above' >&2; exit 1; }; \
+	printf '%s\n' go1.26 "$${v#devel }" | sort -CV || { echo "error: Go 1.26 or newer is needed and this is $$v" >&2; echo '$(GET_GO)' >&2; exit 1; }
 
 deps: go
 	@packaging/deps.sh build

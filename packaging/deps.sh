@@ -11,7 +11,7 @@ gcc|!gcc|the C compiler that cgo calls
 g++|!g++|compiles SoftHSM2, which is linked into the binary
 libc6-dev|/usr/include/dlfcn.h|C headers and static libraries
 make|!make|builds SoftHSM2
-patch|!patch|applies the one change to SoftHSM2
+patch|!patch|applies the changes to SoftHSM2
 libssl-dev|/usr/include/openssl/evp.h|the cryptography of SoftHSM2, as a static library
 ca-certificates|/etc/ssl/certs/ca-certificates.crt|so that Go can fetch modules
 file|!file|shows that the binary is static
@@ -27,6 +27,11 @@ ghostscript|!gs|an independent PDF writer
 librsvg2-bin|!rsvg-convert|an independent PDF writer (cairo)
 mupdf-tools|!mutool|an independent PDF reader
 libreoffice-writer-nogui|/usr/lib/libreoffice/program/libswlo.so|an independent PDF writer
+groff|!groff|an independent PDF writer
+libpodofo-utils|!podofomerge|an independent PDF writer
+libpdf-api2-perl|/usr/share/perl5/PDF/API2.pm|an independent PDF writer
+python3-reportlab|/usr/lib/python3/dist-packages/reportlab|an independent PDF writer
+python3-pypdf2|/usr/lib/python3/dist-packages/PyPDF2|an independent PDF writer
 fonts-dejavu-core|/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf|text for those writers
 python3|!python3|runs independent checks
 nodejs|!node|runs a real OpenID provider

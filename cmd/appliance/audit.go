@@ -37,7 +37,7 @@ func (a *app) auditVerify() *cobra.Command {
 		Short: "Check every line of the log: form, hash chain, order of time",
 		Long: `Checks every line: its form, the chain of hashes from the first line on, that time never goes back.
 
-In the file alone, a log whose last lines were cut off looks whole, and so does one that was written anew. Give what "audit head" printed
+The file alone cannot show that its last lines were cut off, or that all of it was written anew. Give what "audit head" printed
 at an earlier time (--known): the log must have grown from exactly that.`,
 		Args: exactly(0, "none"),
 		RunE: func(*cobra.Command, []string) error {
@@ -54,7 +54,10 @@ at an earlier time (--known): the log must have grown from exactly that.`,
 			for _, t := range trees {
 				fmt.Fprintf(a.stdout, "grown from %d:%x\n", t.Size, t.Root)
 			}
-			fmt.Fprintln(a.stdout, "the log is whole")
+			fmt.Fprintln(a.stdout, "every line is right and follows the one before")
+			if len(trees) == 0 {
+				fmt.Fprintln(a.stdout, "whether lines were cut off at the end, only --known can show")
+			}
 			return nil
 		},
 	}
@@ -147,22 +150,29 @@ func (a *app) verifyLog(file string, known ...chain.Tree) (ledger.Report, error)
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return ledger.Report{}, &exit{exitUnjudged, unreadable(path, err)}
+		return ledger.Report{}, &exit{exitUnjudged, noLog(path, err)}
 	}
 	defer f.Close()
 	defer a.progress("verifying " + path)()
 	report, err := ledger.Verify(f, known...)
 	if err == nil && report.Size == 0 {
-		err = &exit{exitUnjudged, fault.New(fault.Invalid, path+" has no line")}
+		err = &exit{exitUnjudged, fault.New(fault.Invalid, path+" has no line").WithHint("--file names another log")}
+	}
+	if err != nil && fault.KindOf(err) != fault.Corrupt {
+		err = &exit{exitUnjudged, public(err)}
 	}
 	return report, err
+}
+
+func noLog(path string, err error) error {
+	return fault.New(fault.Unavailable, "cannot read the log "+path+reason(err)).WithHint("--file names another log, --config another appliance").WithCause(err)
 }
 
 // exportLines writes the lines from to to-1 of a verified log, byte for byte; a file appears whole or not at all.
 func (a *app) exportLines(path, out string, from, to uint64) error {
 	f, err := os.Open(path)
 	if err != nil {
-		return unreadable(path, err)
+		return noLog(path, err)
 	}
 	defer f.Close()
 	var lines bytes.Buffer
@@ -170,7 +180,7 @@ func (a *app) exportLines(path, out string, from, to uint64) error {
 	for n := uint64(0); n < to; n++ {
 		line, err := in.ReadBytes('\n')
 		if err != nil {
-			return unreadable(path, err)
+			return noLog(path, err)
 		}
 		if n >= from {
 			lines.Write(line)

@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -59,7 +61,7 @@ func (a *app) ceremonyCommand() *cobra.Command {
 	return cmd
 }
 
-// holdCeremony returns a ceremony held by another process of this program.
+// holdCeremony returns a ceremony held by another process of this program, which ends with this one.
 func (a *app) holdCeremony(module, dir, pinFile string) ca.Root {
 	return func(ctx context.Context, r ca.CeremonyRequest) (answer ca.CeremonyAnswer, err error) {
 		program, err := os.Executable()
@@ -74,7 +76,13 @@ func (a *app) holdCeremony(module, dir, pinFile string) ca.Root {
 		cmd := exec.CommandContext(ctx, program, "ceremony", "--module", module, "--dir", dir, "--pin-file", pinFile)
 		cmd.Env = []string{} // nothing is taken from the environment, and nothing may come in by it
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(request), &out, &problems
-		if err := cmd.Run(); err != nil {
+		// Ctrl-C is for this process to deal with; and when it is killed, nobody must go on writing into the root's token.
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+		runtime.LockOSThread() // the kernel means this thread when it says parent
+		defer runtime.UnlockOSThread()
+		if err := cmd.Run(); ctx.Err() != nil {
+			return answer, ctx.Err()
+		} else if err != nil {
 			return answer, fault.New(fault.Internal, "the key ceremony failed: "+firstLine(problems.String())).WithCause(fmt.Errorf("%w: %s", err, problems.String()))
 		}
 		if err := json.Unmarshal(out.Bytes(), &answer); err != nil {

@@ -8,11 +8,14 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/veripath/aes-appliance/internal/ca"
 	"github.com/veripath/aes-appliance/internal/cert"
 	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/signer"
@@ -61,6 +64,9 @@ func (a *app) certIssue() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := reserveOutput(f.out, 0); err != nil {
+				return err
+			}
 			var done wire.CertIssued
 			if err := a.administer(cmd.Context(), wire.OpCertIssue, r, &done); err != nil {
 				return err
@@ -88,14 +94,27 @@ func (a *app) certIssue() *cobra.Command {
 	return cmd
 }
 
+// maxDays bounds a number of days well within what a time.Duration holds.
+const maxDays = 100_000
+
+func checkDays(n int) error {
+	if n < 0 || n > maxDays {
+		return usage("--days %d is not within 0 and %d", n, maxDays)
+	}
+	return nil
+}
+
 // request turns flags into what the signer is asked for.
 func (f issueFlags) request() (wire.CertIssue, error) {
 	kind, err := cert.ParseKind(f.kind)
 	if err != nil || kind.IsCA() || kind == cert.OCSP {
 		return wire.CertIssue{}, usage("--type %q is not clinician, tsa, tls-server or tls-client", f.kind)
 	}
-	if f.days < 0 {
-		return wire.CertIssue{}, usage("--days %d is negative", f.days)
+	if f.csr == "" && (kind == cert.TLSServer || kind == cert.TLSClient) {
+		return wire.CertIssue{}, usage("--type %s needs --csr: a key made here would stay in the token, where the TLS peer cannot use it", kind)
+	}
+	if err := checkDays(f.days); err != nil {
+		return wire.CertIssue{}, err
 	}
 	for _, text := range f.addresses {
 		if _, err := netip.ParseAddr(text); err != nil {
@@ -116,7 +135,8 @@ func (f issueFlags) request() (wire.CertIssue, error) {
 	}
 	block, _ := pem.Decode(data)
 	if block == nil || block.Type != "CERTIFICATE REQUEST" {
-		return r, fault.New(fault.Invalid, f.csr+" is not a PEM certificate request").WithHint("openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 …")
+		return r, fault.New(fault.Invalid, f.csr+" is not a PEM certificate request").
+			WithHint("make one with: openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -keyout tls.key -out tls.csr")
 	}
 	r.CSR = block.Bytes
 	return r, nil
@@ -171,6 +191,12 @@ func (a *app) certList() *cobra.Command {
 		Short: "List certificates in the order of their issuance",
 		Args:  exactly(0, "none"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if _, err := cert.ParseKind(kind); err != nil && kind != "" {
+				return usage("--type %q is none of %s", kind, spell(cert.Kinds()))
+			}
+			if !slices.Contains(statuses(), ca.Status(status)) && status != "" {
+				return usage("--status %q is none of %s", status, spell(statuses()))
+			}
 			list, err := a.allCertificates(cmd.Context(), wire.CertListRequest{CertType: kind, Clinic: clinic, Status: status, Limit: 1000})
 			if err != nil {
 				return err
@@ -178,11 +204,22 @@ func (a *app) certList() *cobra.Command {
 			return a.printCertificates(list, asJSON)
 		},
 	}
-	cmd.Flags().StringVar(&kind, "type", "", "only this type")
+	cmd.Flags().StringVar(&kind, "type", "", "only this type: "+spell(cert.Kinds()))
 	cmd.Flags().StringVar(&clinic, "clinic", "", "only this clinic's")
 	cmd.Flags().StringVar(&status, "status", "", "only valid, expired or revoked ones")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "write JSON")
 	return cmd
+}
+
+func statuses() []ca.Status { return []ca.Status{ca.StatusValid, ca.StatusExpired, ca.StatusRevoked} }
+
+// spell lists names for people.
+func spell[S ~string](names []S) string {
+	texts := make([]string, len(names))
+	for i, n := range names {
+		texts[i] = string(n)
+	}
+	return strings.Join(texts, ", ")
 }
 
 // allCertificates follows the pages of a listing to its end.
@@ -201,18 +238,37 @@ func (a *app) allCertificates(ctx context.Context, r wire.CertListRequest) ([]wi
 	}
 }
 
+// listHere is allCertificates of a CA that this process has open.
+func listHere(c *ca.CA, f ca.Filter) ([]ca.Certificate, error) {
+	var all []ca.Certificate
+	for {
+		page, more, err := c.List(f)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page...)
+		if !more {
+			return all, nil
+		}
+		f.After = page[len(page)-1].Serial
+	}
+}
+
 func (a *app) certExpiring() *cobra.Command {
 	var days int
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "expiring",
 		Short: "List valid certificates without successor that end soon, the soonest first",
-		Args:  exactly(0, "none"),
+		Long: `Lists valid certificates without successor that end within --days, the soonest first.
+
+Those of OCSP responders and of the time-stamping authority are renewed by the appliance itself: they are listed only when that is overdue.`,
+		Args: exactly(0, "none"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if days < 1 {
-				return usage("--days %d is not at least 1", days)
+			if err := checkDays(days); err != nil {
+				return err
 			}
-			list, err := a.allCertificates(cmd.Context(), wire.CertListRequest{ExpiringDays: days})
+			list, err := a.allCertificates(cmd.Context(), wire.CertListRequest{Expiring: true, ExpiringDays: days})
 			if err != nil {
 				return err
 			}
@@ -244,6 +300,27 @@ func (a *app) printCertificates(list []wire.Certificate, asJSON bool) error {
 	return t.Flush()
 }
 
+// reasons are those for which "cert revoke" ends a certificate; a CA's compromise is dealt with in a ceremony.
+func reasons() []string {
+	var names []string
+	for _, r := range []cert.Reason{cert.ReasonKeyCompromise, cert.ReasonAffiliationChanged, cert.ReasonSuperseded,
+		cert.ReasonCessationOfOperation, cert.ReasonPrivilegeWithdrawn, cert.ReasonUnspecified} {
+		names = append(names, r.String())
+	}
+	return names
+}
+
+func parseReason(name string) (cert.Reason, error) {
+	if name == "" {
+		return 0, usage("--reason is needed: one of %s", spell(reasons()))
+	}
+	why, err := cert.ParseReason(name)
+	if err != nil || !slices.Contains(reasons(), name) {
+		return 0, usage("--reason %q is none of %s", name, spell(reasons()))
+	}
+	return why, nil
+}
+
 func (a *app) certRevoke() *cobra.Command {
 	var reason, since string
 	cmd := &cobra.Command{
@@ -251,13 +328,13 @@ func (a *app) certRevoke() *cobra.Command {
 		Short: "Revoke a certificate, now and for good",
 		Long: `Revokes a certificate as of now, publishes its CA's CRL, and answers OCSP requests accordingly from this moment.
 
-Reasons: keyCompromise, affiliationChanged, superseded, cessationOfOperation, privilegeWithdrawn, unspecified. Signatures made before stay valid.
+Reasons: ` + spell(reasons()) + `. Signatures made before stay valid.
 --invalid-since records when the key is suspected to have been misused from; it does not date the revocation back, which would kill good
 prescriptions.`,
 		Args: exactly(1, "the serial number, as \"cert list\" shows it"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if _, err := cert.ParseReason(reason); err != nil {
-				return usage("--reason %q: %v", reason, err)
+			if _, err := parseReason(reason); err != nil {
+				return err
 			}
 			r := wire.CertRevoke{Serial: args[0], Reason: reason}
 			if since != "" {
@@ -287,6 +364,12 @@ func (a *app) certRenew() *cobra.Command {
 		Short: "Issue a successor with a new key for the same holder",
 		Args:  exactly(1, "the serial number, as \"cert list\" shows it"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkDays(days); err != nil {
+				return err
+			}
+			if err := reserveOutput(out, 0); err != nil {
+				return err
+			}
 			var done wire.CertIssued
 			if err := a.administer(cmd.Context(), wire.OpCertRenew, wire.CertRef{Serial: args[0], ValidityDays: days}, &done); err != nil {
 				return err

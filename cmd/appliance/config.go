@@ -1,12 +1,17 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/veripath/aes-appliance/internal/config"
+	"github.com/veripath/aes-appliance/internal/fault"
 )
 
 func (a *app) configCommand() *cobra.Command {
@@ -29,11 +34,10 @@ func (a *app) configCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			pin, err := readPIN(cfg.Token.PINFile)
-			if err != nil {
-				return err
+			if problems := examine(cfg, os.Geteuid()); len(problems) > 0 {
+				return fault.New(fault.Invalid, fmt.Sprintf("the configuration %s does not fit this machine:\n%v", path, problems)).
+					WithHint(`correct what is named, then run "appliance config check" again`).WithCause(problems)
 			}
-			clear(pin)
 			fmt.Fprintf(a.stdout, "%s is good\n", path)
 			return nil
 		},
@@ -47,4 +51,48 @@ func (a *app) configCommand() *cobra.Command {
 		},
 	})
 	return cmd
+}
+
+// examine returns what is wrong with the files that a valid configuration names, for a process of this user.
+func examine(cfg config.Config, uid int) config.Problems {
+	var problems config.Problems
+	pin, err := readPIN(cfg.Token.PINFile)
+	clear(pin)
+	if err != nil {
+		problems = append(problems, config.Problem{Key: "token.pin_file", Text: fault.PublicOf(err), Cure: fault.HintOf(err)})
+	}
+	if p := examineState(cfg.StateDir, uid); p != nil {
+		problems = append(problems, *p)
+	}
+	if cfg.Token.Module == "" {
+		return problems
+	}
+	if info, err := os.Stat(cfg.Token.Module); err != nil || !info.Mode().IsRegular() {
+		problems = append(problems, config.Problem{Key: "token.module", Text: "is no file: " + cfg.Token.Module + reason(err),
+			Cure: "name the vendor's module, or leave it out for SoftHSM2"})
+	}
+	return problems
+}
+
+// examineState wants a folder that this user owns and nobody else can look into.
+func examineState(dir string, uid int) *config.Problem {
+	problem := func(text, cure string) *config.Problem {
+		return &config.Problem{Key: "state_dir", Text: text, Cure: cure}
+	}
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return problem("does not exist: "+dir, "mkdir -m 700 "+dir+", as the user that runs the appliance")
+	case err != nil:
+		return problem("cannot be looked at: "+dir+reason(err), "its user must be able to enter the folders above it")
+	case !info.IsDir():
+		return problem("is no folder: "+dir, "name a folder")
+	case info.Mode().Perm()&0o077 != 0:
+		return problem(fmt.Sprintf("is open to others: %s has mode %04o", dir, info.Mode().Perm()), "chmod 700 "+dir)
+	}
+	// Root may look at any appliance; whoever else runs this must be the one that the appliance runs as.
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && uid != 0 && int(st.Uid) != uid {
+		return problem("belongs to another user: "+dir, "run as that user, or give the folder to this one")
+	}
+	return nil
 }

@@ -2,14 +2,15 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -77,7 +78,9 @@ func (a *app) demo(ctx context.Context, dir string) (err error) {
 	if err != nil {
 		return err
 	}
-	a.demoIntroduce(s, cfg, clinician)
+	if err := a.demoIntroduce(s, cfg, clinician); err != nil {
+		return err
+	}
 	plain, done, err := a.demoSign(ctx, s, cfg, clinician)
 	if err != nil {
 		return err
@@ -111,7 +114,9 @@ func (a *app) demoAppliance(ctx context.Context, files demoFiles) (*signer.Signe
 	}
 	defer clear(pin)
 	sc := signer.Config{Config: cfg, PIN: pin, Version: version, Log: a.logger()}
-	if _, err := os.Stat(cfg.StateDir); err == nil {
+	if there, err := signer.Founded(cfg.StateDir); err != nil {
+		return nil, cfg, err
+	} else if there {
 		fmt.Fprintf(a.stdout, "Using the demo appliance that is in %s/ already.\n\n", files.dir)
 		s, err := signer.Open(ctx, sc)
 		return s, cfg, err
@@ -119,7 +124,7 @@ func (a *app) demoAppliance(ctx context.Context, files demoFiles) (*signer.Signe
 	fmt.Fprintf(a.stdout, "Making a demo appliance in %s/. Nothing of it can be taken for real.\n\n", files.dir)
 	defer a.progress("making keys and certificates")()
 	s, err := signer.Found(ctx, sc, signer.Founding{
-		Demo: true, Actor: operator, Ceremony: a.holdCeremony(cfg.Token.Module, filepath.Join(cfg.StateDir, signer.RootDir), files.rootPIN),
+		Demo: true, Actor: operator, Ceremony: func(rootToken string) ca.Root { return a.holdCeremony(cfg.Token.Module, rootToken, files.rootPIN) },
 	})
 	return s, cfg, err
 }
@@ -130,6 +135,9 @@ func (a *app) demoConfigure(files demoFiles) error {
 		return fault.New(fault.Unavailable, "cannot make the folder "+files.dir+reason(err)).WithCause(err)
 	}
 	for _, name := range []string{files.pin, files.rootPIN} {
+		if _, err := os.Lstat(name); err == nil {
+			continue // a token may be in use under it; a configuration can be written again, a PIN cannot
+		}
 		pin, err := signer.NewPIN()
 		if err != nil {
 			return err
@@ -140,15 +148,15 @@ func (a *app) demoConfigure(files demoFiles) error {
 			return fault.New(fault.Unavailable, "cannot write "+name+reason(err)).WithCause(err)
 		}
 	}
-	text := fmt.Sprintf(demoConfig, quote(files.state), quote(files.pin), demoClockMode())
+	text := fmt.Sprintf(demoConfig, filepath.Base(files.state), filepath.Base(files.pin), demoClockMode())
 	if err := durable.WriteFile(durable.OS{}, files.config, []byte(text), 0o644); err != nil {
 		return fault.New(fault.Unavailable, "cannot write "+files.config+reason(err)).WithCause(err)
 	}
 	return nil
 }
 
-const demoConfig = `# Made by "appliance demo". Nothing that this appliance makes can be taken for real.
-state_dir = %s
+const demoConfig = `# Made by "appliance demo". Nothing that this appliance makes can be taken for real. Paths are taken from this file's folder.
+state_dir = %q
 
 [pki]
 base_url = "http://127.0.0.1:8080"
@@ -159,22 +167,11 @@ policy_arc = "1.3.6.1.4.1.32473.2019" # under the number that RFC 5612 sets asid
 
 [token]
 label = "aes-demo"
-pin_file = %s
+pin_file = %q
 
 [clock]
 mode = %q
 `
-
-// quote writes a TOML basic string: of a path, that is what JSON does too.
-func quote(s string) string {
-	var b strings.Builder
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(s); err != nil {
-		panic("a string cannot be encoded: " + err.Error())
-	}
-	return strings.TrimSpace(b.String())
-}
 
 // demoClockMode is "system" when the kernel can prove the time now.
 func demoClockMode() string {
@@ -229,23 +226,33 @@ func (a *app) demoSign(ctx context.Context, s *signer.Signer, cfg config.Config,
 	return plain, done, err
 }
 
-func (a *app) demoIntroduce(s *signer.Signer, cfg config.Config, clinician ca.Certificate) {
-	list, _, err := s.CA().List(ca.Filter{Limit: 1000})
+// demoIntroduce shows what the appliance consists of.
+func (a *app) demoIntroduce(s *signer.Signer, cfg config.Config, clinician ca.Certificate) error {
+	list, err := listHere(s.CA(), ca.Filter{Status: ca.StatusValid})
 	if err != nil {
-		list = nil
+		return err
 	}
+	order := cert.Kinds()
+	slices.SortStableFunc(list, func(x, y ca.Certificate) int { return slices.Index(order, x.Kind) - slices.Index(order, y.Kind) })
 	for _, c := range list {
-		if c.Kind != cert.Clinician {
-			fmt.Fprintf(a.stdout, "  %-18s %s  (%s, until %s)\n", c.Kind, c.CommonName, c.Algorithm, c.NotAfter.Format(time.DateOnly))
+		if c.Kind == cert.Clinician && c.Serial != clinician.Serial {
+			continue
 		}
+		name := c.CommonName
+		if c.Subject.SerialNumber != "" {
+			name += ", " + c.Subject.SerialNumber
+		}
+		fmt.Fprintf(a.stdout, "  %-18s %s  (%s, until %s)\n", c.Kind, name, c.Algorithm, c.NotAfter.Format(time.DateOnly))
 	}
-	fmt.Fprintf(a.stdout, "  %-18s %s  (%s, %s, until %s)\n", clinician.Kind, clinician.CommonName, clinician.Subject.SerialNumber, clinician.Algorithm, clinician.NotAfter.Format(time.DateOnly))
 	if cfg.Clock.Mode == clock.Unproven {
-		fmt.Fprintf(a.stdout, "  %-18s NOT PROVEN: no time service keeps this machine's clock; the demo's setting clock.mode = \"unproven\" lets it stamp all the same\n", "clock")
+		fmt.Fprintf(a.stdout, "  %-18s NOT PROVEN: no time service keeps this machine's clock right. The demo's setting\n  %-18s clock.mode = \"unproven\" lets it stamp all the same; a real appliance would refuse.\n", "clock", "")
+	} else if _, err := s.Now(); err != nil {
+		return err
 	} else {
 		fmt.Fprintf(a.stdout, "  %-18s proven by the kernel's synchronisation state\n", "clock")
 	}
-	fmt.Fprintln(a.stdout)
+	_, err = fmt.Fprintln(a.stdout)
+	return err
 }
 
 // demoVerify validates the signed file as anybody would, with the root as the only trust, and says where to look.
@@ -269,13 +276,25 @@ func (a *app) demoVerify(ctx context.Context, s *signer.Signer, cfg config.Confi
 	if err := writeOutput(files.verify, []byte(b.String())); err != nil {
 		return err
 	}
-	lines, head := s.Ledger().Head()
-	fmt.Fprintf(a.stdout, "%s\n\n", report.Summary)
-	fmt.Fprintf(a.stdout, "Look at\n  %s   what was to be signed\n  %s   what the clinician signed: open it in any PDF reader\n  %s   the root certificate, for your own validator\n  %s   the whole verdict\n  %s   the log: %d lines, head %x…\n",
-		filepath.Join(files.dir, "prescription.pdf"), filepath.Join(files.dir, "prescription.signed.pdf"), filepath.Join(files.dir, "root.pem"),
-		filepath.Join(files.dir, "verify.json"), filepath.Join(files.dir, "state", ledger.FileName), lines, head[:6])
-	fmt.Fprintf(a.stdout, "Try\n  build/appliance verify %s --trust %s\n  build/appliance sign --in YOUR.pdf --out YOUR.signed.pdf --as %q\n",
-		filepath.Join(files.dir, "prescription.signed.pdf"), filepath.Join(files.dir, "root.pem"), prescription.Demo(at).ClinicianCN)
+	lines, _ := s.Ledger().Head()
+	in := func(name string) string { return filepath.Join(files.dir, name) }
+	t := tabwriter.NewWriter(a.stdout, 0, 0, 3, ' ', 0)
+	fmt.Fprintf(t, "%s\n\nLook at\n", report.Summary)
+	for _, look := range [][2]string{
+		{in("prescription.signed.pdf"), "what the clinician signed: open it in any PDF reader"},
+		{in("prescription.pdf"), "the same before"},
+		{in("root.pem"), "the root certificate, for your own validator"},
+		{in("verify.json"), "the whole verdict"},
+		{in(filepath.Join("state", ledger.FileName)), fmt.Sprintf("the log, %d lines: every act so far", lines)},
+	} {
+		fmt.Fprintf(t, "  %s\t%s\n", look[0], look[1])
+	}
+	program := os.Args[0]
+	fmt.Fprintf(t, "\nTry\n  %s verify %s --trust %s\n  %s sign --in YOUR.pdf --out YOUR.signed.pdf --as %q --config %s\n",
+		program, in("prescription.signed.pdf"), in("root.pem"), program, prescription.Demo(at).ClinicianCN, in("appliance.toml"))
+	if err := t.Flush(); err != nil {
+		return err
+	}
 	if !report.Good() {
 		return fault.New(fault.Internal, "the signed prescription does not validate: "+report.Summary).WithHint("this is a defect: please report it with " + files.verify)
 	}

@@ -1,15 +1,20 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/veripath/aes-appliance/internal/config"
 	"github.com/veripath/aes-appliance/internal/durable"
@@ -40,6 +45,90 @@ func readInput(path string, stdin io.Reader) ([]byte, error) {
 		return nil, fault.New(fault.TooLarge, fmt.Sprintf("%s is larger than %d MiB", name, maxInput>>20))
 	}
 	return data, nil
+}
+
+// reserveOutput finds out whether a file can be written under this name, before anything is done whose result would be lost otherwise. "-" is
+// standard output. size is what the file will have at least, 0 if that is not known: the disk must have room for it.
+func reserveOutput(path string, size int) error {
+	if path == "-" {
+		return nil
+	}
+	refuse := func(text, hint string) error {
+		return fault.New(fault.Invalid, "cannot write "+path+": "+text).WithHint(hint)
+	}
+	switch info, err := os.Stat(path); {
+	case err == nil && info.IsDir():
+		return refuse("it is a folder", "name a file in it")
+	case err == nil && !info.Mode().IsRegular():
+		return refuse("it is no regular file, and would be replaced by one", "--out - writes standard output")
+	}
+	tmp := path + tmpSuffix // the name that writeOutput begins with
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err == nil {
+		if size > 0 {
+			err = unix.Fallocate(int(f.Fd()), 0, 0, int64(size))
+		}
+		if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINTR) {
+			err = nil // then the disk says so later
+		}
+		err = errors.Join(err, f.Close(), os.Remove(tmp))
+	}
+	if err != nil {
+		return fault.New(fault.Unavailable, "cannot write "+path+reason(err)).WithCause(err).
+			WithHint("nothing was done; name a file in a folder that exists, that you may write to, and that has room")
+	}
+	return nil
+}
+
+// tmpSuffix is what durable.WriteFile appends to a name while it writes.
+const tmpSuffix = ".tmp"
+
+// unsentDir is the folder, in the state folder, of documents that are finished and in the log but could not be written where they belong.
+const unsentDir = "unsent"
+
+// deliver writes a finished document to path, "-" for standard output. When that fails it keeps the document in the state folder and says where:
+// it is in the log, and must be somewhere.
+func (a *app) deliver(stateDir, path string, pdf []byte) error {
+	err := a.send(path, pdf)
+	if err == nil {
+		return nil
+	}
+	var f *fault.Error
+	if !errors.As(err, &f) {
+		return err
+	}
+	sum := sha256.Sum256(pdf)
+	kept := filepath.Join(stateDir, unsentDir, hex.EncodeToString(sum[:])+".pdf")
+	keep := durable.Mkdir(durable.OS{}, filepath.Dir(kept), 0o700)
+	if keep == nil {
+		keep = durable.WriteFile(durable.OS{}, kept, pdf, 0o600)
+	}
+	if keep != nil {
+		return fault.New(fault.Unavailable, f.Public+"; nor can it be kept in "+stateDir+reason(keep)).
+			WithHint("the log tells of a document that does not exist: make room, then sign again").WithCause(errors.Join(err, keep))
+	}
+	return f.WithHint("the finished document is in " + kept + ": move it from there")
+}
+
+func (a *app) send(path string, data []byte) error {
+	if path != "-" {
+		return writeOutput(path, data)
+	}
+	signal.Ignore(syscall.SIGPIPE) // a reader that is gone is an error like any other, not this process's end
+	defer signal.Reset(syscall.SIGPIPE)
+	if _, err := a.stdout.Write(data); err != nil {
+		return fault.New(fault.Unavailable, "cannot write standard output"+reason(err)).WithCause(err)
+	}
+	return nil
+}
+
+// say writes a line on what was done: to standard output, unless that is where the document goes.
+func (a *app) say(path, format string, args ...any) {
+	w := a.stdout
+	if path == "-" {
+		w = a.stderr
+	}
+	fmt.Fprintf(w, format, args...)
 }
 
 // writeOutput makes a file appear under its name, whole and durable, or not at all.

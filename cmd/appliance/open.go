@@ -38,24 +38,34 @@ func (a *app) openSigner(ctx context.Context) (*signer.Signer, config.Config, er
 func readPIN(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, unreadable("the PIN file "+path, err)
+		return nil, noPIN(path, reason(err)).WithCause(err)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		return nil, fault.New(fault.Forbidden, fmt.Sprintf("the PIN file %s may be read by others (mode %04o)", path, info.Mode().Perm())).
 			WithHint("chmod 600 " + path)
 	}
 	if info.Size() > 256 {
-		return nil, fault.New(fault.Invalid, "the PIN file "+path+" holds more than a PIN")
+		return nil, badPIN(path, "holds more than a PIN")
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, unreadable("the PIN file "+path, err)
+		return nil, noPIN(path, reason(err)).WithCause(err)
 	}
 	pin := bytes.TrimRight(data, "\r\n")
 	if len(pin) == 0 {
-		return nil, fault.New(fault.Invalid, "the PIN file "+path+" is empty")
+		return nil, badPIN(path, "is empty")
 	}
 	return pin, nil
+}
+
+func noPIN(path, why string) *fault.Error {
+	return fault.New(fault.Unavailable, "cannot read the PIN file "+path+why).
+		WithHint("correct token.pin_file in the configuration, or run as the user that the file belongs to")
+}
+
+func badPIN(path, what string) *fault.Error {
+	return fault.New(fault.Invalid, "the PIN file "+path+" "+what).
+		WithHint("it must hold the PIN with which the token was made, on one line")
 }
 
 // limits are those of the configuration for a PDF.

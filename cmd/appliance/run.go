@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/veripath/aes-appliance/internal/durable"
 	"github.com/veripath/aes-appliance/internal/fault"
 )
 
@@ -50,8 +51,12 @@ type app struct {
 
 // Main runs one command line and returns its exit code. Errors go to stderr as "error:" and "hint:".
 func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
+	out := &output{w: stdout}
+	a := &app{stdin: stdin, stdout: out, stderr: stderr}
 	err := a.run(ctx, args)
+	if err == nil && out.err != nil {
+		err = fault.New(fault.Unavailable, "cannot write to standard output"+reason(out.err)).WithCause(out.err)
+	}
 	if err == nil {
 		return exitGood
 	}
@@ -66,6 +71,21 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	return code
 }
 
+// output remembers that standard output took something not, so that no verb that forgets to look ends as if it had.
+type output struct {
+	w   io.Writer
+	err error
+}
+
+// Write implements io.Writer.
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.w.Write(p)
+	if err != nil && o.err == nil {
+		o.err = err
+	}
+	return n, err
+}
+
 func (a *app) run(ctx context.Context, args []string) error {
 	root := a.root()
 	root.SetArgs(args)
@@ -78,8 +98,10 @@ func (a *app) run(ctx context.Context, args []string) error {
 	if err == nil || errors.As(err, &e) || errors.As(err, &f) || ctx.Err() != nil {
 		return err
 	}
-	if strings.HasPrefix(err.Error(), "unknown command") || strings.HasPrefix(err.Error(), "required flag") || strings.Contains(err.Error(), "flag") {
-		return usage("%s", err.Error())
+	for _, cobras := range []string{"unknown command", "required flag", "if any flags"} { // the rest goes through flagError
+		if strings.HasPrefix(err.Error(), cobras) {
+			return usage("%s", err.Error())
+		}
 	}
 	return err
 }
@@ -103,29 +125,47 @@ Exit codes: 0 good, 1 bad (an invalid signature, a failed check, something that 
 	}
 	root.PersistentFlags().StringVar(&a.configPath, "config", "", "configuration file (default /etc/aes-appliance/appliance.toml, else ./demo/appliance.toml)")
 	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "log what happens, with causes, to standard error")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%s", err.Error()) })
+	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(a.demoCommand(), a.portalCommand(), a.signCommand(), a.verifyCommand(), a.renewCommand(), a.certCommand(), a.auditCommand(),
 		a.configCommand(), a.versionCommand(), a.ceremonyCommand(), a.signerCommand(), a.clinicCommand(), a.realmCommand())
 	return root
 }
 
+// flagError is a wrong flag in the words of a person: cobra's text goes on with those of strconv.
+func flagError(cmd *cobra.Command, err error) error {
+	text, _, _ := strings.Cut(err.Error(), ": strconv.")
+	hint := fmt.Sprintf("\"%s --help\" says what it takes", cmd.CommandPath())
+	return &exit{exitUsage, fault.New(fault.Invalid, text).WithHint(hint).WithCause(err)}
+}
+
 // printError shows the public text and the hint; causes only with --verbose, since they may name paths and internals.
 func (a *app) printError(err error) {
-	var f *fault.Error
-	switch {
-	case errors.Is(err, context.Canceled):
+	if errors.Is(err, context.Canceled) {
 		fmt.Fprintln(a.stderr, "error: interrupted")
-	case errors.As(err, &f):
-		fmt.Fprintf(a.stderr, "error: %s\n", f.Public)
-		if a.verbose && f.Cause != nil {
-			fmt.Fprintf(a.stderr, "cause: %v\n", f.Cause)
-		}
-		if f.Hint != "" {
-			fmt.Fprintf(a.stderr, "hint: %s\n", f.Hint)
-		}
-	default:
-		fmt.Fprintf(a.stderr, "error: %v\n", err)
+		return
 	}
+	f := public(err)
+	fmt.Fprintf(a.stderr, "error: %s\n", f.Public)
+	if a.verbose && f.Cause != nil {
+		fmt.Fprintf(a.stderr, "cause: %v\n", f.Cause)
+	}
+	if f.Hint != "" {
+		fmt.Fprintf(a.stderr, "hint: %s\n", f.Hint)
+	}
+}
+
+// public returns what may be shown of an error: its own text for the outside, else what the operating system refused, else only that
+// something went wrong which nobody foresaw.
+func public(err error) *fault.Error {
+	var f *fault.Error
+	if errors.As(err, &f) {
+		return f
+	}
+	if text, hint := durable.Explain(err); text != "" {
+		return fault.New(fault.Unavailable, text).WithHint(hint).WithCause(err)
+	}
+	return fault.New(fault.Internal, "something went wrong inside the appliance").
+		WithHint("--verbose shows the cause; please report it").WithCause(err)
 }
 
 // noSuch is the arguments check of a verb that only has sub-verbs.

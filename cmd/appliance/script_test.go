@@ -32,30 +32,22 @@ func TestScripts(t *testing.T) {
 			return copyDemo(made, filepath.Join(e.WorkDir, "demo"))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "flip": flip, "line": line,
+			"exits": exits, "flip": flip, "line": line, "prefix": prefix, "told": told,
 		},
 	})
 }
 
-// copyDemo copies a closed demo appliance; its configuration names absolute paths, which follow.
+// copyDemo copies a closed demo appliance: all of it is in its folder.
 func copyDemo(from, to string) error {
 	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
 		return err
 	}
-	if err := filepath.Walk(from, func(path string, info os.FileInfo, err error) error {
+	return filepath.Walk(from, func(path string, info os.FileInfo, err error) error {
 		if err != nil {
 			return err
 		}
 		return os.Chmod(filepath.Join(to, strings.TrimPrefix(path, from)), info.Mode().Perm())
-	}); err != nil {
-		return err
-	}
-	name := filepath.Join(to, "appliance.toml")
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(name, bytes.ReplaceAll(text, []byte(from), []byte(to)), 0o644)
+	})
 }
 
 // exits CODE COMMAND...: the command ends with that very exit code.
@@ -102,4 +94,12 @@ func line(ts *testscript.TestScript, _ bool, args []string) {
 		lines[1] = bytes.Replace(lines[1], []byte("operator"), []byte("Operator"), 1)
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[2]), bytes.Join(lines, nil), 0o644))
+}
+
+// prefix A B: B begins with every byte of A and goes on.
+func prefix(ts *testscript.TestScript, neg bool, args []string) {
+	a, b := ts.ReadFile(args[0]), ts.ReadFile(args[1])
+	if neg == (strings.HasPrefix(b, a) && len(b) > len(a)) {
+		ts.Fatalf("%s, %d bytes; %s, %d bytes: not the expected continuation", args[0], len(a), args[1], len(b))
+	}
 }

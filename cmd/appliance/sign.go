@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/text/unicode/norm"
 
+	"github.com/veripath/aes-appliance/internal/ca"
 	"github.com/veripath/aes-appliance/internal/cert"
 	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/fonts"
@@ -46,7 +49,7 @@ their own token, per document; an operator at a command line cannot.`,
 		},
 	}
 	cmd.Flags().StringVar(&f.in, "in", "", "the PDF to sign, - for standard input")
-	cmd.Flags().StringVar(&f.out, "out", "", "the signed PDF to write; replaced whole or not at all")
+	cmd.Flags().StringVar(&f.out, "out", "", "the signed PDF to write, - for standard output; a file is replaced whole or not at all")
 	cmd.Flags().StringVar(&f.as, "as", "", "the clinician's name, as in the certificate")
 	cmd.Flags().StringVar(&f.clinic, "clinic", demoClinic, "the clinic that the clinician's certificate belongs to")
 	cmd.Flags().StringVar(&f.field, "field", "", "an existing empty signature field, or the name of a new one")
@@ -54,6 +57,9 @@ their own token, per document; an operator at a command line cannot.`,
 	cmd.Flags().IntVar(&f.certify, "certify", 0, "make it a certification signature that permits later: 1 nothing, 2 form filling, 3 annotations too")
 	return cmd
 }
+
+// growth is about what a signature or a further time stamp adds to a document, in bytes.
+const growth = 128 << 10
 
 func (a *app) sign(ctx context.Context, f signFlags) (err error) {
 	if f.certify < 0 || f.certify > 3 {
@@ -65,6 +71,9 @@ func (a *app) sign(ctx context.Context, f signFlags) (err error) {
 	}
 	data, err := readInput(f.in, a.stdin)
 	if err != nil {
+		return err
+	}
+	if err := reserveOutput(f.out, len(data)+growth); err != nil {
 		return err
 	}
 	s, cfg, err := a.openSigner(ctx)
@@ -89,10 +98,10 @@ func (a *app) sign(ctx context.Context, f signFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := writeOutput(f.out, done.PDF); err != nil {
+	if err := a.deliver(cfg.StateDir, f.out, done.PDF); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "signed  %s  PAdES-B-LTA by %s (DEMO)\n", f.out, f.as)
+	a.say(f.out, "signed  %s  PAdES-B-LTA by %s (DEMO)\n", f.out, f.as)
 	return nil
 }
 
@@ -124,7 +133,7 @@ func newDesk(s *signer.Signer) (*desk, error) {
 
 // sign signs data as a clinician.
 func (d *desk) sign(ctx context.Context, data []byte, r signRequest) (pades.Signed, error) {
-	crt, err := d.signer.Find(r.clinic, r.name)
+	crt, err := d.find(r.clinic, r.name)
 	if err != nil {
 		return pades.Signed{}, err
 	}
@@ -149,6 +158,31 @@ func (d *desk) sign(ctx context.Context, data []byte, r signRequest) (pades.Sign
 	return done, err
 }
 
+// find returns the certificate with which a clinician signs, or says why there is none.
+func (d *desk) find(clinic, name string) (ca.Certificate, error) {
+	crt, err := d.signer.Find(clinic, name)
+	var f *fault.Error
+	if !errors.As(err, &f) || f.Kind != fault.NotFound {
+		return crt, err
+	}
+	all, listErr := listHere(d.signer.CA(), ca.Filter{Kind: cert.Clinician, Clinic: clinic})
+	if listErr != nil {
+		return crt, listErr
+	}
+	for _, old := range slices.Backward(all) {
+		if old.CommonName != norm.NFC.String(name) || old.Status == ca.StatusValid {
+			continue
+		}
+		what := "expired at " + old.NotAfter.Format(time.RFC3339)
+		if old.Status == ca.StatusRevoked {
+			what = "was revoked at " + old.RevokedAt.Format(time.RFC3339)
+		}
+		return crt, fault.New(fault.Forbidden, fmt.Sprintf("the certificate of %s, %s, %s", name, old.Serial, what)).WithCause(err).
+			WithHint(`nothing can be signed with it any more; "appliance cert issue" makes a new one`)
+	}
+	return crt, f.WithHint(`"appliance cert list --type clinician" shows who there is; the name is needed letter for letter, and --clinic`)
+}
+
 // draw makes the appearance of a visible signature: who, with which registration, when.
 func (d *desk) draw(p panelPlace, subject cert.Subject, at time.Time) (*pdf.Appearance, error) {
 	width, height := p.rect[2]-p.rect[0], p.rect[3]-p.rect[1]
@@ -166,7 +200,9 @@ func (d *desk) draw(p panelPlace, subject cert.Subject, at time.Time) (*pdf.Appe
 	if err != nil {
 		return nil, err
 	}
-	return &pdf.Appearance{Page: p.page, Rect: p.rect, BBox: [4]float64{0, 0, width, height}, Content: content, Resources: pdf.Dict{}}, nil
+	return &pdf.Appearance{
+		Page: p.page, Rect: p.rect, BBox: [4]float64{0, 0, width, height}, Content: d.panels.Compress(content), Flate: true, Resources: pdf.Dict{},
+	}, nil
 }
 
 // parsePanel reads PAGE:LEFT,BOTTOM,RIGHT,TOP; nil when there is none.
@@ -199,13 +235,16 @@ The file must still validate: a time stamp cannot bring a dead signature back.`,
 		},
 	}
 	cmd.Flags().StringVar(&in, "in", "", "the signed PDF")
-	cmd.Flags().StringVar(&out, "out", "", "the renewed PDF to write; may be the same file")
+	cmd.Flags().StringVar(&out, "out", "", "the renewed PDF to write, - for standard output; may be the same file")
 	return cmd
 }
 
 func (a *app) renew(ctx context.Context, in, out string) (err error) {
 	data, err := readInput(in, a.stdin)
 	if err != nil {
+		return err
+	}
+	if err := reserveOutput(out, len(data)+growth); err != nil {
 		return err
 	}
 	s, cfg, err := a.openSigner(ctx)
@@ -225,9 +264,9 @@ func (a *app) renew(ctx context.Context, in, out string) (err error) {
 	if err := s.Renewed(ctx, operator, data, done); err != nil {
 		return err
 	}
-	if err := writeOutput(out, done); err != nil {
+	if err := a.deliver(cfg.StateDir, out, done); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "renewed  %s\n", out)
+	a.say(out, "renewed  %s\n", out)
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -82,7 +83,7 @@ func TestSignerIsAService(t *testing.T) {
 			}
 			text = []byte(before + rest)
 		}
-		text = append(text, "\n[signer]\nportal_socket = "+quote(filepath.Join(run, "portal", "s"))+"\nadmin_socket = "+quote(filepath.Join(run, "admin", "s"))+"\n"+extra...)
+		text = append(text, "\n[signer]\nportal_socket = "+strconv.Quote(filepath.Join(run, "portal", "s"))+"\nadmin_socket = "+strconv.Quote(filepath.Join(run, "admin", "s"))+"\n"+extra...)
 		if err := os.WriteFile(file, text, 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -180,10 +180,17 @@ func (a *app) stateFile(name string) (string, error) {
 func (a *app) anchors(files []string) ([]*x509.Certificate, error) {
 	if len(files) == 0 {
 		root, err := a.stateFile("root.pem")
-		if err != nil || root == "" {
-			return nil, err
+		if err != nil {
+			return nil, orTrust(err)
 		}
-		files = []string{root}
+		if root == "" {
+			return nil, nil
+		}
+		its, err := readCertificates(root)
+		if err != nil {
+			return nil, orTrust(err)
+		}
+		return its, nil
 	}
 	var roots []*x509.Certificate
 	for _, file := range files {
@@ -194,6 +201,16 @@ func (a *app) anchors(files []string) ([]*x509.Certificate, error) {
 		roots = append(roots, its...)
 	}
 	return roots, nil
+}
+
+// orTrust adds to why the appliance's own root cannot be had that another may be named.
+func orTrust(err error) error {
+	hint := "name the issuer's root certificate: --trust root.pem"
+	f := public(err)
+	if f.Hint != "" {
+		hint = f.Hint + "; or " + hint
+	}
+	return f.WithHint(hint)
 }
 
 // readCertificates reads every CERTIFICATE block of a PEM file; other blocks and none at all are errors.

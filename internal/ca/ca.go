@@ -124,6 +124,7 @@ type CA struct {
 
 	credentials cache[*credential]
 	answers     cache[answer]
+	fresh       fresh
 	signing     chan struct{} // one slot per public answer being signed
 	counts      [5]atomic.Uint64
 	counted     time.Time // of the last eventAnswers; guarded by act
@@ -198,7 +199,7 @@ func (c *CA) Established() bool {
 }
 
 func errNotEstablished() error {
-	return fault.New(fault.Unavailable, "the key ceremony has not been held yet").WithHint(`run "appliance setup"`)
+	return fault.New(fault.Unavailable, "the key ceremony has not been held yet").WithHint(`"appliance demo" makes an appliance in which it has been held`)
 }
 
 // proven returns the proven time, in whole seconds.

@@ -64,8 +64,17 @@ func each[V any](tx *index.Tx, bucket string, f func(key string, v V)) error {
 	return nil
 }
 
+// corrupt is the error of something stored that is not as the log says; the hint leads to where it is stored.
 func corrupt(what string, err error) error {
-	return fault.New(fault.Corrupt, what+" cannot be used").WithCause(err).WithHint(`run "appliance doctor"; restore the token's backup if its keys are gone`)
+	hint := fault.HintOf(err)
+	switch {
+	case hint != "": // the token or the store of objects knows what helps
+	case fault.KindOf(err) == fault.Internal:
+		hint = "remove index.db from the state folder: it is made anew from the log; if that does not help, restore the log from the backup"
+	default:
+		hint = "restore the token's folder from the backup: the key is not in it as it was made"
+	}
+	return fault.New(fault.Corrupt, what+" cannot be used").WithCause(err).WithHint(hint)
 }
 
 // loadKeys takes up the root, the CAs with their keys, responders and lists, the TSA and the checkpoint key.
@@ -183,7 +192,7 @@ func (c *CA) takeCRL(ctx context.Context, a *authority, d crlDetails) (*crl, err
 		return nil, err
 	}
 	if sum := sha256.Sum256(der); hex.EncodeToString(sum[:]) != d.SHA256 {
-		return nil, fmt.Errorf("ca: object %s is not the CRL of the log", d.Object)
+		return nil, fault.New(fault.Corrupt, "the object "+d.Object+" is not what the log says").WithHint("restore the objects folder and the log from one backup")
 	}
 	list := &crl{crlDetails: d, der: der}
 	revoked := 0

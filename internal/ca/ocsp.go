@@ -194,7 +194,9 @@ func (c *CA) Status(ctx context.Context, certs ...*x509.Certificate) ([][]byte, 
 		}
 		id := a.id
 		id.Serial = crt.SerialNumber
-		der, err := c.respond(a, []cert.SingleResponse{{CertID: id, Status: cert.OCSPGood}}, nil, now)
+		der, err := c.fresh.get(freshKey{a.responder.Load(), serial}, now, func() ([]byte, error) {
+			return c.respond(a, []cert.SingleResponse{{CertID: id, Status: cert.OCSPGood}}, nil, now)
+		})
 		if err != nil {
 			return nil, err
 		}

@@ -152,7 +152,8 @@ func (c *CA) ByName(clinic, name string) (Certificate, error) {
 	return Certificate{}, fault.New(fault.NotFound, fmt.Sprintf("Certificate not found for clinician: %.200s", name))
 }
 
-// Expiring returns valid certificates that end within d and have no successor, the soonest first.
+// Expiring returns valid certificates that end within d and have no successor, the soonest first. Those that Maintain renews are among them
+// only when their renewal is overdue.
 func (c *CA) Expiring(d time.Duration) []Certificate {
 	now := c.now()
 	c.mu.RLock()
@@ -160,12 +161,23 @@ func (c *CA) Expiring(d time.Duration) []Certificate {
 	var list []Certificate
 	for _, serial := range c.order {
 		e := c.entries[serial]
-		if one := c.describe(e, now); one.Status == StatusValid && one.RenewedBy == "" && !one.NotAfter.After(now.Add(d)) {
+		if one := c.describe(e, now); one.Status == StatusValid && one.RenewedBy == "" && !one.NotAfter.After(now.Add(d)) && !c.renewsItself(e, now) {
 			list = append(list, one)
 		}
 	}
 	slices.SortStableFunc(list, func(a, b Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
 	return list
+}
+
+// renewsItself reports whether e is a certificate that Maintain renews, and not yet overdue. mu is held.
+func (c *CA) renewsItself(e *entry, now time.Time) bool {
+	switch e.Kind {
+	case cert.OCSP:
+		return e.NotAfter.After(now.Add(c.cfg.Policy.OCSPRenewal))
+	case cert.TSA:
+		return e.NotAfter.After(now.Add(c.cfg.Policy.TSARenewal))
+	}
+	return false
 }
 
 // Root returns the root's certificate, nil before the ceremony.

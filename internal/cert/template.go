@@ -196,6 +196,22 @@ func (p Profile) checkSubject(s Subject) error {
 	return nil
 }
 
+// days writes a span of time for people.
+func days(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d == day:
+		return "1 day"
+	case d%day == 0:
+		return fmt.Sprintf("%d days", d/day)
+	case d == time.Hour:
+		return "1 hour"
+	case d%time.Hour == 0:
+		return fmt.Sprintf("%d hours", d/time.Hour)
+	}
+	return d.String()
+}
+
 // setValidity bounds the life: a little backdating, never before the issuer's, never beyond it.
 func (p Profile) setValidity(t *x509.Certificate, want time.Duration, issuer *x509.Certificate, now time.Time) error {
 	life := want
@@ -203,7 +219,7 @@ func (p Profile) setValidity(t *x509.Certificate, want time.Duration, issuer *x5
 		life = p.validity.Default
 	}
 	if life < p.validity.Min || life > p.validity.Max {
-		return fmt.Errorf("validity of %v is not within %v and %v", life, p.validity.Min, p.validity.Max)
+		return fmt.Errorf("a validity of %s is not within %s to %s", days(life), days(p.validity.Min), days(p.validity.Max))
 	}
 	now = now.UTC().Truncate(time.Second)
 	t.NotBefore = now.Add(-Backdating)

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -30,6 +31,7 @@ type Config struct {
 	PKI      PKI
 	Token    Token
 	TSA      TSA
+	Signing  Signing
 	Clock    Clock
 	Portal   Portal
 	Signer   Signer
@@ -60,6 +62,11 @@ type TSA struct {
 	Policy asn1.ObjectIdentifier // nil = the one under PKI.PolicyArc
 }
 
+// Signing is how documents are signed.
+type Signing struct {
+	StatusInLaterSecond bool
+}
+
 // Clock says how the time is proven.
 type Clock struct {
 	Mode     string // system, unproven
@@ -79,12 +86,12 @@ const (
 	maxBraces = 64
 )
 
-// Load reads the file at path. The error is a fault.Error: NotFound or Forbidden for the file, Invalid with Problems as its cause.
+// Load reads the file at path; relative paths in it are taken from the folder it is in. The error is a fault.Error: NotFound or Forbidden for the file, Invalid with Problems as its cause.
 func Load(path string) (Config, error) {
 	f, err := os.Open(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return Config{}, fault.New(fault.NotFound, "there is no configuration file "+path).WithHint(`copy /usr/share/doc/aes-appliance/appliance.toml there, or run "appliance setup"`).WithCause(err)
+		return Config{}, fault.New(fault.NotFound, "there is no configuration file "+path).WithHint(`name another with --config, or begin with what "appliance config example" prints`).WithCause(err)
 	case err != nil:
 		return Config{}, fault.New(fault.Forbidden, "the configuration file "+path+" cannot be opened").WithCause(err)
 	}
@@ -93,7 +100,11 @@ func Load(path string) (Config, error) {
 	if err != nil {
 		return Config{}, fault.New(fault.Invalid, "the configuration file "+path+" cannot be read").WithCause(err)
 	}
-	cfg, err := Parse(data)
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return Config{}, fault.New(fault.Invalid, "the folder of the configuration file "+path+" has no name").WithCause(err)
+	}
+	cfg, err := parse(data, filepath.Dir(abs))
 	if err != nil {
 		// The problems name keys and rules, never values, so they may be shown.
 		return Config{}, fault.New(fault.Invalid, fmt.Sprintf("the configuration %s is not valid:\n%v", path, err)).
@@ -102,8 +113,12 @@ func Load(path string) (Config, error) {
 	return cfg, nil
 }
 
-// Parse reads a configuration. The error is Problems: everything that is wrong, in the order of the documentation.
-func Parse(data []byte) (Config, error) {
+// Parse reads a configuration that is in no folder: its paths must be absolute. The error is Problems: everything that is wrong, in the order
+// of the documentation.
+func Parse(data []byte) (Config, error) { return parse(data, "") }
+
+// parse reads a configuration and takes relative paths from dir, unless that is empty.
+func parse(data []byte, dir string) (Config, error) {
 	values, problems := decode(data)
 	if len(problems) > 0 {
 		return Config{}, problems
@@ -119,6 +134,9 @@ func Parse(data []byte) (Config, error) {
 			value = k.fallback
 		}
 		delete(values, k.ref())
+		if path, isText := value.(string); k.isPath() && isText && path != "" && dir != "" && !filepath.IsAbs(path) {
+			value = filepath.Join(dir, path)
+		}
 		if err := k.set(&cfg, value); err != nil {
 			problems = append(problems, Problem{Key: k.ref().String(), Text: err.Error(), Cure: fmt.Sprintf("for instance %s = %s", k.name, literal(k.example))})
 		}

@@ -91,7 +91,7 @@ func TestEveryExampleAndDefaultIsAccepted(t *testing.T) {
 			t.Errorf("default of %v is refused", k.ref())
 		}
 		for _, wrong := range []any{true, 1.5, []any{}, map[string]any{}, time.Time{}} {
-			if k.set(&c, wrong) == nil {
+			if reflect.TypeOf(wrong) != reflect.TypeOf(k.example) && k.set(&c, wrong) == nil {
 				t.Errorf("%v takes %T", k.ref(), wrong)
 			}
 		}
@@ -139,6 +139,7 @@ func TestOtherValuesAndUnknownKeysRejected(t *testing.T) {
 		{`[token]`, "[tsa]\npolicy = \"1.2.3.4\"\n[token]", "tsa.policy", "not under pki.policy_arc"},
 		{`[token]`, "[clock]\nmax_error = \"501ms\"\n[token]", "clock.max_error", "500ms"},
 		{`[token]`, "[clock]\nmode = \"off\"\n[token]", "clock.mode", "unproven"},
+		{`[token]`, "[signing]\nstatus_in_later_second = \"yes\"\n[token]", "signing.status_in_later_second", "true or false"},
 		{`[token]`, "[limits]\npdf_bytes = 1\n[token]", "limits.pdf_bytes", "65536"},
 		{`[token]`, "state_dir = \"/x\"\n[token]", "pki.state_dir", "not known (it belongs into the top of the file"},
 		{`[token]`, "pin_file = \"/x\"\n[token]", "pki.pin_file", "not known (it belongs into [token])"},
@@ -210,6 +211,39 @@ func TestLoad(t *testing.T) {
 	}
 	if _, err := Load(dir); fault.KindOf(err) != fault.Invalid {
 		t.Errorf("a folder: %v", err)
+	}
+}
+
+// TestRelativePaths: a file and what it names can be moved together; without a file there is nothing to be relative to.
+func TestRelativePaths(t *testing.T) {
+	text := strings.Replace("state_dir = \"state\"\n"+minimal, `/etc/aes-appliance/pin`, `../x/pin`, 1) + "module = \"lib/p11.so\"\n"
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "appliance.toml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	relative := func() string { // to the same file, by another name
+		wd, err := os.Getwd()
+		if err != nil {
+			t.Fatal(err)
+		}
+		name, err := filepath.Rel(wd, filepath.Join(dir, "appliance.toml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	for _, name := range []string{filepath.Join(dir, "appliance.toml"), relative()} {
+		cfg, err := Load(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := [3]string{filepath.Join(dir, "state"), filepath.Join(filepath.Dir(dir), "x", "pin"), filepath.Join(dir, "lib", "p11.so")}
+		if got := [3]string{cfg.StateDir, cfg.Token.PINFile, cfg.Token.Module}; got != want {
+			t.Errorf("%s: got %v, want %v", name, got, want)
+		}
+	}
+	if _, err := Parse([]byte(text)); err == nil || len(err.(Problems)) != 3 {
+		t.Errorf("without a folder: %v", err)
 	}
 }
 

@@ -51,13 +51,15 @@ func comment(b *strings.Builder, text string) {
 	b.WriteString(line + "\n")
 }
 
-// literal returns v, a string or an int64, as TOML.
+// literal returns v, a string, an int64 or a bool, as TOML.
 func literal(v any) string {
 	switch v := v.(type) {
 	case string:
 		return strconv.Quote(v) // the table holds printable ASCII, which Go and TOML quote alike
 	case int64:
 		return strconv.FormatInt(v, 10)
+	case bool:
+		return strconv.FormatBool(v)
 	}
 	panic(fmt.Sprintf("config: a value of type %T in the table of keys", v))
 }

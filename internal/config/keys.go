@@ -28,9 +28,18 @@ type key struct {
 	section  string // "" at the top of the file
 	name     string
 	doc      string // what it means, for the example file
-	example  any    // a valid value: string or int64
+	example  any    // a valid value: string, int64 or bool
 	fallback any    // the value when absent; nil makes the key mandatory
 	set      func(c *Config, value any) error
+}
+
+// isPath reports whether k names a file or folder: a relative one is taken from the configuration file's folder.
+func (k key) isPath() bool {
+	return slices.Contains([]ref{
+		{"", "state_dir"}, {"token", "module"}, {"token", "pin_file"},
+		{"signer", "portal_socket"}, {"signer", "admin_socket"},
+		{"portal", "state_dir"}, {"portal", "certificate_file"}, {"portal", "key_file"}, {"portal", "acme_roots_file"},
+	}, k.ref())
 }
 
 func (k key) mandatory() bool { return k.fallback == nil }
@@ -49,6 +58,7 @@ var sections = []struct{ name, doc string }{
 	{"pki", "What the certificates say. Changes count for certificates issued from then on."},
 	{"token", "Where the keys are: a PKCS#11 token."},
 	{"tsa", "The time-stamping authority."},
+	{"signing", "How documents are signed."},
 	{"clock", "How the time is proven that signatures and time stamps carry."},
 	{"signer", "The process that holds the keys and the log, and the two sockets on which it answers."},
 	{"portal", "What faces the network: HTTPS, and plain http where certificates point to it."},
@@ -65,9 +75,12 @@ func sectionNames() []string {
 
 // table returns every key, in the order of the documentation.
 func table() []key {
-	keys := []key{{"", "state_dir", "Folder of the log, the sealed objects, the index and the token. The service's user owns it; nobody else may read it.",
+	keys := []key{{"", "state_dir", "Folder of the log, the sealed objects, the index and the token. The service's user owns it; nobody else may read it. A relative path, as any in this file, is taken from the folder that the file is in.",
 		"/var/lib/aes-appliance/signer", "/var/lib/aes-appliance/signer", text(absolute, func(c *Config) *string { return &c.StateDir })}}
 	return slices.Concat(keys, pkiKeys(), tokenKeys(), timeKeys(), portalKeys(), signerKeys(), []key{
+		{"signing", "status_in_later_second", "Wait until the second of the signature time stamp is over before asking for the status of certificates: strict validators want " +
+			"a status that is visibly later than the time stamp. Each signature then takes up to a second longer.",
+			true, false, flag(func(c *Config) *bool { return &c.Signing.StatusInLaterSecond })},
 		{"limits", "pdf_bytes", "Largest PDF that is signed or verified, in bytes.", int64(64 << 20), int64(64 << 20),
 			number(1<<16, 1<<30, func(c *Config, n int64) { c.Limits.PDFBytes = n })},
 	})
@@ -147,6 +160,18 @@ func number(least, most int64, put func(*Config, int64)) func(*Config, any) erro
 			return fmt.Errorf("is not a whole number from %d to %d", least, most)
 		}
 		put(c, n)
+		return nil
+	}
+}
+
+// flag sets a truth value.
+func flag(at func(*Config) *bool) func(*Config, any) error {
+	return func(c *Config, value any) error {
+		b, ok := value.(bool)
+		if !ok {
+			return errors.New("is not true or false, without quotes")
+		}
+		*at(c) = b
 		return nil
 	}
 }

@@ -3,11 +3,12 @@ package durable
 import (
 	"errors"
 	"fmt"
-
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // Sim is a file system in memory, for tests, that keeps apart what was done from what is durable. Each step that changes something can be made to
@@ -49,7 +50,7 @@ const (
 var ErrSim = errors.New("simulated failure")
 
 // ErrNoSpace is the error of a full Sim.
-var ErrNoSpace = errors.New("simulated: no space left on device")
+var ErrNoSpace = fmt.Errorf("simulated: %w", unix.ENOSPC)
 
 type simNode struct {
 	dir    bool

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/durable"
+	"github.com/veripath/aes-appliance/internal/fault"
 	"go.etcd.io/bbolt"
 )
 
@@ -42,6 +43,15 @@ type DB struct {
 // Open opens the store at path, which one process at a time may do, and makes an empty one when there is none, when the last user's writes may have
 // been lost in a power cut, or when it is damaged; Emptied then says why.
 func Open(path string) (*DB, error) {
+	d, err := openStore(path)
+	var told *fault.Error
+	if public, hint := durable.Explain(err); public != "" && !errors.As(err, &told) {
+		return nil, fault.New(fault.Unavailable, public).WithHint(hint).WithCause(err)
+	}
+	return d, err
+}
+
+func openStore(path string) (*DB, error) {
 	d := &DB{path: path}
 	boot, err := bootID()
 	if err != nil {
@@ -54,7 +64,8 @@ func Open(path string) (*DB, error) {
 	if d.why == "" {
 		d.bolt, err = openBolt(path)
 		if errors.Is(err, errBusy) {
-			return nil, err
+			return nil, fault.New(fault.Unavailable, "another process has the index open").
+				WithHint("only one signer may run; stop the other first").WithCause(err)
 		}
 		if err != nil {
 			d.why = err.Error()
@@ -192,7 +203,7 @@ func callBack(tx *Tx, fn func(*Tx) error) error {
 
 var (
 	errClosed = errors.New("index: closed")
-	errBusy   = errors.New("index: another process has it open")
+	errBusy   = errors.New("index: locked by another process")
 )
 
 // recreate removes the store and makes an empty one. d.mu is held, or d is not shared yet.

@@ -127,7 +127,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 	}
 	l := &Ledger{cfg: cfg, grown: make(chan struct{}), folded: make(chan struct{}), failed: make(chan struct{})}
 	if err := durable.Mkdir(cfg.FS, cfg.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("ledger: %w", err)
+		return nil, refused(fmt.Errorf("ledger: %w", err))
 	}
 	var err error
 	l.lock, err = cfg.FS.Lock(l.path(lockName), false)
@@ -136,10 +136,10 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 			WithHint("only one signer may run; stop the other first").WithCause(err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("ledger: %w", err)
+		return nil, refused(fmt.Errorf("ledger: %w", err))
 	}
 	if err := l.start(ctx); err != nil {
-		return nil, errors.Join(err, l.lock.Close())
+		return nil, errors.Join(refused(err), l.lock.Close())
 	}
 	if err := l.reportAside(ctx); err != nil {
 		return nil, errors.Join(err, l.Close())
@@ -253,10 +253,4 @@ func (l *Ledger) Close() error {
 		err = errors.Join(err, lockErr)
 	}
 	return err
-}
-
-// stopped is the error of a ledger that takes no more entries because of cause.
-func stopped(cause error) error {
-	return fault.New(fault.Unavailable, "the log takes no more entries: its disk failed or is full").
-		WithHint("free or replace the disk, then restart; nothing that was acknowledged is lost").WithCause(cause)
 }

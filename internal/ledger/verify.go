@@ -51,7 +51,7 @@ func verify(ctx context.Context, r io.Reader, known []chain.Tree) (Report, error
 		rep.Torn = errors.Is(err, errTorn)
 		return rep, broken(bad)
 	case err != nil:
-		return rep, err
+		return rep, refused(err)
 	}
 	for _, k := range known {
 		if k.Size > rep.Size {
@@ -97,7 +97,7 @@ func (v *verifier) compare() error {
 	for _, k := range v.known {
 		if k.Size == v.tree.Size() && k.Root != v.tree.Tree().Root {
 			return fault.New(fault.Corrupt, fmt.Sprintf("the first %d lines are not those that were known", k.Size)).
-				WithHint("the log was rewritten, or the checkpoint belongs to another log")
+				WithHint("the log was written anew since, or what was noted is of another log")
 		}
 	}
 	return nil
@@ -109,10 +109,4 @@ func (v *verifier) report() Report {
 		r.First, r.Last = time.UnixMicro(v.first).UTC(), time.UnixMicro(v.state.Micros).UTC()
 	}
 	return r
-}
-
-// broken is the error for the outside of a log that is not as it was written.
-func broken(at *lineError) error {
-	return fault.New(fault.Corrupt, fmt.Sprintf("the log is broken at line %d (byte %d): %v", at.Seq+1, at.offset, at.What)).
-		WithHint("compare with the backup's copy; every line before this one is intact").WithCause(at)
 }

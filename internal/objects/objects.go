@@ -54,11 +54,11 @@ func OpenFS(fsys durable.FS, dir string, keys KeySealer) (*Store, error) {
 	s := &Store{fs: fsys, dir: dir, keys: keys, synced: map[string]bool{}}
 	for _, d := range []string{dir, s.tmp()} {
 		if err := durable.Mkdir(fsys, d, 0o700); err != nil {
-			return nil, fmt.Errorf("objects: %w", err)
+			return nil, refused(fmt.Errorf("objects: %w", err))
 		}
 	}
 	if err := s.sweep(); err != nil {
-		return nil, err
+		return nil, refused(err)
 	}
 	return s, nil
 }
@@ -126,7 +126,7 @@ func (s *Store) PutFrom(ctx context.Context, kind string, r io.Reader) (string, 
 	}
 	if err != nil {
 		_ = s.fs.Remove(tmp) // best effort: the next Open sweeps it
-		return "", err
+		return "", refused(err)
 	}
 	return id, nil
 }
@@ -234,14 +234,15 @@ func (s *Store) Open(ctx context.Context, id string) (*Reader, error) {
 	}
 	f, err := s.fs.Open(s.path(id), os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.New(fault.NotFound, "no object "+id)
+		return nil, fault.New(fault.NotFound, "the object "+id+" is missing").
+			WithHint("restore " + place(id) + " from the backup").WithCause(err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("objects: opening object %s: %w", id, err)
+		return nil, refused(fmt.Errorf("objects: opening object %s: %w", id, err))
 	}
 	r, err := s.read(ctx, f, id)
 	if err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, errors.Join(refused(err), f.Close())
 	}
 	return r, nil
 }
@@ -294,8 +295,21 @@ func (r *Reader) Read(p []byte) (int, error) {
 func (r *Reader) Close() error { return r.file.Close() }
 
 func corrupt(id string, cause error) error {
-	return fault.New(fault.Corrupt, "object "+id+" is damaged").
-		WithHint("restore this file from the backup: it is named by the SHA-256 of its bytes").WithCause(cause)
+	return fault.New(fault.Corrupt, "the object "+id+" is damaged").
+		WithHint("restore " + place(id) + " from the backup: the file is named by the SHA-256 of its bytes").WithCause(cause)
+}
+
+// place names the file of an object for people.
+func place(id string) string { return id[:2] + "/" + id[2:4] + "/" + id + " in the objects folder" }
+
+// refused gives an error of the operating system a text for the outside; others, and those that have one, stay as they are.
+func refused(err error) error {
+	var told *fault.Error
+	public, hint := durable.Explain(err)
+	if public == "" || errors.As(err, &told) {
+		return err
+	}
+	return fault.New(fault.Unavailable, public).WithHint(hint).WithCause(err)
 }
 
 func checkID(id string) error {

@@ -227,7 +227,18 @@ func (p path) checkUsage(for_ purpose, what string) *failure {
 			return indeterminate(ChainConstraintsFailure, "the certificate of %s %q is a CA's", what, name(c))
 		}
 		if !maySignDocuments(c) {
-			return indeterminate(ChainConstraintsFailure, "the extended key usage of the certificate of %s %q is for time stamps or OCSP answers only", what, name(c))
+			return indeterminate(ChainConstraintsFailure, "the extended key usage of the certificate of %s %q is not for documents", what, name(c))
+		}
+	}
+	// A CA that names purposes issues for no other ones; what the anchor says of itself does not count (RFC 5280 §6.1.1 (d)).
+	for _, ca := range p[1:max(1, len(p)-1)] {
+		allowed := maySignDocuments(ca)
+		if for_ == toStamp {
+			allowed = len(ca.ExtKeyUsage) == 0 && len(ca.UnknownExtKeyUsage) == 0 || slices.Contains(ca.ExtKeyUsage, x509.ExtKeyUsageAny) ||
+				slices.Contains(ca.ExtKeyUsage, x509.ExtKeyUsageTimeStamping)
+		}
+		if !allowed {
+			return indeterminate(ChainConstraintsFailure, "the extended key usage of the CA %q does not take in what %s is for", name(ca), what)
 		}
 	}
 	for _, c := range p {
@@ -251,17 +262,21 @@ func onlyTimeStamping(c *x509.Certificate) bool {
 	return false
 }
 
-// maySignDocuments reports whether c names no purpose, or one besides those that exclude the signing of documents.
+// Purposes that are the signing of documents: RFC 9336, and what Adobe and Microsoft used before.
+var documentPurposes = []asn1.ObjectIdentifier{
+	{1, 3, 6, 1, 5, 5, 7, 3, 36}, {1, 2, 840, 113583, 1, 1, 5}, {1, 3, 6, 1, 4, 1, 311, 10, 3, 12},
+}
+
+// maySignDocuments reports whether c names no purpose, or one that takes in the signing of documents. RFC 5280 §4.2.1.12: a certificate is for
+// the purposes that it names, and one for TLS is not for documents.
 func maySignDocuments(c *x509.Certificate) bool {
-	if len(c.ExtKeyUsage) == 0 {
+	if len(c.ExtKeyUsage) == 0 && len(c.UnknownExtKeyUsage) == 0 {
 		return true
 	}
-	if len(c.UnknownExtKeyUsage) > 0 {
-		return true
-	}
-	return slices.ContainsFunc(c.ExtKeyUsage, func(u x509.ExtKeyUsage) bool {
-		return u != x509.ExtKeyUsageTimeStamping && u != x509.ExtKeyUsageOCSPSigning
-	})
+	return slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageAny) || slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageEmailProtection) ||
+		slices.ContainsFunc(c.UnknownExtKeyUsage, func(u asn1.ObjectIdentifier) bool {
+			return slices.ContainsFunc(documentPurposes, u.Equal)
+		})
 }
 
 // weak reports a key under 112 bits of security (ETSI TS 119 312 §6).
@@ -284,12 +299,12 @@ func name(c *x509.Certificate) string {
 	if cn := c.Subject.CommonName; cn != "" {
 		return cn
 	}
-	return c.Subject.String()
+	return distinguishedName(c.RawSubject)
 }
 
 // newSigner returns who c says its holder is.
 func newSigner(c *x509.Certificate) *Signer {
-	s := &Signer{Name: name(c), RegistrationNumber: c.Subject.SerialNumber, Issuer: c.Issuer.String(), Serial: c.SerialNumber.Text(16),
+	s := &Signer{Name: name(c), RegistrationNumber: c.Subject.SerialNumber, Issuer: distinguishedName(c.RawIssuer), Serial: serialText(c.SerialNumber),
 		NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC()}
 	if o := c.Subject.Organization; len(o) > 0 {
 		s.Organisation = o[0]

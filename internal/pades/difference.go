@@ -145,18 +145,24 @@ func (h *history) visit() error {
 
 // comparison is of one revision with the one before it.
 type comparison struct {
-	h        *history
-	scope    *scope
-	old, now *pdf.File
-	revision int
-	changes  []change
-	content  bool               // one of the changes is never allowed
-	widgets  map[pdf.Ref]string // new ones, with the field's name: Annots may get them
-	placed   map[pdf.Ref]bool   // those of widgets that were found in an Annots array
-	touched  []pdf.Ref          // pivots and soft objects that changed
-	filled   map[*field]bool    // fields whose value changed
-	redrawn  map[*field]string  // fields whose appearance changed, with what to say of it
+	h           *history
+	scope       *scope
+	old, now    *pdf.File
+	revision    int
+	changes     []change
+	content     bool               // one of the changes is never allowed
+	widgets     map[pdf.Ref]string // new ones, with the field's name: Annots may get them
+	placed      map[pdf.Ref]bool   // those of widgets that were found in an Annots array
+	touched     []pdf.Ref          // pivots and soft objects that changed
+	filled      map[*field]bool    // fields whose value changed
+	redrawn     map[*field]string  // fields whose appearance changed, with what to say of it
+	pages       map[pdf.Ref]int    // index of each page, once asked for
+	appearances map[pdf.Name]bool  // resources that default appearances of fields name, once asked for
+	told        int                // changes of content that were named
 }
+
+// maxTold is how many changes of content of one revision are named.
+const maxTold = 32
 
 func (c *comparison) allow(kind, format string, args ...any) {
 	c.changes = append(c.changes, change{kind: kind, text: fmt.Sprintf(format, args...)})
@@ -165,6 +171,9 @@ func (c *comparison) allow(kind, format string, args ...any) {
 // forbid records a change of what was signed.
 func (c *comparison) forbid(format string, args ...any) {
 	c.content = true
+	if c.told++; c.told > maxTold {
+		return
+	}
 	c.changes = append(c.changes, change{kind: ChangeContent, text: fmt.Sprintf(format, args...)})
 }
 
@@ -172,6 +181,7 @@ func (c *comparison) forbid(format string, args ...any) {
 func (c *comparison) compare() error {
 	c.filled, c.redrawn, c.placed = map[*field]bool{}, map[*field]string{}, map[pdf.Ref]bool{}
 	c.compareTrailers()
+	c.compareForms()
 	var byRole [roleCount][]pdf.Ref
 	for _, ref := range c.h.revisions[c.revision].Objects {
 		if err := c.h.visit(); err != nil {
@@ -192,6 +202,9 @@ func (c *comparison) compare() error {
 		switch {
 		case c.scope.strict[ref]:
 			c.forbid("%s was %s", describe(ref, before), verb(before, after))
+		case c.scope.isOther(ref):
+			// Readers that leave the generation number out of account take it for the one that was there, or was missing.
+			c.forbid("object %d was defined with another generation number", ref.Num)
 		case isPivot:
 			byRole[role] = append(byRole[role], ref)
 			c.touched = append(c.touched, ref)
@@ -325,5 +338,19 @@ func (c *comparison) compareSoft(ref pdf.Ref, after pdf.Object) {
 
 func isMetadata(o pdf.Object) bool {
 	s, ok := o.(*pdf.Stream)
-	return ok && s.Dict["Type"] == pdf.Name("Metadata")
+	return ok && s.Dict["Type"] == pdf.Name("Metadata") && s.Dict["Subtype"] == pdf.Name("XML")
+}
+
+// compareForms judges how the revision is written. Readers that cannot follow its tables search the file for objects, and then find others.
+func (c *comparison) compareForms() {
+	if c.h.revisions[c.revision].Trailer["XRefStm"] != nil {
+		c.forbid("a hybrid cross-reference section was added, which readers follow in two ways")
+	}
+	strays, err := c.h.file.Strays(c.revision)
+	if err != nil {
+		c.forbid("the update cannot be searched for hidden objects: %v", err)
+	}
+	for _, stray := range strays {
+		c.forbid("byte %d belongs to nothing that the update lists: %s", stray.Offset, stray.Text)
+	}
 }

@@ -3,6 +3,7 @@ package pades
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/veripath/aes-appliance/internal/pdf"
 )
@@ -19,8 +20,7 @@ func (c *comparison) compareCatalog(_ pdf.Ref, b, a pdf.Object) error {
 		case "DSS":
 			c.compareResolved(old, now, c.compareDSS)
 		case "Extensions":
-			// ISO 32000-2 §7.12: names of features, without effect of their own.
-			c.allow(ChangeValidationData, "developer extensions were declared")
+			c.compareResolved(old, now, c.compareExtensions)
 		case "Version":
 			version, ok := now.(pdf.Name)
 			if !ok || len(version) != 3 || version[1] != '.' {
@@ -35,6 +35,54 @@ func (c *comparison) compareCatalog(_ pdf.Ref, b, a pdf.Object) error {
 		}
 	}
 	return nil
+}
+
+// compareExtensions allows developer extensions to be declared: names of features, without effect of their own (ISO 32000-2 §7.12).
+func (c *comparison) compareExtensions(_ pdf.Ref, _, a pdf.Object) error {
+	extensions, ok := a.(pdf.Dict)
+	if !ok {
+		c.forbid("the developer extensions became something else")
+		return nil
+	}
+	for prefix, value := range extensions {
+		resolved, err := c.now.Resolve(value)
+		if err != nil {
+			return err
+		}
+		list, isArray := resolved.(pdf.Array) // one prefix can have several (PDF 2.0)
+		if !isArray {
+			list = pdf.Array{resolved}
+		}
+		for _, one := range list {
+			if one, err = c.now.Resolve(one); err != nil {
+				return err
+			}
+			d, isDict := one.(pdf.Dict)
+			if one == pdf.Name("Extensions") && prefix == "Type" {
+				continue
+			}
+			if !isDict || !onlySimple(d, "Type", "BaseVersion", "ExtensionLevel", "URL", "ExtensionRevision") {
+				c.forbid("developer extension %s is not of the form that these have", prefix)
+			}
+		}
+	}
+	c.allow(ChangeValidationData, "developer extensions were declared")
+	return nil
+}
+
+// onlySimple reports whether d has none but these entries, none of them of a kind that holds others.
+func onlySimple(d pdf.Dict, keys ...pdf.Name) bool {
+	for key, value := range d {
+		switch value.(type) {
+		case pdf.Name, pdf.String, int64:
+		default:
+			return false
+		}
+		if !slices.Contains(keys, key) {
+			return false
+		}
+	}
+	return true
 }
 
 // compareDSS allows any change within the form of a DSS dictionary (ISO 32000-2 table 261): it holds certificates and what was said of
@@ -126,11 +174,37 @@ func (c *comparison) compareResources(_ pdf.Ref, b, a pdf.Object) error {
 					c.forbid("resource %s %s of the form was %s", kind, key, verb(value, now[key]))
 				}
 			}
+			for key := range now {
+				// A field without an appearance is drawn with the font that its DA names.
+				if old[key] == nil && c.inUse(key) {
+					c.forbid("resource %s %s was added to the form, which a field is drawn with", kind, key)
+				}
+			}
 			return nil
 		})
 		c.allow(ChangeForm, "the form got resources of kind %s", kind)
 	}
 	return nil
+}
+
+// inUse reports whether a default appearance of a field that was there before names this resource.
+func (c *comparison) inUse(name pdf.Name) bool {
+	if c.appearances == nil {
+		c.appearances = map[pdf.Name]bool{}
+		for ref := range c.scope.fields {
+			value, err := c.old.Get(ref)
+			dict, _ := value.(pdf.Dict)
+			if da, err2 := c.old.Resolve(dict["DA"]); err == nil && err2 == nil {
+				text, _ := da.(pdf.String)
+				for _, word := range strings.Fields(string(text)) {
+					if used, ok := strings.CutPrefix(word, "/"); ok {
+						c.appearances[pdf.Name(used)] = true
+					}
+				}
+			}
+		}
+	}
+	return c.appearances[name]
 }
 
 // compareFields judges an array of fields: the old ones in their order, and new signature fields among them.
@@ -198,7 +272,7 @@ func (c *comparison) newField(ref pdf.Ref) error {
 	case sig != nil:
 		title = fmt.Sprintf("a signature %q", sig.Field)
 	}
-	placed, err := c.newWidgets(ref, dict, title)
+	placed, err := c.newWidgets(ref, dict, title, sig != nil)
 	if err != nil {
 		return err
 	}
@@ -225,7 +299,11 @@ func (c *comparison) parentOf(dict pdf.Dict) *field {
 }
 
 // newWidgets judges the widgets of a new field: itself, or its Kids. It reports whether one is visible.
-func (c *comparison) newWidgets(ref pdf.Ref, dict pdf.Dict, title string) (bool, error) {
+func (c *comparison) newWidgets(ref pdf.Ref, dict pdf.Dict, title string, signed bool) (bool, error) {
+	if len(c.widgets) > MaxSignatures {
+		c.forbid("more than %d fields were added", MaxSignatures)
+		return false, nil
+	}
 	c.checkNewField(dict, title)
 	kids, err := c.now.Resolve(dict["Kids"])
 	if err != nil {
@@ -234,7 +312,7 @@ func (c *comparison) newWidgets(ref pdf.Ref, dict pdf.Dict, title string) (bool,
 	list, _ := kids.(pdf.Array)
 	if len(list) == 0 {
 		c.widgets[ref] = title
-		return shows(c.now, dict), nil
+		return c.newWidget(dict, title, signed)
 	}
 	shown := false
 	for _, one := range list {
@@ -252,11 +330,50 @@ func (c *comparison) newWidgets(ref pdf.Ref, dict pdf.Dict, title string) (bool,
 			c.forbid("%s was added with other fields below it", title)
 			continue
 		}
+		for _, key := range []pdf.Name{"FT", "Ff", "V", "DA", "Q"} {
+			if widget[key] != nil {
+				c.forbid("%s was added with a widget that has an entry %s of its own", title, key)
+			}
+		}
 		c.checkNewField(widget, title)
 		c.widgets[kid] = title
-		shown = shown || shows(c.now, widget)
+		visible, err := c.newWidget(widget, title, signed)
+		if err != nil {
+			return false, err
+		}
+		shown = shown || visible
 	}
 	return shown, nil
+}
+
+// newWidget judges one new widget and reports whether it shows anything. It must be one that every reader takes for the same.
+func (c *comparison) newWidget(widget pdf.Dict, title string, signed bool) (bool, error) {
+	if widget["Subtype"] != pdf.Name("Widget") {
+		c.forbid("%s was added with an annotation that is no widget", title)
+	}
+	if flags, ok := widget["F"].(int64); widget["F"] != nil && (!ok || flags < 0 || flags > maxFlags) {
+		c.forbid("%s was added with flags that readers take for different ones", title)
+	}
+	if _, ok := rectangle(c.now, widget["Rect"]); !ok {
+		c.forbid("%s was added without a place", title)
+	}
+	appearance, err := c.now.Resolve(widget["AP"])
+	if err != nil {
+		return false, err
+	}
+	if _, ok := appearance.(pdf.Dict); widget["AP"] != nil && !ok {
+		c.forbid("%s was added with an appearance that is missing", title)
+	}
+	// What a reader draws of its own accord where there is no appearance.
+	for _, key := range []pdf.Name{"BS", "Border", "Contents"} {
+		if widget[key] != nil && widget["AP"] == nil {
+			c.forbid("%s was added with an entry %s", title, key)
+		}
+	}
+	if signed {
+		return shows(c.now, widget), nil
+	}
+	return visible(c.now, widget) || widget["AP"] != nil || widget["MK"] != nil, nil
 }
 
 func (c *comparison) checkNewField(dict pdf.Dict, title string) {
@@ -295,14 +412,14 @@ func (c *comparison) compareField(ref pdf.Ref, b, a pdf.Object) error {
 			if err := c.compareKids(fl, old, now); err != nil {
 				return err
 			}
-		case signs && (key == "V" || key == "AP" || key == "AS" || key == "M"):
+		case signs && (key == "V" || key == "AP" || key == "AS" || key == "M" && isText(now)):
 		case fl.kind == "Sig" || fl.kind == "":
 			c.forbid("entry %s of the form field %q was %s", key, fl.name, verb(old, now))
 		case key == "V" || key == "RV" || key == "I":
 			c.fill(fl.owner, after["V"])
 		case key == "AP" || key == "AS":
 			c.redrawn[fl.owner] = fmt.Sprintf("the appearance of the form field %q was %s", fl.name, verb(old, now))
-		case key == "M":
+		case key == "M" && isText(now):
 		default:
 			c.forbid("entry %s of the form field %q was %s", key, fl.name, verb(old, now))
 		}
@@ -322,6 +439,11 @@ func (c *comparison) compareField(ref pdf.Ref, b, a pdf.Object) error {
 		c.changes = append(c.changes, change{kind: ChangeSignature, field: fl.name, text: fmt.Sprintf("the empty field %q was signed", fl.name)})
 	}
 	return nil
+}
+
+func isText(o pdf.Object) bool {
+	_, ok := o.(pdf.String)
+	return ok
 }
 
 // compareKids judges the Kids of a field: those of a terminal field are its widgets and stay.

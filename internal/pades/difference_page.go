@@ -117,14 +117,18 @@ func (c *comparison) checkPanel(page, ref pdf.Ref, title string, others pdf.Arra
 
 // pageNumber returns the index of a page, -1 when it is none.
 func (c *comparison) pageNumber(ref pdf.Ref) int {
-	pages, err := c.now.Pages()
-	if err != nil {
-		return -1
-	}
-	for i, p := range pages {
-		if p == ref {
-			return i
+	if c.pages == nil {
+		c.pages = map[pdf.Ref]int{}
+		pages, err := c.now.Pages()
+		if err != nil {
+			return -1
 		}
+		for i, p := range pages {
+			c.pages[p] = i
+		}
+	}
+	if i, ok := c.pages[ref]; ok {
+		return i
 	}
 	return -1
 }
@@ -136,10 +140,11 @@ func (c *comparison) pageName(ref pdf.Ref) string {
 	return fmt.Sprintf("page object %v", ref)
 }
 
-// Annotation flags (ISO 32000-2 table 167).
+// Annotation flags (ISO 32000-2 table 167): Hidden is the only one that hides on the screen and on paper. Readers keep flags in a machine
+// word, so that a larger number means different things to them.
 const (
 	flagHidden = 1 << 1
-	flagNoView = 1 << 5
+	maxFlags   = 1<<10 - 1
 )
 
 // shows reports whether a new widget can hide or add anything: it is visible and says what to draw there. Some signers give the fields of
@@ -150,12 +155,15 @@ func shows(f *pdf.File, widget pdf.Dict) bool {
 
 // visible reports whether an annotation takes up room: it has an area and is not hidden.
 func visible(f *pdf.File, widget pdf.Dict) bool {
-	if flags, _ := widget["F"].(int64); flags&(flagHidden|flagNoView) != 0 {
+	if flags, _ := widget["F"].(int64); flags >= 0 && flags <= maxFlags && flags&flagHidden != 0 {
 		return false
 	}
 	r, ok := rectangle(f, widget["Rect"])
 	return !ok || r[0] != r[2] && r[1] != r[3]
 }
+
+// maxCoordinate bounds where a new widget can be: beyond it readers disagree on what a number is.
+const maxCoordinate = 1e6
 
 // rectangle reads an array of four numbers.
 func rectangle(f *pdf.File, o pdf.Object) ([4]float64, bool) {
@@ -170,7 +178,7 @@ func rectangle(f *pdf.File, o pdf.Object) ([4]float64, bool) {
 		if err != nil {
 			return r, false
 		}
-		if r[i], ok = number(item); !ok {
+		if r[i], ok = number(item); !ok || !(r[i] >= -maxCoordinate && r[i] <= maxCoordinate) {
 			return r, false
 		}
 	}

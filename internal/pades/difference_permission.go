@@ -28,7 +28,7 @@ func (h *history) since(s *pdf.Signature) ([]Change, bool) {
 		}
 	}
 	if h.tail > 0 && s.ByteRange[2]+s.ByteRange[3] < int64(len(h.file.Bytes())) {
-		list = append(list, Change{Revision: len(h.changes), Kind: ChangeContent, Text: fmt.Sprintf("%d bytes follow the end of the document", h.tail)})
+		list = append(list, Change{Revision: len(h.changes), Kind: ChangeContent, Text: fmt.Sprintf("%d bytes follow the end of the document", h.tail), tail: true})
 		modified = true
 	}
 	return list, modified

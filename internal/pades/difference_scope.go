@@ -48,33 +48,56 @@ type scope struct {
 	pivots map[pdf.Ref]role // dictionaries
 	soft   map[pdf.Ref]softUse
 	fields map[pdf.Ref]*field
+	known  map[uint32]pdf.Ref // by number: an object that is strict, a pivot or soft
 
 	fieldArrays map[pdf.Ref]bool    // indirect Fields and Kids of fields
 	annotArrays map[pdf.Ref]pdf.Ref // indirect Annots, with the page
 
-	fresh []pdf.Ref    // fields that were not looked through yet
-	stack []pdf.Object // strict values to look through
+	fresh []pdf.Ref // fields that were not looked through yet
+	stack []strict  // values to look through
+}
+
+// strict is a value that must not change, and by which entry it was reached: "" within an array.
+type strict struct {
+	by    pdf.Name
+	value pdf.Object
+}
+
+// structural are the entries by which objects of the document's structure point to each other (ISO 32000-2 tables 29, 30, 31, 166, 226, 256, 359):
+// what such an entry names stays a page, a field, the form or the catalog. By any other entry (of resources, above all) a dictionary is used as
+// something else, for which the rules of pivots are not made.
+var structural = map[pdf.Name]bool{"": true, "P": true, "Parent": true, "Pg": true, "Obj": true, "Root": true, "AcroForm": true, "Data": true, "T": true, "Page": true}
+
+// isOther reports whether ref has the number of a known object, under another generation.
+func (s *scope) isOther(ref pdf.Ref) bool {
+	known, ok := s.known[ref.Num]
+	return ok && known != ref
+}
+
+// pivot makes ref one.
+func (s *scope) pivot(ref pdf.Ref, r role) {
+	s.pivots[ref], s.known[ref.Num] = r, ref
 }
 
 // newScope surveys the document as f has it.
 func newScope(h *history, f *pdf.File) (*scope, error) {
-	s := &scope{h: h, f: f, strict: map[pdf.Ref]bool{}, pivots: map[pdf.Ref]role{}, soft: map[pdf.Ref]softUse{}, fields: map[pdf.Ref]*field{},
+	s := &scope{h: h, f: f, strict: map[pdf.Ref]bool{}, pivots: map[pdf.Ref]role{}, soft: map[pdf.Ref]softUse{}, fields: map[pdf.Ref]*field{}, known: map[uint32]pdf.Ref{},
 		fieldArrays: map[pdf.Ref]bool{}, annotArrays: map[pdf.Ref]pdf.Ref{}}
 	catalog, root, err := f.Catalog()
 	if err != nil {
 		return nil, err
 	}
-	s.pivots[root] = roleCatalog
+	s.pivot(root, roleCatalog)
 	pages, err := f.Pages()
 	if err != nil {
 		return nil, err
 	}
 	for _, ref := range pages {
-		s.pivots[ref] = rolePage
+		s.pivot(ref, rolePage)
 	}
 	for key, value := range f.Trailer() {
 		if !volatile[key] && key != "Info" && key != "Root" {
-			s.push(value)
+			s.pushAt(key, value)
 		}
 	}
 	return s, s.expand(catalog, pages)
@@ -115,14 +138,14 @@ func (s *scope) expand(catalog pdf.Dict, pages []pdf.Ref) error {
 		return err
 	}
 	if ref, ok := s.f.Trailer()["Info"].(pdf.Ref); ok {
-		s.pivots[ref] = roleInfo
+		s.pivot(ref, roleInfo)
 	}
 	if err := s.expandCatalog(catalog); err != nil {
 		return err
 	}
 	for key, value := range form {
 		if key != "Fields" {
-			s.push(value)
+			s.pushAt(key, value)
 		}
 	}
 	for _, ref := range s.fresh {
@@ -142,7 +165,7 @@ func (s *scope) expand(catalog pdf.Dict, pages []pdf.Ref) error {
 // enterForm makes pivots of the form, its arrays and its fields, and returns the form's dictionary.
 func (s *scope) enterForm(o pdf.Object) (pdf.Dict, error) {
 	if ref, ok := o.(pdf.Ref); ok {
-		s.pivots[ref] = roleForm
+		s.pivot(ref, roleForm)
 	}
 	value, err := s.f.Resolve(o)
 	if err != nil {
@@ -190,7 +213,8 @@ func (s *scope) enterFields(o pdf.Object, parent *field, depth int) error {
 		fl := s.fields[ref]
 		if fl == nil {
 			fl = newField(dict, parent)
-			s.fields[ref], s.pivots[ref] = fl, roleField
+			s.fields[ref] = fl
+			s.pivot(ref, roleField)
 			s.fresh = append(s.fresh, ref)
 		}
 		if err := s.enterFields(dict["Kids"], fl, depth+1); err != nil {
@@ -232,7 +256,7 @@ func (s *scope) expandCatalog(catalog pdf.Dict) error {
 		case "Metadata":
 			err = s.soften(value, softUse{kind: softMetadata})
 		default:
-			s.push(value)
+			s.pushAt(key, value)
 		}
 		if err != nil {
 			return err
@@ -257,7 +281,7 @@ func (s *scope) expandField(ref pdf.Ref) error {
 		case fl.kind != "Sig" && key == "AP":
 			err = s.soften(value, softUse{softAppearance, fl.owner})
 		default:
-			s.push(value)
+			s.pushAt(key, value)
 		}
 		if err != nil {
 			return err
@@ -275,7 +299,7 @@ func (s *scope) expandPage(ref pdf.Ref) error {
 	page, _ := value.(pdf.Dict)
 	for key, value := range page {
 		if key != "Annots" {
-			s.push(value)
+			s.pushAt(key, value)
 			continue
 		}
 		if array, ok := value.(pdf.Ref); ok {
@@ -290,32 +314,32 @@ func (s *scope) expandPage(ref pdf.Ref) error {
 		}
 		list, _ := resolved.(pdf.Array)
 		for _, annotation := range list {
-			s.push(annotation)
+			s.pushAt("", annotation)
 		}
 	}
 	return nil
 }
 
-// push marks what o refers to as strict, in time.
-func (s *scope) push(o pdf.Object) {
+// pushAt marks what o, reached by an entry, refers to as strict, in time.
+func (s *scope) pushAt(by pdf.Name, o pdf.Object) {
 	switch o.(type) {
 	case pdf.Ref, pdf.Dict, pdf.Array, *pdf.Stream:
-		s.stack = append(s.stack, o)
+		s.stack = append(s.stack, strict{by, o})
 	}
 }
 
-// drain looks through all that was pushed. Dictionaries among the pivots are looked through by their own functions, by which way ever they
-// are reached: Parent, P and destinations point to them all over a document.
+// drain looks through all that was pushed. Dictionaries among the pivots are looked through by their own functions where structural entries
+// lead to them: Parent, P and destinations point to them all over a document.
 func (s *scope) drain() error {
 	for len(s.stack) > 0 {
-		o := s.stack[len(s.stack)-1]
+		top := s.stack[len(s.stack)-1]
 		s.stack = s.stack[:len(s.stack)-1]
-		switch o := o.(type) {
+		switch o := top.value.(type) {
 		case pdf.Ref:
-			if r, isPivot := s.pivots[o]; s.strict[o] || isPivot && r != roleInfo {
+			if r, isPivot := s.pivots[o]; s.strict[o] || isPivot && r != roleInfo && structural[top.by] {
 				continue
 			}
-			s.strict[o] = true
+			s.strict[o], s.known[o.Num] = true, o
 			if err := s.h.visit(); err != nil {
 				return err
 			}
@@ -323,17 +347,17 @@ func (s *scope) drain() error {
 			if err != nil {
 				return err
 			}
-			s.push(value)
+			s.pushAt(top.by, value)
 		case pdf.Dict:
-			for _, value := range o {
-				s.push(value)
+			for key, value := range o {
+				s.pushAt(key, value)
 			}
 		case pdf.Array:
 			for _, value := range o {
-				s.push(value)
+				s.pushAt("", value)
 			}
 		case *pdf.Stream:
-			s.push(o.Dict)
+			s.pushAt(top.by, o.Dict)
 		}
 	}
 	return nil
@@ -350,12 +374,12 @@ func (s *scope) soften(o pdf.Object, use softUse) error {
 			_, isPivot := s.pivots[o]
 			old, seen := s.soft[o]
 			if seen && old != use {
-				s.push(o) // two uses: neither rule fits it
+				s.pushAt("", o) // two uses: neither rule fits it
 			}
 			if isPivot || seen {
 				continue
 			}
-			s.soft[o] = use
+			s.soft[o], s.known[o.Num] = use, o
 			if err := s.h.visit(); err != nil {
 				return err
 			}

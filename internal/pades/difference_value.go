@@ -32,6 +32,11 @@ func equal(a, b pdf.Object) bool {
 		b, ok := b.(pdf.String)
 		return ok && bytes.Equal(a, b)
 	case int64, pdf.Real:
+		if _, whole := b.(int64); whole && a != b {
+			if _, whole = a.(int64); whole { // as integers: a float64 has not room for all of them
+				return false
+			}
+		}
 		if x, ok := number(a); ok {
 			y, ok := number(b)
 			return ok && x == y

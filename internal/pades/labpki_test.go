@@ -36,10 +36,11 @@ type lab struct {
 	signer, tsa             *holder
 	signerOCSP, tsaOCSP     *holder
 	serial                  int64
+	policy                  asn1.ObjectIdentifier // of time stamps, default 1.2.3
 }
 
 func newLab(t testing.TB) *lab {
-	l := &lab{t: t}
+	l := &lab{t: t, policy: asn1.ObjectIdentifier{1, 2, 3}}
 	start := labTime.Add(-48 * time.Hour)
 	l.root = l.issue(nil, "Lab Root", start, start.Add(20*year), asCA)
 	l.clinicians = l.issue(l.root, "Lab Clinician CA", start, start.Add(10*year), asCA)
@@ -144,7 +145,7 @@ func (l *lab) token(tsa *holder, data []byte, at time.Time) []byte {
 func (l *lab) tokenOver(tsa *holder, digest []byte, at time.Time) []byte {
 	l.t.Helper()
 	l.serial++
-	info, err := tsp.TSTInfo{Policy: asn1.ObjectIdentifier{1, 2, 3}, Imprint: tsp.Imprint{Hash: crypto.SHA256, Digest: digest}, Serial: big.NewInt(l.serial), GenTime: at, Accuracy: time.Second}.Marshal()
+	info, err := tsp.TSTInfo{Policy: l.policy, Imprint: tsp.Imprint{Hash: crypto.SHA256, Digest: digest}, Serial: big.NewInt(l.serial), GenTime: at, Accuracy: time.Second}.Marshal()
 	if err != nil {
 		l.t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package pades
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -80,6 +81,8 @@ type Report struct {
 	Revisions   int               `json:"revisions"`          // of the document: 1 + incremental updates
 	Signatures  []SignatureReport `json:"signatures"`         // and document time stamps, oldest first
 	Warnings    []string          `json:"warnings,omitempty"` // of the whole file; they do not change the verdict
+
+	demo bool // something in it is a demo's: the summary says so
 }
 
 // SignatureReport is the result for one signature or document time stamp.
@@ -119,7 +122,7 @@ type Signer struct {
 	Organisation       string    `json:"organisation,omitempty"`
 	Country            string    `json:"country,omitempty"`
 	Issuer             string    `json:"issuer"`
-	Serial             string    `json:"serial"` // of the certificate, hexadecimal
+	Serial             string    `json:"serial"` // of the certificate, hexadecimal, 32 digits
 	NotBefore          time.Time `json:"not_before"`
 	NotAfter           time.Time `json:"not_after"`
 }
@@ -130,6 +133,8 @@ type Change struct {
 	Kind     string `json:"kind"`     // one of the Change… constants
 	Text     string `json:"text"`
 	Allowed  bool   `json:"allowed"` // after this signature
+
+	tail bool // bytes after the end, of no revision: added ones, or what is left of one that was cut off
 }
 
 // What a later revision can do.
@@ -159,8 +164,9 @@ type TimeStampReport struct {
 
 // CertificateReport is one certificate of a path.
 type CertificateReport struct {
-	Subject   string            `json:"subject"`
-	Serial    string            `json:"serial"` // hexadecimal
+	Subject   string            `json:"subject"` // RFC 4514
+	Serial    string            `json:"serial"`  // hexadecimal, 32 digits
+	SHA256    string            `json:"sha256"`  // of the certificate, hexadecimal
 	NotBefore time.Time         `json:"not_before"`
 	NotAfter  time.Time         `json:"not_after"`
 	Anchor    bool              `json:"trust_anchor,omitempty"`
@@ -201,6 +207,9 @@ func (r *Report) finish() {
 		r.ExitCode = 2
 	}
 	r.Summary = r.summary()
+	if r.demo {
+		r.Summary = strings.TrimSuffix(r.Summary, ".") + " (DEMO)."
+	}
 }
 
 // damaged are the sub-indications of a time stamp that is not what its authority made; the others speak of trust and time.

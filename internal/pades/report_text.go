@@ -2,6 +2,7 @@ package pades
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 )
@@ -61,14 +62,27 @@ func (s *SignatureReport) why() string {
 	if len(s.Reasons) > 0 {
 		reason = s.Reasons[0]
 	}
-	if s.Modified && s.SubIndication == FormatFailure {
-		for _, c := range s.Changes {
-			if !c.Allowed {
-				return fmt.Sprintf("the document was modified after signing (revision %d: %s)", c.Revision, c.Text)
-			}
-		}
+	if c := s.modification(); c != nil && s.SubIndication == FormatFailure {
+		return fmt.Sprintf("%s (revision %d: %s)", c.modified(), c.Revision, c.Text)
 	}
 	return reason
+}
+
+// modification returns the first change that is not allowed, nil when there is none.
+func (s *SignatureReport) modification() *Change {
+	for i := range s.Changes {
+		if !s.Changes[i].Allowed {
+			return &s.Changes[i]
+		}
+	}
+	return nil
+}
+
+func (c *Change) modified() string {
+	if c.tail {
+		return "the document was modified after signing, or the file was cut off"
+	}
+	return "the document was modified after signing"
 }
 
 // printable replaces what could make a terminal show another text than this one: names come from certificates and the document.
@@ -77,6 +91,30 @@ func printable(r rune) rune {
 		return r
 	}
 	return '\uFFFD'
+}
+
+func revisionCount(n int) string {
+	if n == 1 {
+		return "1 revision"
+	}
+	return fmt.Sprintf("%d revisions", n)
+}
+
+// anchors returns the trust anchors that the paths of the signer and of the time stamps lead to, each once.
+func (s *SignatureReport) anchors() []CertificateReport {
+	var list []CertificateReport
+	add := func(path []CertificateReport) {
+		for _, c := range path {
+			if c.Anchor && !slices.ContainsFunc(list, func(have CertificateReport) bool { return have.SHA256 == c.SHA256 }) {
+				list = append(list, c)
+			}
+		}
+	}
+	add(s.Certificates)
+	for _, t := range s.TimeStamps {
+		add(t.Certificates)
+	}
+	return list
 }
 
 // Text returns the report for a person: the summary first, then each signature with its reasons and what came after it.
@@ -88,7 +126,7 @@ func (r *Report) Text() string {
 		b.WriteByte('\n')
 	}
 	line(0, "%s", r.Summary)
-	line(0, "Judged at %s; %d bytes, %d revisions, SHA-256 %s", stamp3339(r.ValidatedAt), r.Size, r.Revisions, r.SHA256)
+	line(0, "Judged at %s; %d bytes, %s, SHA-256 %s", stamp3339(r.ValidatedAt), r.Size, revisionCount(r.Revisions), r.SHA256)
 	for _, w := range r.Warnings {
 		line(0, "Warning: %s", w)
 	}
@@ -108,6 +146,9 @@ func (s *SignatureReport) write(line func(int, string, ...any), revisions int) {
 	if s.Signer != nil {
 		line(1, "Signer: %s", s.who())
 		line(1, "Certificate: serial %s, issued by %s, valid %s to %s", s.Signer.Serial, s.Signer.Issuer, stamp3339(s.Signer.NotBefore), stamp3339(s.Signer.NotAfter))
+	}
+	for _, a := range s.anchors() {
+		line(1, "Trust anchor: %s, SHA-256 %s…", a.Subject, a.SHA256[:min(16, len(a.SHA256))])
 	}
 	if s.Kind != KindTimeStamp {
 		if s.Level == LevelNone {

@@ -290,7 +290,7 @@ func (s *status) describe() string {
 }
 
 func (s *status) report() *RevocationReport {
-	r := &RevocationReport{Source: s.kind, Status: "good", ThisUpdate: s.this.UTC(), Signer: s.signer.Subject.String()}
+	r := &RevocationReport{Source: s.kind, Status: "good", ThisUpdate: s.this.UTC(), Signer: distinguishedName(s.signer.RawSubject)}
 	if !s.next.IsZero() {
 		next := s.next.UTC()
 		r.NextUpdate = &next

@@ -117,8 +117,10 @@ func (v *validation) judge(ctx context.Context) error {
 		}
 	}
 	for _, it := range v.items {
+		v.checkEarly(it)
 		it.conclude()
 	}
+	v.warnDemo()
 	return nil
 }
 

@@ -200,6 +200,7 @@ var (
 	oidData                 = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 1}
 	oidSigningTime          = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 5}
 	oidSigningCertificate   = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 16, 2, 12}
+	oidSignaturePolicy      = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 16, 2, 15}
 	oidCommitmentType       = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 16, 2, 16}
 	oidSigningCertificateV2 = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 16, 2, 47}
 	oidRevocationArchive    = asn1.ObjectIdentifier{1, 2, 840, 113583, 1, 1, 8}
@@ -238,8 +239,8 @@ func (it *item) checkBaseline() {
 	if it.report.ClaimedTime == nil {
 		no("the signature dictionary has no entry M")
 	}
-	if it.report.Reason != "" && has(oidCommitmentType) {
-		no("the signature dictionary has a Reason beside a commitment type")
+	if it.report.Reason != "" && (has(oidCommitmentType) || has(oidSignaturePolicy)) {
+		no("the signature dictionary has a Reason beside a commitment type or a signature policy")
 	}
 }
 

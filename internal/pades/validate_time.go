@@ -3,6 +3,7 @@ package pades
 import (
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -225,13 +226,34 @@ func (v *validation) missing(paths []path, revision int) string {
 	return ""
 }
 
+// checkEarly says when the file is judged at a time before the signature was made, by its own words: then its certificates and proofs are
+// not there yet. That comes before the other reasons, unless one of them is a failure that no time cures.
+func (v *validation) checkEarly(it *item) {
+	made := it.report.ClaimedTime
+	for _, t := range it.stamps {
+		if made == nil && t.sound() {
+			made = &t.info.GenTime
+		}
+	}
+	if made == nil || !made.After(v.at.Add(clockSkew)) {
+		return
+	}
+	text := fmt.Sprintf("judged at a time before the signature was made: at %s, and it says %s", stamp3339(v.at), stamp3339(*made))
+	if it.failure == nil || it.failure.indication == TotalFailed && it.failure.sub != NotYetValid {
+		it.warn("%s", text)
+		return
+	}
+	it.report.Reasons = slices.Insert(it.report.Reasons, 0, text)
+}
+
 // conclude draws the indication from what was found.
 func (it *item) conclude() {
 	if it.report.Modified {
 		// ISO 32000-2 §12.8.1: what a signature says holds for its own revision. The document that is shown is another one.
-		it.fail(failed(FormatFailure, "the document was modified after signing"))
+		f := failed(FormatFailure, "%s", it.report.modification().modified())
+		it.fail(f)
 		if it.failure.indication == Indeterminate {
-			it.failure = failed(FormatFailure, "the document was modified after signing")
+			it.failure = f
 		}
 	}
 	it.report.Indication = TotalPassed
@@ -247,7 +269,8 @@ func (it *item) conclude() {
 func certificateReports(p path, statuses []*status) []CertificateReport {
 	var list []CertificateReport
 	for i, c := range p {
-		r := CertificateReport{Subject: c.Subject.String(), Serial: c.SerialNumber.Text(16), NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(), Anchor: i == len(p)-1}
+		r := CertificateReport{Subject: distinguishedName(c.RawSubject), Serial: serialText(c.SerialNumber), SHA256: fingerprint(c),
+			NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(), Anchor: i == len(p)-1}
 		if i < len(statuses) && statuses[i] != nil {
 			r.Status = statuses[i].report()
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/zlib"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"os/exec"
@@ -190,5 +191,21 @@ func BenchmarkDraw(b *testing.B) {
 			b.Fatal(err)
 		}
 		b.ReportMetric(float64(len(out)), "bytes")
+	}
+}
+
+func TestCompressIsFlate(t *testing.T) {
+	d := newDrawer(t)
+	content := bytes.Repeat([]byte("10 20 m 30 40 l "), 1000)
+	for range 2 { // the second time with a writer that was used
+		small := d.Compress(content)
+		r, err := zlib.NewReader(bytes.NewReader(small))
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := io.ReadAll(r)
+		if err != nil || !bytes.Equal(back, content) || len(small) >= len(content)/2 {
+			t.Fatalf("%d bytes became %d, error %v", len(content), len(small), err)
+		}
 	}
 }

@@ -148,6 +148,41 @@ func manyBombs() []byte {
 	return d.table("").b
 }
 
+// thrash has two large objects, and a great many references to them in turn through small ones.
+func thrash() []byte {
+	d := newBuilder()
+	var alias, refs []string
+	for i := range 2200 {
+		alias = append(alias, fmt.Sprintf("%d 0 R", 5+i%2))
+		refs = append(refs, fmt.Sprintf("%d 0 R", 100+i))
+	}
+	list := strings.Join(refs, " ")
+	big := strings.Repeat("[]", 8000)
+	d.page("/AcroForm 7 0 R /DSS << /Certs 8 0 R >>", "").obj(5, "<< /X ["+big+"] >>").obj(6, "<< /X ["+big+"] >>")
+	d.objStm(9, 7, "<< /Fields ["+list+"] >>", "["+list+"]")
+	d.objStm(11, 100, alias...)
+	return d.xrefStream(10, "").b
+}
+
+// locked has many signed fields that share a lock of many names.
+func locked() []byte {
+	d := newBuilder()
+	var fields, names, refs []string
+	for i := range 1500 {
+		fields = append(fields, fmt.Sprintf("<< /FT /Sig /T (%d) /V %d 0 R /Lock 7 0 R >>", i, 3000+i))
+		refs = append(refs, fmt.Sprintf("%d 0 R", 100+i))
+		names = append(names, fmt.Sprintf("(%d)", i))
+	}
+	sigs := make([]string, 1500)
+	for i := range sigs {
+		sigs[i] = "<</Reference 8 0 R>>"
+	}
+	d.page("/AcroForm << /Fields 12 0 R >>", "")
+	d.objStm(9, 7, "<< /Action /Exclude /Fields ["+strings.Join(names, "")+"] >>", "["+strings.Repeat("<</TransformMethod /FieldMDP /TransformParams 7 0 R>>", 60)+"]")
+	d.objStm(11, 100, fields...).objStm(13, 3000, sigs...).objStm(14, 12, "["+strings.Join(refs, " ")+"]")
+	return d.xrefStream(10, "").b
+}
+
 // hostile are files of at most 64 KB that ask for much more than they are.
 func hostile() map[string][]byte {
 	big := 60 << 10
@@ -156,7 +191,7 @@ func hostile() map[string][]byte {
 	comments := newBuilder().page("", "").obj(4, "["+strings.Repeat("1 %"+strings.Repeat("x", 50)+"\n", big/55)+"]").table("").b
 	loops := newBuilder().obj(1, "<< /Type /Catalog /Pages 2 0 R /AcroForm 3 0 R /DSS 4 0 R /Perms 5 0 R >>").obj(2, "2 0 R").obj(3, "4 0 R").obj(4, "5 0 R").obj(5, "3 0 R").table("").b
 	return map[string][]byte{
-		"wide": wide, "dictionaries": dict, "comments": comments, "loops": loops, "revisions": chain(64 << 10), "nested names": nested(),
+		"thrash": thrash(), "locked": locked(), "wide": wide, "dictionaries": dict, "comments": comments, "loops": loops, "revisions": chain(64 << 10), "nested names": nested(),
 		"one signature": sameSignature(), "nested strings": nestedStrings(36 << 10), "nested sections": nestedSections(60 << 10),
 		"xref bomb": xrefBomb(), "object stream bombs": objStmBombs(50 << 10), "filter chain": flateChain(), "many bombs": manyBombs(),
 		"brackets":  newBuilder().page("", "").obj(4, strings.Repeat("[", big)).table("").b,

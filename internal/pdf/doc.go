@@ -16,6 +16,9 @@
 //     number are refused. An update of a hybrid file is a plain table.
 //   - Duplicate keys in a dictionary are refused. So is a reference with the wrong generation number, and an object stream that was
 //     replaced without restating the objects in it.
+//   - A page tree whose Count is not the number of its pages, or that holds a page twice, has no pages to sign.
+//   - A revision ends where a section is followed by its own startxref and %%EOF (in a linearized file, by the first-page section's). A file
+//     that ends otherwise can be read, not signed.
 //   - Encrypted files are refused, and XFA forms are never signed (viewers show the XFA, not the pages).
 //
 // # Cost

@@ -86,7 +86,10 @@ func (w *fieldWalk) node(o Object, above field, depth int) error {
 			return within("kid "+kr.String()+" of field "+r.String(), err)
 		}
 		if kd["T"] == nil { // an annotation of this field
-			if kd != nil {
+			if w.met[kr] {
+				return invalid("widget %s is twice in the form", kr)
+			}
+			if w.met[kr] = true; kd != nil {
 				fd.widgets = append(fd.widgets, kr)
 			}
 			continue

@@ -33,7 +33,12 @@ func (f *File) decode(s *Stream, limit int64) ([]byte, error) {
 		if data, err = f.unfilter(name, parms[i], data, stage); err != nil {
 			return nil, within(string("filter "+name), err)
 		}
-		if err := f.budget.spend(int64(len(data))); err != nil {
+		if err := f.budget.decoded(len(data)); err != nil {
+			return nil, err
+		}
+	}
+	if len(filters) == 0 {
+		if err := f.budget.decoded(len(data)); err != nil {
 			return nil, err
 		}
 	}

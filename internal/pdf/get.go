@@ -29,13 +29,11 @@ func (f *File) Get(r Ref) (Object, error) {
 	return o, nil
 }
 
-// keep remembers a parsed object while there is room.
+// keep remembers a parsed object; when there is no more room, the others are forgotten.
 func (f *File) keep(num uint32, o Object, nodes int) {
 	if nodes++; nodes > f.nodes {
-		if f.nodes = cacheBase + len(f.data)/cachePer; nodes > f.nodes {
-			return
-		}
 		clear(f.objects)
+		f.nodes = cacheBase + len(f.data)/cachePer
 	}
 	f.nodes -= nodes
 	f.objects[num] = o
@@ -50,17 +48,27 @@ func (f *File) parse(e entry) (o Object, nodes int, err error) {
 		}
 		return s.object(f, e)
 	}
-	p, err := f.bodyAt(e)
+	o, nodes, _, err = f.body(e, f.limit(e.off))
+	return o, nodes, err
+}
+
+// body parses the object at e.off, which ends before limit; end is where it does.
+func (f *File) body(e entry, limit int64) (o Object, nodes int, end int64, err error) {
+	r, pos, ok := headerAt(f.data, int(e.off))
+	if !ok || r != e.ref() {
+		return nil, 0, 0, invalid("not at byte %d", e.off)
+	}
+	p := f.parserAt(pos, int(limit))
+	o, err = p.object(0)
+	nodes = f.lim.MaxNodes - p.nodes
+	if cost := f.budget.parsed(nodes, p.pos-pos); cost != nil {
+		return nil, 0, 0, cost
+	}
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
-	if o, err = p.object(0); err != nil {
-		return nil, 0, err
-	}
-	if o, err = f.finish(p, o); err != nil {
-		return nil, 0, err
-	}
-	return o, f.lim.MaxNodes - p.nodes, nil
+	o, err = f.finish(p, o)
+	return o, nodes, int64(p.pos), err
 }
 
 // bodyAt returns a parser after the "obj" of an entry's object, which ends where the next object begins.

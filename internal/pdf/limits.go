@@ -18,12 +18,15 @@ type Limits struct {
 	MaxDecoded  int64 // bytes that one stream may decode to; default, and ceiling, 16 MiB + 64 × the file's size
 }
 
-// What all streams of a file together may decode to, and what object streams may keep in memory: a base and a multiple of the file's size.
+// What all streams of a file together may decode to, what one may, how much of decoded object streams and how many parsed values are
+// kept, and how many values may be parsed in all: each a base and a multiple of the file's size. A File and its past revisions draw on
+// one budget.
 const (
 	totalBase, totalPer   = 48 << 20, 128
 	singleBase, singlePer = 16 << 20, 64
-	objStmBase, objStmPer = 4 << 20, 32
-	cacheBase, cachePer   = 1 << 14, 64 // parsed values kept: base + one per so many bytes
+	holdBase, holdPer     = 16 << 20, 1
+	cacheBase, cachePer   = 1 << 14, 64 // values kept: base + one per so many bytes
+	parseBase, parsePer   = 4 << 20, 64
 )
 
 // resolve fills in the defaults for a file of n bytes.
@@ -52,18 +55,28 @@ func (l Limits) resolve(n int64) Limits {
 	return l
 }
 
-// budget is what may still be decoded; a File and its past revisions draw on one.
-type budget struct{ total, objStm int64 }
+// budget is what may still be decoded, in bytes, and parsed, in values.
+type budget struct{ decode, parse int64 }
 
 func newBudget(n int64) *budget {
-	return &budget{total: totalBase + totalPer*n, objStm: objStmBase + objStmPer*n}
+	return &budget{decode: totalBase + totalPer*n, parse: parseBase + parsePer*n}
 }
 
-// spend takes n decoded bytes from the budget.
-func (b *budget) spend(n int64) error {
-	if b.total -= n; b.total < 0 {
-		b.total = 0
+// decoded takes n bytes from the budget.
+func (b *budget) decoded(n int) error {
+	if b.decode -= int64(n); b.decode < 0 {
+		b.decode = 0
 		return tooLarge("the file's streams decode to more than %d bytes and %d times its size", totalBase, totalPer)
+	}
+	return nil
+}
+
+// parsed takes the cost of an object from the budget: its values, and one for every 16 bytes. An honest file's objects can all be parsed
+// many times.
+func (b *budget) parsed(nodes, bytes int) error {
+	if b.parse -= int64(nodes) + int64(bytes)/16; b.parse < 0 {
+		b.parse = 0
+		return tooLarge("reading the file takes more than %d steps and %d for each of its bytes", parseBase, parsePer)
 	}
 	return nil
 }

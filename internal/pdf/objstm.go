@@ -7,13 +7,33 @@ type objStm struct {
 	num  uint32
 	nums []uint32 // of the objects, in the order of their bytes
 	offs []int64  // where each begins in body, ascending
-	body []byte   // nil while it is being read
+	body []byte
 }
 
-// objStm reads object stream num, once.
+// objStms are the decoded object streams that are kept. A nil one is being read.
+type objStms struct {
+	m    map[uint32]*objStm
+	held int // bytes of all bodies
+}
+
+// add keeps s; when all together are too much, the others are forgotten and decoded again when asked for, which the budget bounds.
+func (c *objStms) add(s *objStm, room int) {
+	if c.held+len(s.body) > room {
+		for num, o := range c.m {
+			if o != nil {
+				delete(c.m, num)
+			}
+		}
+		c.held = 0
+	}
+	c.m[s.num] = s
+	c.held += len(s.body)
+}
+
+// objStm returns object stream num.
 func (f *File) objStm(num uint32) (*objStm, error) {
-	if s, ok := f.streams[num]; ok {
-		if s.body == nil {
+	if s, ok := f.streams.m[num]; ok {
+		if s == nil {
 			return nil, invalid("object stream %d needs itself to be read", num)
 		}
 		return s, nil
@@ -22,17 +42,18 @@ func (f *File) objStm(num uint32) (*objStm, error) {
 	if !ok || e.off <= 0 || e.gen != 0 {
 		return nil, invalid("object stream %d does not exist", num)
 	}
-	f.streams[num] = &objStm{}
-	s, err := f.readObjStm(e)
+	f.streams.m[num] = nil
+	room := holdBase + holdPer*len(f.data)
+	s, err := f.readObjStm(e, int64(room))
+	delete(f.streams.m, num)
 	if err != nil {
-		delete(f.streams, num)
 		return nil, within("object stream "+e.ref().String(), err)
 	}
-	f.streams[num] = s
+	f.streams.add(s, room)
 	return s, nil
 }
 
-func (f *File) readObjStm(e entry) (*objStm, error) {
+func (f *File) readObjStm(e entry, room int64) (*objStm, error) {
 	o, _, err := f.parse(e)
 	if err != nil {
 		return nil, err
@@ -51,13 +72,9 @@ func (f *File) readObjStm(e entry) (*objStm, error) {
 	if !ok1 || !ok2 || n < 0 || first < 0 {
 		return nil, invalid("/N or /First is missing or not a number")
 	}
-	data, err := f.decode(st, f.lim.MaxDecoded)
+	data, err := f.decode(st, room)
 	if err != nil {
 		return nil, err
-	}
-	if f.budget.objStm -= int64(len(data)); f.budget.objStm < 0 {
-		f.budget.objStm = 0
-		return nil, tooLarge("object streams hold more than %d bytes and %d times the file's size", objStmBase, objStmPer)
 	}
 	if first > int64(len(data)) || n > first/4+1 { // a pair of numbers takes four bytes
 		return nil, invalid("/N %d and /First %d do not fit its %d bytes", n, first, len(data))
@@ -103,11 +120,15 @@ func (s *objStm) object(f *File, e entry) (Object, int, error) {
 	}
 	p := &parser{lexer: lexer{s.body[:end], int(s.offs[i])}, maxDepth: f.lim.MaxDepth, nodes: f.lim.MaxNodes, names: f.names}
 	o, err := p.object(0)
+	nodes := f.lim.MaxNodes - p.nodes
+	if cost := f.budget.parsed(nodes, p.pos-int(s.offs[i])); cost != nil {
+		return nil, 0, cost
+	}
 	if err != nil {
 		return nil, 0, within("in object stream "+Ref{s.num, 0}.String(), err)
 	}
 	if p.skipSpace(); p.pos < len(p.b) {
 		return nil, 0, invalid("in object stream %d, more than one object between its offset and the next", s.num)
 	}
-	return o, f.lim.MaxNodes - p.nodes, nil
+	return o, nodes, nil
 }

@@ -25,7 +25,7 @@ type File struct {
 
 	objects map[uint32]Object // parsed ones, while nodes lasts
 	nodes   int
-	streams map[uint32]*objStm
+	streams *objStms
 	names   map[string]Name
 	budget  *budget
 	checked bool
@@ -79,7 +79,7 @@ func Open(data []byte, lim Limits) (*File, error) {
 }
 
 func newFile(data []byte, lim Limits) *File {
-	return &File{data: data, lim: lim, objects: map[uint32]Object{}, streams: map[uint32]*objStm{}, names: map[string]Name{},
+	return &File{data: data, lim: lim, objects: map[uint32]Object{}, streams: &objStms{m: map[uint32]*objStm{}}, names: map[string]Name{},
 		nodes: cacheBase + len(data)/cachePer, mid: map[crypto.Hash]midstate{}}
 }
 

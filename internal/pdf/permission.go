@@ -3,41 +3,54 @@ package pdf
 import (
 	"slices"
 	"strconv"
-	"strings"
 )
 
 // permissions are what the signatures already in a document leave to those that follow.
 type permissions struct {
 	p      int // the strictest DocMDP P, 0 = none
 	by     string
-	locks  []lock
 	signed string // the name of a signed field that is no document time stamp; "" = none
 	usage  bool   // usage rights that restrict, without the right to sign
+
+	// What FieldMDP and signature field lock dictionaries lock (§12.8.2.4, §12.7.5.5 table 236), each with the signature that does.
+	all       string            // locks every field; "" = none
+	include   map[string]string // locks these fields and those below them
+	excludes  int               // so many lock every field but some
+	excludeBy string
+	spared    map[string]int // by so many of them
+	names     int            // read so far
 }
 
-// lock is what FieldMDP or a signature field lock dictionary says (§12.8.2.4, §12.7.5.5 table 236).
-type lock struct {
-	action Name
-	fields []string
-	by     string
-}
+// maxLockNames bounds the names in all locks together.
+const maxLockNames = 1 << 17
 
-// covers tells whether the lock forbids a value for the field called name.
-func (l lock) covers(name string) bool {
-	in := slices.ContainsFunc(l.fields, func(s string) bool { return name == s || strings.HasPrefix(name, s+".") })
-	switch l.action {
-	case "Include":
-		return in
-	case "Exclude":
-		return !in
+// lockedBy returns the signature that locks the field called name; "" = none.
+func (pm *permissions) lockedBy(name string) string {
+	if pm.all != "" {
+		return pm.all
 	}
-	return true // All, and whatever is not known
+	spared := 0
+	for i := 1; i <= len(name); i++ { // the name, and those of the fields above it
+		if i < len(name) && name[i] != '.' {
+			continue
+		}
+		if by, ok := pm.include[name[:i]]; ok {
+			return by
+		}
+		spared = max(spared, pm.spared[name[:i]])
+	}
+	if spared < pm.excludes {
+		return pm.excludeBy
+	}
+	return ""
 }
 
 // permissions reads what signed fields and the catalog's Perms say. What is malformed counts at its strictest.
 func (f *File) permissions(fm *form, sigs []Signature) (*permissions, error) {
-	pm := &permissions{}
+	pm := &permissions{include: map[string]string{}, spared: map[string]int{}}
+	signed := map[Ref]bool{}
 	for _, s := range sigs {
+		signed[s.FieldRef] = true
 		if s.Type != "DocTimeStamp" && pm.signed == "" {
 			pm.signed = s.Field
 		}
@@ -49,7 +62,7 @@ func (f *File) permissions(fm *form, sigs []Signature) (*permissions, error) {
 		}
 	}
 	for _, fd := range fm.fields {
-		if fd.typ != "Sig" || !slices.ContainsFunc(sigs, func(s Signature) bool { return s.FieldRef == fd.ref }) {
+		if !signed[fd.ref] {
 			continue
 		}
 		d, err := f.resolveDict(fd.dict["Lock"], "/Lock of a signature field")
@@ -80,11 +93,7 @@ func (f *File) signaturePermissions(pm *permissions, s Signature) error {
 			}
 			pm.restrict(clampP(p), s.Field)
 		case "FieldMDP":
-			l, err := f.lock(parms, s.Field)
-			if err != nil {
-				return err
-			}
-			pm.locks = append(pm.locks, l)
+			return f.lock(pm, parms, s.Field)
 		}
 		return nil
 	})
@@ -103,11 +112,9 @@ func (f *File) lockPermissions(pm *permissions, d Dict, by string) error {
 	if d == nil {
 		return nil
 	}
-	l, err := f.lock(d, by)
-	if err != nil {
+	if err := f.lock(pm, d, by); err != nil {
 		return err
 	}
-	pm.locks = append(pm.locks, l)
 	p, err := f.resolveInt(d["P"], "/P of a field's /Lock", 0)
 	if err == nil && p != 0 {
 		pm.restrict(clampP(p), by)
@@ -115,28 +122,49 @@ func (f *File) lockPermissions(pm *permissions, d Dict, by string) error {
 	return err
 }
 
-func (f *File) lock(d Dict, by string) (lock, error) {
+// lock adds a dictionary with Action and Fields.
+func (f *File) lock(pm *permissions, d Dict, by string) error {
+	by = strconv.Quote(by)
 	action, err := f.resolveName(d["Action"], "/Action of a lock")
 	if err != nil {
-		return lock{}, err
+		return err
 	}
 	names, err := f.resolveArray(d["Fields"], "/Fields of a lock")
 	if err != nil {
-		return lock{}, err
+		return err
 	}
-	l := lock{action: action, by: by}
+	if pm.names += len(names); pm.names > maxLockNames {
+		return tooLarge("signatures lock more than %d fields", maxLockNames)
+	}
+	spared := map[string]bool{}
 	for _, o := range names {
 		v, err := f.Resolve(o)
 		if err != nil {
-			return lock{}, err
+			return err
 		}
 		s, ok := v.(String)
 		if !ok {
-			return lock{}, invalid("/Fields of a lock holds something other than strings")
+			return invalid("/Fields of a lock holds something other than strings")
 		}
-		l.fields = append(l.fields, Text(s))
+		switch name := Text(s); action {
+		case "Include":
+			pm.include[name] = by
+		case "Exclude":
+			if !spared[name] {
+				pm.spared[name]++
+			}
+			spared[name] = true
+		}
 	}
-	return l, nil
+	switch action {
+	case "Include":
+	case "Exclude":
+		pm.excludes++
+		pm.excludeBy = by
+	default: // All, and whatever is not known
+		pm.all = by
+	}
+	return nil
 }
 
 // catalogPermissions adds what the catalog's Perms dictionary says (§12.8.6).
@@ -175,16 +203,6 @@ func (f *File) catalogPermissions(pm *permissions) error {
 		}
 		return err
 	})
-}
-
-// lockedBy returns the signature that locks the field called name; "" = none.
-func (pm *permissions) lockedBy(name string) string {
-	for _, l := range pm.locks {
-		if l.covers(name) {
-			return strconv.Quote(l.by)
-		}
-	}
-	return ""
 }
 
 // allow refuses a signature that the document does not permit. fresh: its field is a new one.

@@ -33,6 +33,7 @@ type Appearance struct {
 	Rect      [4]float64 // in the page's default user space: left, bottom, right, top
 	BBox      [4]float64 // the form's; zero = 0 0 width height of Rect
 	Content   []byte     // content stream
+	Flate     bool       // Content is compressed: zlib, as FlateDecode reads it
 	Resources Dict       // a *Stream (or a FontDescriptor dictionary) anywhere in it becomes an object of its own
 }
 

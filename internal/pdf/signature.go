@@ -241,11 +241,17 @@ func (f *File) docMDP(sig Dict) (int, error) {
 	return p, err
 }
 
+// maxReferences bounds a signature's Reference array: there are four transform methods.
+const maxReferences = 64
+
 // references calls fn with each signature reference (§12.8.1 table 256).
 func (f *File) references(sig Dict, fn func(method Name, parms Dict) error) error {
 	refs, err := f.resolveArray(sig["Reference"], "/Reference")
 	if err != nil {
 		return err
+	}
+	if len(refs) > maxReferences {
+		return tooLarge("a signature has %d signature references; at most %d are read", len(refs), maxReferences)
 	}
 	for _, o := range refs {
 		d, err := f.resolveDict(o, "a signature reference")

@@ -218,7 +218,11 @@ func (u *update) form(a *Appearance) Ref {
 	if res == nil {
 		res = Dict{}
 	}
-	return u.stream(Dict{"Type": Name("XObject"), "Subtype": Name("Form"), "BBox": rectArray(a.BBox), "Resources": res}, a.Content)
+	d := Dict{"Type": Name("XObject"), "Subtype": Name("Form"), "BBox": rectArray(a.BBox), "Resources": res}
+	if a.Flate {
+		d["Filter"] = Name("FlateDecode")
+	}
+	return u.stream(d, a.Content)
 }
 
 // lift writes streams and font descriptors within o as objects of their own, which they must be, and returns o with references to them.

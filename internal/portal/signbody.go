@@ -38,7 +38,7 @@ type Particulars struct {
 	PatientDateOfBirth string `json:"patient_date_of_birth" doc:"YYYY-MM-DD." example:"1985-03-14"`
 	PatientNHSNumber   string `json:"patient_nhs_number,omitempty" doc:"Ten digits; spaces are allowed." example:"9990000018"`
 
-	AppropriateDate        string                `json:"appropriate_date" doc:"HMR 2012 regulation 217: the day of signing, or the first day on which it may be dispensed. YYYY-MM-DD." example:"2026-11-21"`
+	AppropriateDate        string                `json:"appropriate_date" doc:"HMR 2012 regulation 217(7)(b): the day of signing in the United Kingdom. YYYY-MM-DD." example:"2026-11-21"`
 	MedicationName         string                `json:"medication_name" example:"Amoxicillin"`
 	Strength               string                `json:"strength,omitempty" example:"500 mg"`
 	Form                   string                `json:"form" example:"capsules"`
@@ -50,6 +50,8 @@ type Particulars struct {
 	PharmacyID   string `json:"pharmacy_id,omitempty" doc:"The booking app's own reference."`
 	PharmacyODS  string `json:"pharmacy_ods,omitempty" example:"FA123"`
 	PharmacyName string `json:"pharmacy_name,omitempty"`
+
+	Demonstration bool `json:"-"`
 }
 
 // signBody is the body of POST /api/sign.

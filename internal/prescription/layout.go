@@ -33,6 +33,7 @@ var (
 	hair  = colour{0xc3, 0xce, 0xd9}
 	tint  = colour{0xf2, 0xf5, 0xf9}
 	white = colour{0xff, 0xff, 0xff}
+	alarm = colour{0xb4, 0x1f, 0x2a}
 
 	titleStyle  = style{fonts.Bold, 17, navy}
 	kickerStyle = style{fonts.Bold, 11, navy}
@@ -45,6 +46,8 @@ var (
 	drugStyle   = style{fonts.Bold, 15, ink}
 	itemStyle   = style{fonts.Regular, 11, ink}
 	itemBold    = style{fonts.Bold, 11, ink}
+	bandStyle   = style{fonts.Bold, 13, white}
+	warnStyle   = style{fonts.Bold, 9, alarm}
 )
 
 func plain(s string) text { return text{value: s} }
@@ -56,6 +59,19 @@ func (s *sheet) layout(p *Prescription) {
 	bottom := s.prescriber(p) - 16
 	s.item(p, top, bottom)
 	s.foot(p)
+	if p.Demonstration {
+		s.demonstration()
+	}
+}
+
+const demonstration = "DEMONSTRATION – NOT A PRESCRIPTION"
+
+// demonstration puts a band at the head of the page, and says the same at its foot.
+func (s *sheet) demonstration() {
+	const top, height = 13, 23
+	s.boxes = append(s.boxes, box{x: margin, y: top, w: inner, h: height, fill: &alarm})
+	s.centred(plain(demonstration), bandStyle, pageWidth/2, top+16.4)
+	s.centred(plain(demonstration), warnStyle, pageWidth/2, pageHeight-28)
 }
 
 // letterhead is the clinic on the left, the kind of document and its number on the right.

@@ -33,7 +33,7 @@ type Prescription struct {
 	PatientDateOfBirth string `json:"patient_date_of_birth"`
 	PatientNHSNumber   string `json:"patient_nhs_number,omitempty"` // digits, spaces allowed
 
-	AppropriateDate        string   `json:"appropriate_date"` // HMR 217(7): the day of signing, or the first on which it may be dispensed
+	AppropriateDate        string   `json:"appropriate_date"` // HMR 217(7)(b): the day of signing
 	MedicationName         string   `json:"medication_name"`
 	Strength               string   `json:"strength,omitempty"`
 	Form                   string   `json:"form"`
@@ -45,6 +45,9 @@ type Prescription struct {
 	PharmacyID   string `json:"pharmacy_id,omitempty"` // the booking app's own reference; not printed
 	PharmacyODS  string `json:"pharmacy_ods,omitempty"`
 	PharmacyName string `json:"pharmacy_name,omitempty"`
+
+	// Demonstration makes the page say that it is none. No JSON can set it, and none can clear it.
+	Demonstration bool `json:"-"`
 }
 
 // PrescriberType is the kind of practitioner, as the clinics' registration knows it.
@@ -121,7 +124,7 @@ func blank(r rune) bool {
 	return r == ' ' || r == '\t' || r == 0xa0 || r == 0x202f || 0x2000 <= r && r <= 0x200a
 }
 
-// Demo is the prescription that "appliance demo" signs. Its people, places and numbers are invented.
+// Demo is the prescription that "appliance demo" signs. Its people, places and numbers are invented, and its page says so.
 func Demo(now time.Time) Prescription {
 	return Prescription{
 		PrescriptionID:                 "RX-134",
@@ -147,5 +150,6 @@ func Demo(now time.Time) Prescription {
 		PharmacyID:                     "17",
 		PharmacyODS:                    "FZZ99",
 		PharmacyName:                   "Harbour Street Pharmacy, Bristol",
+		Demonstration:                  true,
 	}
 }

@@ -125,7 +125,11 @@ func describe(f *fpdf.Fpdf, p *Prescription, now time.Time) {
 	title := "Prescription " + p.PrescriptionID
 	f.SetTitle(title, true)
 	f.SetAuthor(p.ClinicianCN, true)
-	f.SetSubject("Private prescription", true)
+	subject := "Private prescription"
+	if p.Demonstration {
+		subject = demonstration
+	}
+	f.SetSubject(subject, true)
 	f.SetCreator(producer, true)
 	f.SetProducer(producer, true)
 	f.SetCreationDate(now)

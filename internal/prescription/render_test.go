@@ -2,6 +2,7 @@ package prescription
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -65,6 +66,34 @@ func tool(t *testing.T, pkg, name string, args ...string) string {
 		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
 	}
 	return string(out)
+}
+
+// A demonstration's page says so at its head and its foot, to the eye and to who copies the text; another's says nothing of it. JSON has no
+// say in it.
+func TestDemonstration(t *testing.T) {
+	text := func(p Prescription) string {
+		file := filepath.Join(t.TempDir(), "p.pdf")
+		if err := os.WriteFile(file, render(t, p), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return tool(t, "poppler-utils", "pdftotext", "-layout", file, "-") + tool(t, "poppler-utils", "pdfinfo", file)
+	}
+	p := Demo(now)
+	if got := text(p); strings.Count(got, "DEMONSTRATION – NOT A PRESCRIPTION") != 3 {
+		t.Errorf("want it at the head, at the foot and as the subject\n%s", got)
+	}
+	p.Demonstration = false
+	if got := text(p); strings.Contains(got, "DEMONSTRATION") {
+		t.Error(got)
+	}
+	data, err := json.Marshal(Demo(now))
+	if err != nil || bytes.Contains(bytes.ToLower(data), []byte("demonstration")) {
+		t.Errorf("%v %s", err, data)
+	}
+	p = Demo(now)
+	if err := json.Unmarshal([]byte(`{"demonstration": false, "Demonstration": false}`), &p); err != nil || !p.Demonstration {
+		t.Errorf("JSON cleared it (%v)", err)
+	}
 }
 
 func TestRenderedFile(t *testing.T) {

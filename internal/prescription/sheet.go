@@ -85,6 +85,12 @@ func (s *sheet) right(t text, st style, x, y float64) {
 	s.texts = append(s.texts, placedText{line, st, x - points(line.Width, st.size), y})
 }
 
+// centred draws one line around x.
+func (s *sheet) centred(t text, st style, x, y float64) {
+	line := s.set(t, st)
+	s.texts = append(s.texts, placedText{line, st, x - points(line.Width, st.size)/2, y})
+}
+
 // leading is the distance between baselines, in sizes of the type.
 const leading = 1.3
 

@@ -187,9 +187,6 @@ func (v *validation) prescriber(p *Prescription) {
 	}
 }
 
-// postdated is how far ahead a prescription may be dated; the law sets no limit, but a date beyond this is a slip.
-const postdated = 366 * 24 * time.Hour
-
 func (v *validation) dates(p *Prescription, now time.Time) {
 	birth, okBirth := v.date("patient_date_of_birth", p.PatientDateOfBirth)
 	on, okOn := v.date("appropriate_date", p.AppropriateDate)
@@ -197,12 +194,9 @@ func (v *validation) dates(p *Prescription, now time.Time) {
 	if err != nil {
 		panic("prescription: date does not parse: " + err.Error())
 	}
-	// HMR 217(7): the appropriate date is that of signing, or a later one before which it is not to be dispensed.
-	if okOn && on.Before(today) {
-		v.add("appropriate_date", OutOfRange, "is in the past: give today's date, or a later one before which it must not be dispensed")
-	}
-	if okOn && on.Sub(today) > postdated {
-		v.add("appropriate_date", OutOfRange, "is more than a year ahead")
+	// HMR 217(7)(b): of what is no health prescription, the appropriate date is that of signing.
+	if okOn && !on.Equal(today) {
+		v.add("appropriate_date", OutOfRange, "is not today's date in the United Kingdom: a private prescription is dated the day it is signed")
 	}
 	if okBirth && birth.After(today) {
 		v.add("patient_date_of_birth", OutOfRange, "is in the future")

@@ -42,7 +42,7 @@ func TestValidate(t *testing.T) {
 		{"born tomorrow", func(p *Prescription) { p.PatientDateOfBirth = "2026-11-22" }, "patient_date_of_birth/out_of_range"},
 		{"born in 1890", func(p *Prescription) { p.PatientDateOfBirth = "1890-01-01" }, "patient_date_of_birth/out_of_range"},
 		{"backdated", func(p *Prescription) { p.AppropriateDate = "2026-11-20" }, "appropriate_date/out_of_range"},
-		{"postdated", func(p *Prescription) { p.AppropriateDate = "2026-12-24" }, ""},
+		{"postdated", func(p *Prescription) { p.AppropriateDate = "2026-12-24" }, "appropriate_date/out_of_range"},
 		{"far ahead", func(p *Prescription) { p.AppropriateDate = "2028-01-01" }, "appropriate_date/out_of_range"},
 		{"unknown type", func(p *Prescription) { p.PrescriberType = "VET" }, "prescriber_type/malformed"},
 		{"no type, no register", func(p *Prescription) { p.PrescriberType, p.ProfessionalRegister = "", "" }, "prescriber_type/missing professional_register/missing"},

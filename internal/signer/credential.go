@@ -9,6 +9,7 @@ import (
 	"github.com/veripath/aes-appliance/internal/ca"
 	"github.com/veripath/aes-appliance/internal/cms"
 	"github.com/veripath/aes-appliance/internal/pades"
+	"github.com/veripath/aes-appliance/internal/tsp"
 )
 
 // credential is a clinician's certificate made ready for signing.
@@ -57,10 +58,34 @@ func (s *Signer) credential(ctx context.Context, serial string) (*credential, er
 	return c, nil
 }
 
-// material returns what validates a signature of c that stamper has time-stamped already: every status is made after that moment.
-func (s *Signer) material(ctx context.Context, c *credential, stamper *x509.Certificate) (pades.Material, error) {
+// material returns what validates a signature of c that stamper time-stamped as info says: every status is made after that moment.
+func (s *Signer) material(ctx context.Context, c *credential, stamper *x509.Certificate, info tsp.TSTInfo) (pades.Material, error) {
+	if s.cfg.Signing.StatusInLaterSecond {
+		if err := s.waitBeyond(ctx, info.GenTime); err != nil {
+			return pades.Material{}, err
+		}
+	}
 	m, err := s.ca.Material(ctx, c.chain[0], stamper)
 	return pades.Material(m), err
+}
+
+// waitBeyond returns when the second that begins at t is over by the proven clock.
+func (s *Signer) waitBeyond(ctx context.Context, t time.Time) error {
+	for {
+		now, err := s.Now()
+		if err != nil {
+			return err
+		}
+		left := t.Add(time.Second).Sub(now)
+		if left <= 0 {
+			return nil
+		}
+		select {
+		case <-time.After(left):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // TokenMaterial implements pades.Archivist for tokens of this appliance's own authority, the present one or an earlier one.

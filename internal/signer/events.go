@@ -12,7 +12,7 @@ import (
 // Event types that this package writes; docs/audit-log.md lists all.
 const (
 	eventFounded    = "appliance_founded"  // first line of a log: what kind of appliance this is, for good
-	eventStartup    = "system_startup"     // the token, the keys and the clock were found in order
+	eventStartup    = "system_startup"     // the first act after an opening: the token, the keys and the clock were found in order
 	eventClock      = "clock_high_water"   // no time stamp after this line bears an earlier time
 	eventCreated    = "signature_created"  // a signature exists; its line precedes its leaving this process
 	eventSigned     = "document_signed"    // the document that holds it is complete
@@ -30,6 +30,8 @@ const (
 	eventReloaded           = "configuration_reloaded"
 	eventShutdown           = "system_shutdown"
 	eventPublic             = "public_requests" // how many anonymous requests were answered since the last such line
+
+	eventCeremony = "ceremony_completed" // package ca's: from here on there are keys that something can be signed with
 )
 
 // founded is the details of eventFounded.
@@ -72,9 +74,9 @@ type renewed struct {
 }
 
 const (
-	foldName     = "signer/1"
+	foldName     = "signer/2"
 	bucketOpen   = foldName + "/open"    // signature -> time of its line, for those whose document is not complete
-	bucketOrigin = foldName + "/founded" // "founded" -> details
+	bucketOrigin = foldName + "/founded" // "founded" -> details, "complete" -> "yes" once there was a ceremony
 )
 
 // fold keeps which signatures are still open, and what the appliance was founded as.
@@ -87,6 +89,8 @@ func (fold) Apply(tx *index.Tx, r ledger.Record) error {
 	switch r.Type {
 	case eventFounded:
 		return tx.Bucket(bucketOrigin).Put([]byte("founded"), r.Details)
+	case eventCeremony:
+		return tx.Bucket(bucketOrigin).Put([]byte("complete"), []byte("yes"))
 	case eventCreated:
 		var d created
 		if err := json.Unmarshal(r.Details, &d); err != nil {

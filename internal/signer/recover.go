@@ -9,9 +9,10 @@ import (
 	"github.com/veripath/aes-appliance/internal/ledger"
 )
 
-// readFounded reads what the appliance was founded as; of a new log nothing.
+// readFounded reads what the appliance was founded as, and whether that came to its end; of a new log nothing.
 func (s *Signer) readFounded() error {
 	return s.ledger.View(func(tx *index.Tx) error {
+		s.complete = tx.Bucket(bucketOrigin).Get([]byte("complete")) != nil
 		raw := tx.Bucket(bucketOrigin).Get([]byte("founded"))
 		if raw == nil {
 			return nil

@@ -48,6 +48,9 @@ func asOperator[In, Out any](f func(context.Context, admin, In) (Out, error)) fu
 	return func(ctx context.Context, in In) (Out, error) { return f(ctx, admin{actor: operatorActor}, in) }
 }
 
+// maxDays bounds a number of days well within what a time.Duration holds; what a certificate may have is its profile's to say.
+const maxDays = 100_000
+
 // certIssue answers OpCertIssue. A clinic's administrator gets clinicians' certificates for that clinic.
 func (v *Server) certIssue(ctx context.Context, a admin, in wire.CertIssue) (wire.CertIssued, error) {
 	r, err := issueRequest(in)
@@ -87,7 +90,7 @@ func issueRequest(in wire.CertIssue) (ca.Request, error) {
 	if err != nil || kind.IsCA() || kind == cert.OCSP {
 		return ca.Request{}, invalid(fmt.Sprintf("cert_type %.40q is not clinician, tsa, tls-server or tls-client", in.CertType))
 	}
-	if in.ValidityDays < 0 || in.ValidityDays > 100*366 {
+	if in.ValidityDays < 0 || in.ValidityDays > maxDays {
 		return ca.Request{}, invalid("validity_days is out of range")
 	}
 	country := in.Country
@@ -158,9 +161,9 @@ func (v *Server) certList(_ context.Context, a admin, in wire.CertListRequest) (
 	if !a.within(in.Clinic) {
 		return page, errOtherClinic()
 	}
-	if in.ExpiringDays > 0 {
+	if in.Expiring || in.ExpiringDays > 0 {
 		var list []ca.Certificate
-		for _, c := range v.s.ca.Expiring(time.Duration(min(in.ExpiringDays, 36600)) * 24 * time.Hour) {
+		for _, c := range v.s.ca.Expiring(time.Duration(min(max(in.ExpiringDays, 0), maxDays)) * 24 * time.Hour) {
 			if (in.Clinic == "" || c.Clinic == in.Clinic) && (in.CertType == "" || string(c.Kind) == in.CertType) {
 				list = append(list, c)
 			}
@@ -224,7 +227,7 @@ func (v *Server) certBind(ctx context.Context, a admin, in wire.CertBind) (wire.
 }
 
 func (v *Server) certRenew(ctx context.Context, in wire.CertRef) (wire.CertIssued, error) {
-	if in.ValidityDays < 0 || in.ValidityDays > 100*366 {
+	if in.ValidityDays < 0 || in.ValidityDays > maxDays {
 		return wire.CertIssued{}, fault.New(fault.Invalid, "validity_days is out of range")
 	}
 	made, err := v.s.ca.Renew(ctx, in.Serial, time.Duration(in.ValidityDays)*24*time.Hour, operatorActor)

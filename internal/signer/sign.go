@@ -94,7 +94,7 @@ func (g *Signing) Sign(ctx context.Context, digest []byte) (pades.Signature, err
 	if err != nil {
 		return pades.Signature{}, err
 	}
-	material, err := g.s.material(ctx, g.credential, g.time.certificate)
+	material, err := g.s.material(ctx, g.credential, g.time.certificate, info)
 	if err != nil {
 		return pades.Signature{}, err
 	}

@@ -13,9 +13,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +42,7 @@ const (
 	RootDir     = "root" // the root's own token: taken away after the ceremony, on a real appliance
 	objectsDir  = "objects"
 	indexName   = "index.db"
+	lockName    = "lock"        // flock of the one process that has it open
 	RootPEMName = "root.pem"    // a copy of the root certificate for whoever verifies
 	LogKeyName  = "log-key.txt" // the log's verifier key, likewise
 )
@@ -57,18 +60,19 @@ type Config struct {
 
 // Signer is an open appliance. It is safe for concurrent use.
 type Signer struct {
-	cfg     Config
-	log     *slog.Logger
-	rand    io.Reader
-	token   *token.Token
-	objects *objects.Store
-	index   *index.DB
-	ledger  *ledger.Ledger
-	clock   *clock.Clock
-	ca      *ca.CA
-	time    atomic.Pointer[timeAuthority]
-	gate    *activation.Activation
-	founded founded
+	cfg      Config
+	log      *slog.Logger
+	rand     io.Reader
+	token    *token.Token
+	objects  *objects.Store
+	index    *index.DB
+	ledger   *journal
+	clock    *clock.Clock
+	ca       *ca.CA
+	time     atomic.Pointer[timeAuthority]
+	gate     *activation.Activation
+	founded  founded
+	complete bool // the log tells of a ceremony
 
 	seen sync.Map // keySeen -> *evidence.Position: what never changes; as many as realms have keys
 
@@ -80,17 +84,68 @@ type Signer struct {
 
 // Open opens the appliance in cfg.StateDir, mends what a crash left, and is then ready to sign.
 //
-// Errors: NotFound (nothing was founded there), Unavailable (in use, founding not finished), Forbidden (an unproven clock on an appliance that
-// was not founded as a demo), and those of the token, the log and the CA.
+// Errors: NotFound (nothing was founded there), Unavailable (in use), Corrupt (what was founded there is not in the log), Forbidden (an
+// unproven clock on an appliance that was not founded as a demo), and those of the token, the log and the CA.
 func Open(ctx context.Context, cfg Config) (*Signer, error) {
-	if _, err := os.Stat(filepath.Join(cfg.StateDir, ledger.FileName)); err != nil {
-		return nil, fault.New(fault.NotFound, "there is no appliance in "+cfg.StateDir).WithCause(err).
-			WithHint(`make a demo appliance with "appliance demo"`)
+	if there, err := Founded(cfg.StateDir); err != nil {
+		return nil, err
+	} else if !there {
+		return nil, fault.New(fault.NotFound, "there is no appliance in "+cfg.StateDir).WithHint(`make a demo appliance with "appliance demo"`)
 	}
-	s, err := open(ctx, cfg)
+	if _, err := os.Stat(filepath.Join(cfg.StateDir, ledger.FileName)); err != nil {
+		return nil, lost(cfg.StateDir, "the log is missing from "+cfg.StateDir).WithCause(err)
+	}
+	lock, err := take(cfg.StateDir)
 	if err != nil {
 		return nil, err
 	}
+	return openTaken(ctx, cfg, lock)
+}
+
+// Founded reports whether there is an appliance in dir, whole or not. An appliance comes into being by a rename (see Found), so whatever is in
+// dir was complete once.
+func Founded(dir string) (bool, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, fault.New(fault.Unavailable, "cannot look into the folder "+dir).WithCause(err).
+			WithHint("the user that runs the appliance must own it")
+	}
+	return len(entries) > 0, nil
+}
+
+// lost is the error of an appliance whose log does not tell of its founding any more. Nothing may be removed on its account: the keys are there,
+// and documents that they signed.
+func lost(dir, what string) *fault.Error {
+	return fault.New(fault.Corrupt, what).
+		WithHint("restore " + filepath.Join(dir, ledger.FileName) + " from its backup; remove nothing: the keys and what they signed are of this appliance")
+}
+
+// take makes this process the only one that has the state folder open. It comes before everything else: two that have one token, index and
+// log half open tell less clearly what is wrong.
+func take(dir string) (io.Closer, error) {
+	lock, err := durable.OS{}.Lock(filepath.Join(dir, lockName), false)
+	if errors.Is(err, durable.ErrLocked) {
+		return nil, inUse(err)
+	}
+	if err != nil {
+		return nil, fault.New(fault.Unavailable, "cannot lock the folder "+dir).WithCause(err).
+			WithHint("the user that runs the appliance must own it")
+	}
+	return lock, nil
+}
+
+func inUse(cause error) error {
+	return fault.New(fault.Unavailable, "another process has this appliance open").
+		WithHint("wait until it has ended, or stop it: one at a time may have it open").WithCause(cause)
+}
+
+// openTaken opens a founded appliance; the lock is closed with it.
+func openTaken(ctx context.Context, cfg Config, lock io.Closer) (*Signer, error) {
+	s, err := open(ctx, cfg)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	s.closers = slices.Insert(s.closers, 0, lock.Close)
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -108,7 +163,7 @@ func open(ctx context.Context, cfg Config) (s *Signer, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if s.token, err = token.Open(ctx, s.tokenConfig()); err != nil {
+	if s.token, err = s.openToken(ctx); err != nil {
 		return s, err
 	}
 	s.opened(s.token.Close)
@@ -120,12 +175,13 @@ func open(ctx context.Context, cfg Config) (s *Signer, err error) {
 		return s, err
 	}
 	s.opened(s.index.Close)
-	s.ledger, err = ledger.Open(ctx, ledger.Config{
+	log, err := ledger.Open(ctx, ledger.Config{
 		Dir: cfg.StateDir, Index: s.index, Folds: []ledger.Fold{ca.Fold(), fold{}, prescriptionFold{}, activation.Fold()}, Now: time.Now, Log: s.log,
 	})
 	if err != nil {
 		return s, err
 	}
+	s.ledger = &journal{Ledger: log}
 	s.opened(s.ledger.Close)
 	// The newest line is the high-water mark: no reading is ever before it, also across restarts.
 	s.clock, err = clock.Open(clock.Config{Mode: cfg.Clock.Mode, MaxError: cfg.Clock.MaxError, Kernel: cfg.Kernel}, s.ledger.LastTime())
@@ -136,6 +192,19 @@ func open(ctx context.Context, cfg Config) (s *Signer, err error) {
 		return s, err
 	}
 	return s, nil
+}
+
+// tokenWait bounds the wait for another program that is opening the token at this moment.
+const tokenWait = 5 * time.Second
+
+func (s *Signer) openToken(ctx context.Context) (*token.Token, error) {
+	waiting, cancel := context.WithTimeout(ctx, tokenWait)
+	defer cancel()
+	t, err := token.Open(waiting, s.tokenConfig())
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return nil, inUse(err)
+	}
+	return t, err
 }
 
 func (s *Signer) opened(closer func() error) { s.closers = append(s.closers, closer) }
@@ -177,6 +246,11 @@ func (s *Signer) settings() cert.Settings {
 
 // start makes an opened appliance ready: CA, time-stamping authority, what is due, what a crash left open.
 func (s *Signer) start(ctx context.Context) error {
+	// First, before the CA looks at the token: of a log that was cut it would believe that keys are unfinished, and destroy them.
+	if !s.complete {
+		lines, _ := s.ledger.Head()
+		return lost(s.cfg.StateDir, fmt.Sprintf("the log holds only %d lines, and the founding of this appliance is not among them", lines))
+	}
 	if s.cfg.Clock.Mode == clock.Unproven && !s.founded.Demo {
 		return fault.New(fault.Forbidden, "clock.mode is unproven, and this appliance is not a demo").
 			WithHint(`set clock.mode = "system": what it signs would carry a time that no one can trust`)
@@ -184,10 +258,9 @@ func (s *Signer) start(ctx context.Context) error {
 	if err := s.openCA(ctx); err != nil {
 		return err
 	}
-	if !s.ca.Established() {
-		return fault.New(fault.Unavailable, "the founding of this appliance was not finished").
-			WithHint("remove " + s.cfg.StateDir + " and begin again: nothing was ever signed with it")
-	}
+	s.ledger.open(ledger.Event{Type: eventStartup, Actor: "system", Details: map[string]any{
+		"version": s.cfg.Version, "clock": s.cfg.Clock.Mode, "demo": s.founded.Demo,
+	}})
 	if err := s.closeOpenSignatures(ctx); err != nil {
 		return err
 	}
@@ -202,12 +275,6 @@ func (s *Signer) start(ctx context.Context) error {
 	}
 	var err error
 	s.gate, err = activation.Open(ctx, activation.Config{Ledger: s.ledger, Demo: s.founded.Demo, Log: s.log, Roots: s.cfg.RealmRoots})
-	if err != nil {
-		return err
-	}
-	_, err = s.ledger.Append(ctx, ledger.Event{Type: eventStartup, Actor: "system", Details: map[string]any{
-		"version": s.cfg.Version, "clock": s.cfg.Clock.Mode, "demo": s.founded.Demo,
-	}})
 	return err
 }
 
@@ -285,4 +352,4 @@ func (s *Signer) TSA() *tsa.TSA { return s.time.Load().TSA }
 func (s *Signer) Activation() *activation.Activation { return s.gate }
 
 // Ledger returns the log.
-func (s *Signer) Ledger() *ledger.Ledger { return s.ledger }
+func (s *Signer) Ledger() *ledger.Ledger { return s.ledger.Ledger }

@@ -117,7 +117,7 @@ pin_file = %q
 
 func found(t testing.TB, cfg signer.Config, demo bool) *signer.Signer {
 	t.Helper()
-	s, err := signer.Found(context.Background(), cfg, signer.Founding{Demo: demo, Actor: "test", Ceremony: inChild(filepath.Join(cfg.StateDir, signer.RootDir))})
+	s, err := signer.Found(context.Background(), cfg, signer.Founding{Demo: demo, Actor: "test", Ceremony: inChild})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,6 +197,25 @@ func TestSignedDocumentIsValidAndLogged(t *testing.T) {
 	}
 	if got := types(t, cfg); !slices.Equal(got[len(got)-2:], []string{"signature_created", "document_signed"}) {
 		t.Errorf("the log ends with %v", got[len(got)-2:])
+	}
+}
+
+// TestStatusInALaterSecond: with the setting, every answer in the DSS is visibly later than the signature time stamp.
+func TestStatusInALaterSecond(t *testing.T) {
+	cfg := settings(t)
+	cfg.Signing.StatusInLaterSecond = true
+	s := found(t, cfg, false)
+	done, err := sign(t, begin(t, s, clinician(t, s)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := pades.Validate(context.Background(), done.PDF, pades.ValidateOptions{Roots: []*x509.Certificate{s.Root()}, At: time.Now()})
+	if err != nil || !report.Good() {
+		t.Fatalf("%v %+v", err, report)
+	}
+	signature := report.Signatures[0]
+	if got := signature.Certificates[0].Status; !got.ThisUpdate.After(*signature.ProvenTime) {
+		t.Errorf("status of %v, time stamp of %v", got.ThisUpdate, signature.ProvenTime)
 	}
 }
 
@@ -350,27 +369,6 @@ func TestUnprovenClockIsForDemosOnly(t *testing.T) {
 	cfg.Clock.Mode = clock.Unproven
 	_, err := signer.Open(context.Background(), cfg)
 	wantKind(t, err, fault.Forbidden, "an unproven clock on a real appliance")
-}
-
-func TestFoundingTwiceIsRefused(t *testing.T) {
-	cfg := settings(t)
-	if err := found(t, cfg, false).Close(); err != nil {
-		t.Fatal(err)
-	}
-	_, err := signer.Found(context.Background(), cfg, signer.Founding{Actor: "test", Ceremony: inChild(t.TempDir())})
-	wantKind(t, err, fault.Conflict, "founding where there is an appliance")
-}
-
-func TestUnfinishedFoundingIsNoAppliance(t *testing.T) {
-	cfg := settings(t)
-	broken := func(context.Context, ca.CeremonyRequest) (a ca.CeremonyAnswer, err error) {
-		return a, fmt.Errorf("the power failed")
-	}
-	if _, err := signer.Found(context.Background(), cfg, signer.Founding{Actor: "test", Ceremony: broken}); err == nil {
-		t.Fatal("founded without a ceremony")
-	}
-	_, err := signer.Open(context.Background(), cfg)
-	wantKind(t, err, fault.Unavailable, "opening what was not finished")
 }
 
 // onePage returns a document of one empty page.

@@ -59,7 +59,7 @@ func (f folder) lock(ctx context.Context) (unlock func(), err error) {
 		}
 		select {
 		case <-ctx.Done():
-			return nil, errors.Join(fault.New(fault.Unavailable, "another process is using the token").WithCause(ctx.Err()), file.Close())
+			return nil, errors.Join(fault.New(fault.Unavailable, "another process is using the token").WithHint("stop it, or try again").WithCause(ctx.Err()), file.Close())
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
@@ -89,7 +89,7 @@ func (f folder) configure(tokens string) error {
 // create makes the token's files under new/ with make and moves them to their place.
 func (f folder) create(make func() error) error {
 	if _, err := os.Stat(f.path("tokens")); err == nil {
-		return fault.New(fault.Conflict, "the folder already holds a token")
+		return fault.New(fault.Conflict, "the folder "+string(f)+" already holds a token").WithHint("choose an empty folder")
 	}
 	if err := errors.Join(os.RemoveAll(f.path("new")), os.RemoveAll(f.path("pristine"))); err != nil {
 		return fmt.Errorf("clearing away an unfinished token: %w", err)
@@ -146,7 +146,8 @@ func (f folder) prepare() ([]Finding, error) {
 		return nil, nil
 	}
 	if _, err := os.Stat(f.path("tokens")); errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.New(fault.NotFound, "the folder holds no token").WithCause(err)
+		return nil, fault.New(fault.NotFound, "the folder "+string(f)+" holds no token").
+			WithHint("restore the token's folder from the backup, or correct state_dir in the configuration").WithCause(err)
 	}
 	restored, err := f.restorePristine()
 	if err != nil {
@@ -166,7 +167,7 @@ const generationSize = 8
 func (f folder) restorePristine() (found []Finding, err error) {
 	copies, err := os.ReadDir(f.path("pristine"))
 	if err != nil || len(copies) == 0 {
-		return nil, fault.New(fault.Corrupt, "the token's pristine copy is missing").WithHint("restore the token's folder from a backup").WithCause(err)
+		return nil, fault.New(fault.Corrupt, "the token's pristine copy is missing").WithHint("restore " + f.path("pristine") + " from the backup").WithCause(err)
 	}
 	for _, c := range copies {
 		if strings.HasSuffix(c.Name(), ".tmp") { // a write that a crash interrupted
@@ -174,7 +175,8 @@ func (f folder) restorePristine() (found []Finding, err error) {
 		}
 		pristine, err := os.ReadFile(f.path("pristine", c.Name()))
 		if err != nil || len(pristine) <= generationSize {
-			return nil, fault.New(fault.Corrupt, "the token's pristine copy cannot be read").WithCause(err)
+			return nil, fault.New(fault.Corrupt, "the token's pristine copy cannot be read").
+				WithHint("restore " + f.path("pristine") + " from the backup").WithCause(err)
 		}
 		path := f.path("tokens", c.Name(), "token.object")
 		now, err := os.ReadFile(path)

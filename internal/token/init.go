@@ -39,10 +39,10 @@ func Init(cfg Config, soPIN []byte) error {
 	}
 	unlock, err := f.lock(context.Background())
 	if err != nil {
-		return err
+		return refused(err)
 	}
 	defer unlock()
-	return f.create(func() error { return initModule(cfg, soPIN) })
+	return refused(f.create(func() error { return initModule(cfg, soPIN) }))
 }
 
 // initModule initialises the token where the module looks for it now.
@@ -142,7 +142,8 @@ func findSlot(p *pkcs11.Ctx, label string) (uint, error) {
 	case 1:
 		return found[0], nil
 	case 0:
-		return 0, fault.New(fault.NotFound, fmt.Sprintf("no token is labelled %q", label))
+		return 0, noToken(label)
 	}
-	return 0, fault.New(fault.Conflict, fmt.Sprintf("%d tokens are labelled %q", len(found), label))
+	return 0, fault.New(fault.Conflict, fmt.Sprintf("%d tokens are labelled %q", len(found), label)).
+		WithHint("take the others out of the token's folder, or give them other labels")
 }

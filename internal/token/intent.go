@@ -124,7 +124,8 @@ func (f folder) read() (i intent, err error) {
 		err = fmt.Errorf("unknown operation %q", i.Op)
 	}
 	if err != nil {
-		return intent{}, fault.New(fault.Corrupt, "the token's intent cannot be read").WithCause(err)
+		return intent{}, fault.New(fault.Corrupt, "the token's intent cannot be read").
+			WithHint("restore the token's folder from the backup").WithCause(err)
 	}
 	return i, nil
 }

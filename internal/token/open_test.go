@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -28,7 +29,11 @@ func TestPIN(t *testing.T) {
 	tok := openToken(t, cfg)
 	closeToken(t, tok)
 
-	// Another user of the module in this process is logged in. crypto11 alone would take any PIN for right now.
+	// Another user of the module in this process is logged in. crypto11 alone would take any PIN for right now. (It may write token.object
+	// here: after a login that could not, SoftHSM2 answers C_GetTokenInfo with CKR_GENERAL_ERROR, and nobody gets as far as the PIN.)
+	if err := os.Chmod(tokenObject(t, cfg.Dir), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	other, err := crypto11.Configure(&crypto11.Config{Path: cfg.withModule(), TokenLabel: cfg.Label, Pin: testPIN})
 	if err != nil {
 		t.Fatal(err)

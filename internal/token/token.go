@@ -107,7 +107,7 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	t, err := open(ctx, cfg)
 	if err != nil {
 		process.release()
-		return nil, err
+		return nil, refused(err)
 	}
 	return t, nil
 }

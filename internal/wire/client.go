@@ -105,7 +105,7 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 }
 
 func unreachable(err error) error {
-	return fault.New(fault.Unavailable, "the signer cannot be reached").WithHint("try again in a moment; an operator sees the cause with \"appliance status\"").
+	return fault.New(fault.Unavailable, "the signer cannot be reached").WithHint("try again in a moment; an operator finds the cause in what the signer wrote to its journal").
 		WithCause(err).WithCode("signer-unreachable")
 }
 

@@ -57,7 +57,8 @@ type CertListRequest struct {
 	Clinic       string `json:"clinic,omitempty"`
 	CertType     string `json:"cert_type,omitempty"`
 	Status       string `json:"status,omitempty"`
-	ExpiringDays int    `json:"expiring_days,omitempty"` // only valid ones that end within so many days and have no successor
+	Expiring     bool   `json:"expiring,omitempty"`      // only valid ones without successor that end within ExpiringDays
+	ExpiringDays int    `json:"expiring_days,omitempty"` // more than 0 asks for the same without Expiring
 	Cursor       string `json:"cursor,omitempty"`
 	Limit        int    `json:"limit,omitempty"` // 1 to 1000; 0 = 100
 }

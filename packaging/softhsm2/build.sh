@@ -2,9 +2,8 @@
 # Builds SoftHSM2 as a static library, once, into build/softhsm2/lib, for the binary that has it inside.
 #
 # The source is the pristine upstream tar, fetched by name from this machine's own Debian sources and compared with a pinned checksum; it is
-# kept in the cache folder for the next clone. What is changed in it: the one patch, and two functions of OpenSSL that keys.c stands in for.
-# Everything that the result depends on is in the stamp: another recipe, another compiler or
-# another libssl builds anew.
+# kept in the cache folder for the next clone. What is changed in it: the patches beside this file, and two functions of OpenSSL that keys.c
+# stands in for. Everything that the result depends on is in the stamp: another recipe, another compiler or another libssl builds anew.
 set -euo pipefail
 
 version=2.6.1
@@ -23,16 +22,20 @@ for needed in g++ /usr/include/openssl/opensslv.h; do
   command -v "$needed" >/dev/null || [ -f "$needed" ] || die "$needed is not there" "run packaging/deps.sh build"
 done
 stamp=$({
-  cat "$here/build.sh" "$here/shim.c" "$here/keys.c" "$here/session-objects.patch" /usr/include/openssl/opensslv.h
+  cat "$here/build.sh" "$here/shim.c" "$here/keys.c" "$here"/*.patch /usr/include/openssl/opensslv.h
   g++ --version
 } | sha256sum | cut -c1-64)
 if [ -f "$out/stamp" ] && [ "$(cat "$out/stamp")" = "$stamp" ]; then
   exit 0
 fi
 
+# SoftHSM2's configure, make and the flags take no folder with a blank, a $ or the like in its name: then the work is done in /tmp.
 mkdir -p "$top/build"
-work=$(mktemp -d "$top/build/softhsm2.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+room=$top/build
+case $room in *[!A-Za-z0-9/._+-]*) room=/tmp ;; esac
+work=$(mktemp -d "$room/softhsm2.XXXXXX")
+ready=$(mktemp -d "$top/build/softhsm2.XXXXXX")
+trap 'rm -rf "$work" "$ready"' EXIT
 
 # fetch_from URI SUITE [KEYRING] fetches the tar into $work with apt folders of its own: the machine's apt state stays as it is.
 fetch_from() {
@@ -78,7 +81,9 @@ common="-O2 -ffile-prefix-map=$work=/softhsm2 -ffunction-sections -fdata-section
 printf 'Building SoftHSM2 %s as a static library (about a minute of CPU time, once)\n' "$version"
 build() {
   cd "$source"
-  patch -p1 <"$here/session-objects.patch"
+  for change in "$here"/*.patch; do
+    patch -p1 <"$change"
+  done
   # SoftHSM2's calls of these two go to keys.c.
   local renamed="-DEVP_PKCS82PKEY=shim_EVP_PKCS82PKEY -Dd2i_ECPKParameters=shim_d2i_ECPKParameters"
   ./configure --sysconfdir=/etc/softhsm --localstatedir=/var --disable-shared --enable-static --with-crypto-backend=openssl \
@@ -103,6 +108,8 @@ wait $! || {
   grep -m 5 -B 2 -A 5 -iE 'error' "$work/build.log" >&2 || tail -n 30 "$work/build.log" >&2
   die "building SoftHSM2 failed" "the whole of what was said is in build/softhsm2.log"
 }
-printf '%s\n' "$stamp" >"$work/out/stamp"
+mv "$work/out/lib" "$ready/"
+printf '%s\n' "$stamp" >"$ready/stamp"
+chmod 755 "$ready"
 rm -rf "$out"
-mv "$work/out" "$out"
+mv "$ready" "$out"

@@ -1,0 +1,34 @@
+package index
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/veripath/aes-appliance/internal/fault"
+)
+
+// TestErrorsForPeople: a full disk, and a store that is open elsewhere, are said with their remedy.
+func TestErrorsForPeople(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "index.db")
+	if err := os.Symlink("/dev/full", markerPath(path)+".tmp"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(path)
+	if p := fault.PublicOf(err); !strings.HasSuffix(p, "index.db.state.tmp: the disk is full") || fault.HintOf(err) == "" {
+		t.Errorf("full: %q, hint %q", p, fault.HintOf(err))
+	}
+	path = filepath.Join(t.TempDir(), "index.db")
+	d, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Open(path)
+	if fault.KindOf(err) != fault.Unavailable || fault.HintOf(err) == "" {
+		t.Errorf("twice: %v", err)
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+}
