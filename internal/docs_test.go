@@ -20,6 +20,49 @@ var (
 	testName = regexp.MustCompile(`\b([a-z][a-z0-9]*)\.((?:Test|Fuzz|Benchmark)[A-Z]\w*)`)
 )
 
+// TestReadmeLinks holds the links of README.md against the tree.
+func TestReadmeLinks(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join("..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := checkLinks(t, filepath.Join("..", "README.md"), fence.ReplaceAllString(string(data), "")); n == 0 {
+		t.Fatal("README.md links to nothing: the test looks in the wrong place")
+	}
+}
+
+// TestDecisionTitles: every decision is titled "# N. Title", N being the number in its file's name.
+func TestDecisionTitles(t *testing.T) {
+	decisions, err := filepath.Glob(filepath.Join("..", "docs", "decisions", "*.md"))
+	if err != nil || len(decisions) == 0 {
+		t.Fatal(decisions, err)
+	}
+	for _, decision := range decisions {
+		data, err := os.ReadFile(decision)
+		if err != nil {
+			t.Fatal(err)
+		}
+		number, _, _ := strings.Cut(filepath.Base(decision), "-")
+		if want := "# " + strings.TrimLeft(number, "0") + ". "; !strings.HasPrefix(string(data), want) {
+			t.Errorf("%s does not begin with %q", decision, want)
+		}
+	}
+}
+
+// checkLinks reports the links of a document that lead nowhere in the tree and returns how many it looked at.
+func checkLinks(t *testing.T, doc, text string) (links int) {
+	t.Helper()
+	for _, m := range link.FindAllStringSubmatch(text, -1) {
+		if strings.Contains(m[1], "://") {
+			continue
+		}
+		if links++; !exists(filepath.Join(filepath.Dir(doc), m[1])) {
+			t.Errorf("%s: the link to %s leads nowhere", doc, m[1])
+		}
+	}
+	return links
+}
+
 // TestDocsNameWhatExists holds the documentation against the tree: the target of every link, every path of this repository that stands as
 // code, and every test, named package.Test, is there.
 func TestDocsNameWhatExists(t *testing.T) {
@@ -35,14 +78,7 @@ func TestDocsNameWhatExists(t *testing.T) {
 		}
 		files++
 		text := fence.ReplaceAllString(string(data), "")
-		for _, m := range link.FindAllStringSubmatch(text, -1) {
-			if strings.Contains(m[1], "://") {
-				continue
-			}
-			if links++; !exists(filepath.Join(filepath.Dir(doc), m[1])) {
-				t.Errorf("%s: the link to %s leads nowhere", doc, m[1])
-			}
-		}
+		links += checkLinks(t, doc, text)
 		for _, m := range codeSpan.FindAllStringSubmatch(text, -1) {
 			if !ofRepository(m[1], filepath.Dir(doc)) {
 				continue

@@ -64,7 +64,7 @@ func (a *app) certIssue() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := reserveOutput(f.out, 0); err != nil {
+			if err := a.reserveOutput(f.out, 0); err != nil {
 				return err
 			}
 			var done wire.CertIssued
@@ -367,7 +367,7 @@ func (a *app) certRenew() *cobra.Command {
 			if err := checkDays(days); err != nil {
 				return err
 			}
-			if err := reserveOutput(out, 0); err != nil {
+			if err := a.reserveOutput(out, 0); err != nil {
 				return err
 			}
 			var done wire.CertIssued

@@ -30,6 +30,10 @@ func readInput(path string, stdin io.Reader) ([]byte, error) {
 	if path == "-" {
 		name = "standard input"
 	} else {
+		// A pipe would hold the open itself until somebody writes to it, deaf to every signal.
+		if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+			return nil, fault.New(fault.Invalid, path+" is no regular file").WithHint("give what comes from a program to standard input: --in -")
+		}
 		f, err := os.Open(path)
 		if err != nil {
 			return nil, unreadable(name, err)
@@ -49,7 +53,7 @@ func readInput(path string, stdin io.Reader) ([]byte, error) {
 
 // reserveOutput finds out whether a file can be written under this name, before anything is done whose result would be lost otherwise. "-" is
 // standard output. size is what the file will have at least, 0 if that is not known: the disk must have room for it.
-func reserveOutput(path string, size int) error {
+func (a *app) reserveOutput(path string, size int) error {
 	if path == "-" {
 		return nil
 	}
@@ -61,6 +65,9 @@ func reserveOutput(path string, size int) error {
 		return refuse("it is a folder", "name a file in it")
 	case err == nil && !info.Mode().IsRegular():
 		return refuse("it is no regular file, and would be replaced by one", "--out - writes standard output")
+	}
+	if a.isOwn(path) {
+		return refuse("it belongs to the appliance itself", "name a file outside its folder")
 	}
 	tmp := path + tmpSuffix // the name that writeOutput begins with
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE, 0o600)
@@ -78,6 +85,38 @@ func reserveOutput(path string, size int) error {
 			WithHint("nothing was done; name a file in a folder that exists, that you may write to, and that has room")
 	}
 	return nil
+}
+
+// isOwn reports whether path is the configuration, the PIN file, or anything in the state folder: a document there would destroy them.
+func (a *app) isOwn(path string) bool {
+	file, err := a.findConfig()
+	if err != nil {
+		return false
+	}
+	cfg, err := config.Load(file)
+	if err != nil {
+		return sameFile(path, file)
+	}
+	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+		if sameFile(dir, cfg.StateDir) {
+			return true
+		}
+		if abs, err := filepath.Abs(dir); err != nil || abs == filepath.Dir(abs) {
+			return sameFile(path, file) || sameFile(path, cfg.Token.PINFile)
+		} else {
+			dir = abs
+		}
+	}
+}
+
+// sameFile reports whether two names are of one file, by whatever links.
+func sameFile(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	return err == nil && os.SameFile(x, y)
 }
 
 // tmpSuffix is what durable.WriteFile appends to a name while it writes.

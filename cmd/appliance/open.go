@@ -40,6 +40,9 @@ func readPIN(path string) ([]byte, error) {
 	if err != nil {
 		return nil, noPIN(path, reason(err)).WithCause(err)
 	}
+	if !info.Mode().IsRegular() {
+		return nil, badPIN(path, "is no regular file")
+	}
 	if info.Mode().Perm()&0o077 != 0 {
 		return nil, fault.New(fault.Forbidden, fmt.Sprintf("the PIN file %s may be read by others (mode %04o)", path, info.Mode().Perm())).
 			WithHint("chmod 600 " + path)

@@ -73,7 +73,7 @@ func (a *app) sign(ctx context.Context, f signFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := reserveOutput(f.out, len(data)+growth); err != nil {
+	if err := a.reserveOutput(f.out, len(data)+growth); err != nil {
 		return err
 	}
 	s, cfg, err := a.openSigner(ctx)
@@ -244,7 +244,7 @@ func (a *app) renew(ctx context.Context, in, out string) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := reserveOutput(out, len(data)+growth); err != nil {
+	if err := a.reserveOutput(out, len(data)+growth); err != nil {
 		return err
 	}
 	s, cfg, err := a.openSigner(ctx)

@@ -110,7 +110,7 @@ type SetAside struct {
 //
 // With an index that can be believed, what is verified is the last lines: at least the last one and at most the last 256 that the index knows, and what
 // follows them; they must lead to exactly the state that the index remembers. That finds a log that was cut, exchanged or changed near its end. Changes further back
-// are found by Verify, by the backup, and by whoever holds a checkpoint; the boot check of the signer compares with the latter. Without such an index
+// are found by Verify, by the backup, and by whoever holds a checkpoint. Without such an index
 // everything is verified, and folded again.
 //
 // What a crash can leave after the last line that was acknowledged, within the last durable.MaxPending bytes (a line without its end, pages that

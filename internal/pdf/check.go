@@ -35,7 +35,20 @@ func (f *File) Check() error {
 	if err := checkExtends(extends); err != nil {
 		return err
 	}
+	if err := f.checkPages(); err != nil {
+		return err
+	}
 	f.checked = true
+	return nil
+}
+
+// checkPages refuses nodes of the page tree without their /Type (§7.7.3.2 and §7.7.3.3: required); a tree that cannot be walked has no
+// pages, which is another error, of who asks for them.
+func (f *File) checkPages() error {
+	w, err := f.pageTree()
+	if err == nil && w.bare != (Ref{}) {
+		return invalid("node %s of the page tree has no /Type", w.bare)
+	}
 	return nil
 }
 

@@ -9,7 +9,9 @@
 //
 //   - Bytes before "%PDF-" (at most 1024): read, offsets counting from "%PDF-" (ISO 32000-2 §7.5.2), but refused when they could also count
 //     from the start of the file; never signed, because readers disagree on what ByteRange counts from.
-//   - Bytes after the last "%%EOF": at most 1024 of any kind; they stay and the next update follows them.
+//   - The last "startxref" stands within the last 1024 bytes, where every reader looks; bytes after its "%%EOF" stay, and the next update
+//     follows them. Around it and in cross-reference tables, spaces and line ends are the only white space.
+//   - /Size is at most 8,388,607, the fields of cross-reference streams are at most 2, 8 and 4 bytes wide: some readers hold no more.
 //   - Cross-reference entries must hold exactly: "N G obj" at the very offset, N below /Size, no number twice with different entries in a
 //     section, no object reaching into the next. An entry in use at offset 0 is a free one (some writers delete objects so).
 //   - Hybrid files: the table's entries in use, then XRefStm's, then the table's free ones, then Prev. Two different entries in use for one

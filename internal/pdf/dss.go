@@ -1,6 +1,7 @@
 package pdf
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"maps"
 )
@@ -17,15 +18,24 @@ const (
 // maxDSS bounds the entries of each kind.
 const maxDSS = 10000
 
+// What one certificate or OCSP response, what one CRL, and what all that is decoded may have, in bytes. The rest is shared with the file.
+const (
+	maxDSSItem  = 1 << 20
+	maxDSSCRL   = 16 << 20
+	maxDSSTotal = 32 << 20
+)
+
 // store is the document security store as it stands, and what is in it.
 type store struct {
 	ref   Ref // of the DSS dictionary; zero when it stands in the catalog, or there is none
 	dict  Dict
 	kinds [3]storeKind
+	held  int // bytes that were decoded
 }
 
 type storeKind struct {
 	key   Name
+	limit int64 // bytes of one item
 	refs  Array
 	data  [][]byte
 	known map[[32]byte]bool
@@ -37,22 +47,22 @@ func (f *File) store() (*store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &store{kinds: [3]storeKind{{key: "Certs"}, {key: "OCSPs"}, {key: "CRLs"}}}
+	s := &store{kinds: [3]storeKind{{key: "Certs", limit: maxDSSItem}, {key: "OCSPs", limit: maxDSSItem}, {key: "CRLs", limit: maxDSSCRL}}}
 	s.ref, _ = c["DSS"].(Ref)
 	if s.dict, err = f.resolveDict(c["DSS"], "/DSS"); err != nil {
 		return nil, err
 	}
 	for i := range s.kinds {
-		if err := f.readKind(&s.kinds[i], s.dict); err != nil {
+		if err := f.readKind(s, &s.kinds[i]); err != nil {
 			return nil, within("/DSS", err)
 		}
 	}
 	return s, nil
 }
 
-func (f *File) readKind(k *storeKind, d Dict) error {
+func (f *File) readKind(s *store, k *storeKind) error {
 	var err error
-	if k.refs, err = f.resolveArray(d[k.key], "/"+string(k.key)); err != nil {
+	if k.refs, err = f.resolveArray(s.dict[k.key], "/"+string(k.key)); err != nil {
 		return err
 	}
 	if len(k.refs) > maxDSS {
@@ -75,11 +85,16 @@ func (f *File) readKind(k *storeKind, d Dict) error {
 		if !ok {
 			return invalid("/%s holds something other than streams", k.key)
 		}
-		b, err := f.Decode(st)
+		b, err := f.decode(st, k.limit)
 		if err != nil {
-			return err
+			return within("/"+string(k.key), err)
 		}
-		k.note(b)
+		if k.note(b) && st.Dict["Filter"] != nil {
+			if s.held += len(b); s.held > maxDSSTotal {
+				return tooLarge("what it holds decodes to more than %d bytes", maxDSSTotal)
+			}
+			k.data[len(k.data)-1] = bytes.Clone(b) // without the decoder's spare room
+		}
 	}
 	return nil
 }
@@ -117,6 +132,9 @@ func AppendDSS(f *File, d DSS) (*File, error) {
 		k := &s.kinds[i]
 		var fresh [][]byte
 		for _, b := range news[i] {
+			if int64(len(b)) > k.limit {
+				return nil, tooLarge("an item of %d bytes for /%s of the DSS; at most %d are read again", len(b), k.key, k.limit)
+			}
 			if k.note(b) {
 				fresh = append(fresh, b)
 				room += len(b) + 256

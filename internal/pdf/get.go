@@ -1,12 +1,10 @@
 package pdf
 
 import (
+	"cmp"
 	"math"
 	"slices"
 )
-
-// maxHops bounds a chain of references to references.
-const maxHops = 32
 
 // Get returns the object that r refers to; nil (null) when there is none (§7.3.10). A generation number other than the object's is an error:
 // readers differ in whether they care.
@@ -39,17 +37,26 @@ func (f *File) keep(num uint32, o Object, nodes int) {
 	f.objects[num] = o
 }
 
-// parse reads an entry's object anew and counts its values.
+// parse reads an entry's object anew and counts its values. An object that is nothing but a reference is refused: it is no object
+// (§7.3.10), some readers follow it and others see null.
 func (f *File) parse(e entry) (o Object, nodes int, err error) {
 	if e.compressed() {
 		s, err := f.objStm(e.stm())
 		if err != nil {
 			return nil, 0, err
 		}
-		return s.object(f, e)
+		o, nodes, err = s.object(f, e)
+		return o, nodes, cmp.Or(err, notReference(o))
 	}
 	o, nodes, _, err = f.body(e, f.limit(e.off))
-	return o, nodes, err
+	return o, nodes, cmp.Or(err, notReference(o))
+}
+
+func notReference(o Object) error {
+	if r, ok := o.(Ref); ok {
+		return invalid("it is nothing but a reference, %s R", r)
+	}
+	return nil
 }
 
 // body parses the object at e.off, which ends before limit; end is where it does.
@@ -184,19 +191,12 @@ func (p *parser) streamData(n int64) ([]byte, error) {
 	return raw, nil
 }
 
-// Resolve follows o while it is a reference; loops are errors.
+// Resolve returns what o refers to when it is a reference, else o. One step is enough: no object is a reference itself.
 func (f *File) Resolve(o Object) (Object, error) {
-	for range maxHops {
-		r, ok := o.(Ref)
-		if !ok {
-			return o, nil
-		}
-		var err error
-		if o, err = f.Get(r); err != nil {
-			return nil, err
-		}
+	if r, ok := o.(Ref); ok {
+		return f.Get(r)
 	}
-	return nil, invalid("a chain of references is a loop, or longer than %d", maxHops)
+	return o, nil
 }
 
 // resolveDict returns o as a dictionary; nil when o is null. what names it in errors.

@@ -29,13 +29,17 @@ const (
 	parseBase, parsePer   = 4 << 20, 64
 )
 
+// maxSize is the highest /Size, so that object numbers are below it: readers that hold no more (ISO 32000-1 annex C) repair a file that
+// says so, and see another document.
+const maxSize = 8388607
+
 // resolve fills in the defaults for a file of n bytes.
 func (l Limits) resolve(n int64) Limits {
 	if l.MaxSize <= 0 {
 		l.MaxSize = 256 << 20
 	}
 	if l.MaxObjects <= 0 {
-		l.MaxObjects = 8388607
+		l.MaxObjects = maxSize
 	}
 	if l.MaxDepth <= 0 {
 		l.MaxDepth = 100

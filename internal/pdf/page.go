@@ -45,6 +45,7 @@ type pageWalk struct {
 	f      *File
 	pages  []Ref
 	parent map[Ref]Ref // of nodes that were met
+	bare   Ref         // the first node without a /Type
 }
 
 // node walks the tree below r and returns the number of its pages.
@@ -71,6 +72,9 @@ func (w *pageWalk) node(r, parent Ref, depth int) (int64, error) {
 	typ, err := w.f.resolveName(d["Type"], "/Type")
 	if err != nil {
 		return 0, within("page tree node "+r.String(), err)
+	}
+	if typ == "" && w.bare == (Ref{}) {
+		w.bare = r
 	}
 	if kids == nil {
 		if typ != "Page" && typ != "" {

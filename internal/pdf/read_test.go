@@ -107,14 +107,14 @@ func TestVersion(t *testing.T) {
 
 func TestGet(t *testing.T) {
 	f := open(t, newBuilder().page("", "").obj(4, "5 0 R").obj(5, "[6 0 R]").obj(6, "6 0 R").obj(7, "8 0 R").obj(8, "7 0 R").table("").b)
-	for in, want := range map[Ref]Object{{4, 0}: Array{Ref{6, 0}}, {99, 0}: nil, {0, 0}: nil, {99, 5}: nil} {
+	for in, want := range map[Ref]Object{{5, 0}: Array{Ref{6, 0}}, {99, 0}: nil, {0, 0}: nil, {99, 5}: nil} {
 		if got, err := f.Resolve(in); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%v: %v, %v", in, got, err)
 		}
 	}
-	for _, r := range []Ref{{6, 0}, {7, 0}} {
+	for _, r := range []Ref{{4, 0}, {6, 0}, {7, 0}} {
 		_, err := f.Resolve(r)
-		refused(t, err, rejection{"", nil, fault.Invalid, "loop"})
+		refused(t, err, rejection{"", nil, fault.Invalid, "nothing but a reference"})
 	}
 	_, err := f.Get(Ref{4, 2})
 	refused(t, err, rejection{"", nil, fault.Invalid, "generation is 0"})

@@ -123,28 +123,16 @@ func (f *File) findContents(s *Signature) error {
 	if holder == (Ref{}) {
 		holder = s.FieldRef
 	}
-	for hop := 0; ; hop++ { // a reference to a reference is followed to the dictionary itself
-		e, ok := f.table.find(holder.Num)
-		if !ok || e.free() || e.compressed() || hop == maxHops {
-			return invalid("its dictionary is in an object stream; ByteRange cannot leave out its Contents")
-		}
-		p, err := f.bodyAt(e)
-		if err != nil {
-			return err
-		}
-		p.skipSpace()
-		if start := p.pos; isDigit(p.peek()) {
-			o, err := p.object(0)
-			if err != nil {
-				return err
-			}
-			if holder, ok = o.(Ref); !ok {
-				return invalid("its dictionary is not at byte %d", start)
-			}
-			continue
-		}
-		return f.contentsAt(s, p)
+	e, ok := f.table.find(holder.Num)
+	if !ok || e.free() || e.compressed() {
+		return invalid("its dictionary is in an object stream; ByteRange cannot leave out its Contents")
 	}
+	p, err := f.bodyAt(e)
+	if err != nil {
+		return err
+	}
+	p.skipSpace()
+	return f.contentsAt(s, p)
 }
 
 // contentsAt reads Contents of the dictionary at p: a signature's, or a field's whose V is one.

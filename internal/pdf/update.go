@@ -21,9 +21,6 @@ type update struct {
 // slack is what a copy of the file leaves free, so that the usual three updates of one signature copy it once.
 const slack = 192 << 10
 
-// maxObjectNumber is where new objects end: more than ISO 32000-1 annex C allows, less than any reader's integers hold.
-const maxObjectNumber = 1 << 30
-
 // newUpdate begins a section that will take about room bytes.
 func (f *File) newUpdate(room int) (*update, error) {
 	if f.base != 0 {
@@ -40,7 +37,7 @@ func (f *File) newUpdate(room int) (*update, error) {
 		return nil, invalid("the last startxref does not follow a cross-reference section: with an update behind it, readers would differ in where the document ended")
 	}
 	u := &update{f: f, next: f.table.next()}
-	if u.next > maxObjectNumber {
+	if u.next >= maxSize {
 		return nil, tooLarge("the file has no object numbers left")
 	}
 	b := f.buf.b
@@ -111,6 +108,9 @@ func (u *update) finish() error {
 	var self Ref
 	if stream {
 		self = u.alloc()
+	}
+	if u.next > maxSize {
+		return tooLarge("the file has too few object numbers left")
 	}
 	u.xref = int64(len(u.b))
 	if u.xref > 9999999999 {

@@ -16,49 +16,61 @@ type section struct {
 	entries  []entry // ascending numbers
 	prev     int64   // position of the section before; -1 = none
 	size     int64
+	hidden   []uint32 // numbers that the table says are free and XRefStm says are in use
 	rev      int
 	tailFor  int64 // what the startxref that follows it says, as a position; -1 = none follows
 	tailEnd  int64 // after that one's %%EOF
 	consumed int64 // bytes read for it
 }
 
-// maxTail is how far from the end of the file the last %%EOF may stand, as Acrobat has it (ISO 32000-1 Annex H.3 note 18).
+// maxTail is how far from the end of the file the last "startxref" may begin: readers search no more than that, and one that does not
+// find it repairs the file instead (ISO 32000-1 Annex H.3 note 18).
 const maxTail = 1024
+
+// maxBlank is how many bytes of line ends and spaces may stand between the parts of "startxref 123 %%EOF".
+const maxBlank = 16
 
 // findTail reads the last "startxref" of the file.
 func (f *File) findTail() (pos, end int64, err error) {
-	n := len(f.data)
-	from := max(0, n-maxTail-64)
+	from := max(0, len(f.data)-maxTail)
 	i := bytes.LastIndex(f.data[from:], []byte("startxref"))
 	if i < 0 {
-		return 0, 0, invalid("no startxref in the last %d bytes: the file is cut off, or is no PDF", maxTail)
+		return 0, 0, invalid("no startxref in the last %d bytes: the file is cut off, has much behind its end, or is no PDF", maxTail)
 	}
 	pos, end, ok := f.tailAt(from + i)
 	if !ok {
-		return 0, 0, invalid("startxref at byte %d is not followed by a number and %%%%EOF", from+i)
-	}
-	if int64(n)-end > maxTail {
-		return 0, 0, invalid("%d bytes follow the last %%%%EOF; at most %d may", int64(n)-end, maxTail)
+		return 0, 0, invalid("startxref at byte %d is not followed by a line with a number and a line with %%%%EOF", from+i)
 	}
 	return pos, end, nil
 }
 
-// tailAt reads "startxref 123 %%EOF" at pos.
+// tailAt reads "startxref", a line end, a number, a line end and "%%EOF" at pos (§7.5.5).
 func (f *File) tailAt(pos int) (value, end int64, ok bool) {
 	l := lexer{f.data, pos}
-	if !l.keyword("startxref") {
+	if !l.literal("startxref") || !l.lineEnd() {
 		return 0, 0, false
 	}
-	l.skipBlank()
 	v, ok := l.digits(math.MaxInt64 / 2)
-	if !ok {
-		return 0, 0, false
-	}
-	l.skipBlank()
-	if !l.literal("%%EOF") {
+	if !ok || !l.lineEnd() || !l.literal("%%EOF") {
 		return 0, 0, false
 	}
 	return v + f.base, int64(l.pos), true
+}
+
+// lineEnd passes over spaces and line ends, no other white space, at least one line end and at most maxBlank bytes.
+func (l *lexer) lineEnd() bool {
+	n := l.skipLines()
+	return n > 0 && n <= maxBlank && bytes.ContainsAny(l.b[l.pos-n:l.pos], "\r\n")
+}
+
+// skipLines passes over spaces and line ends and returns how many bytes they were. Around a cross-reference table, readers differ in what
+// other white space they pass over.
+func (l *lexer) skipLines() int {
+	start := l.pos
+	for l.pos < len(l.b) && (l.b[l.pos] == ' ' || l.b[l.pos] == '\n' || l.b[l.pos] == '\r') {
+		l.pos++
+	}
+	return l.pos - start
 }
 
 // readSections follows the chain of sections from the newest.
@@ -84,6 +96,33 @@ func (f *File) readSections(newest int64) error {
 		entries += len(s.entries)
 		f.sections = append(f.sections, s)
 		pos = s.prev
+	}
+	return f.checkHidden()
+}
+
+// checkHidden refuses objects that a hybrid section frees in its table, uses in its XRefStm, and that an older section has in use: readers
+// differ in whether such an object is free, new or as it was. Those of no older section are what hybrid files are for (§7.5.8.4).
+func (f *File) checkHidden() error {
+	used := map[uint32]bool{}
+	for _, s := range f.sections {
+		for _, num := range s.hidden {
+			used[num] = false
+		}
+	}
+	if len(used) == 0 {
+		return nil
+	}
+	for _, s := range slices.Backward(f.sections) { // oldest first
+		for _, num := range s.hidden {
+			if used[num] {
+				return invalid("hybrid section at byte %d: object %d is free in the table and in use in XRefStm, and an older section has it", s.pos, num)
+			}
+		}
+		for _, e := range s.entries {
+			if _, watched := used[e.num]; watched {
+				used[e.num] = !e.free()
+			}
+		}
 	}
 	return nil
 }
@@ -123,8 +162,8 @@ func (f *File) checkTrailer(s *section) error {
 		return unsupported("the file is encrypted").WithHint("remove the password and the restrictions first")
 	}
 	size, ok := s.trailer["Size"].(int64)
-	if !ok || size < 1 || size > math.MaxUint32 {
-		return invalid("the trailer of the section at byte %d has no valid /Size", s.pos)
+	if !ok || size < 1 || size > maxSize {
+		return invalid("the trailer of the section at byte %d has no /Size from 1 to %d", s.pos, maxSize)
 	}
 	s.size = size
 	switch prev := s.trailer["Prev"].(type) {
@@ -144,18 +183,18 @@ func (f *File) checkTrailer(s *section) error {
 func (f *File) readTable(s *section, maxEntries int) error {
 	p := f.parserAt(int(s.pos)+len("xref"), len(f.data))
 	var table []entry
+	start := p.pos
+	p.skipLines()
+	broken := !bytes.ContainsAny(p.b[start:p.pos], "\r\n") // no line end after "xref"
 	for {
-		p.skipBlank()
+		p.skipLines()
 		if p.keyword("trailer") {
 			break
 		}
-		first, ok1 := p.digits(math.MaxUint32)
-		p.skipBlank()
-		count, ok2 := p.digits(math.MaxUint32)
-		if !ok1 || !ok2 {
+		num, count, ok := p.subsection()
+		if !ok || broken {
 			return invalid("cross-reference table at byte %d: neither a subsection nor a trailer at byte %d", s.pos, p.pos)
 		}
-		p.skipBlank()
 		if count > int64(len(f.data)-p.pos)/20 {
 			return invalid("cross-reference table at byte %d says %d entries at byte %d, more than the file can hold", s.pos, count, p.pos)
 		}
@@ -164,7 +203,7 @@ func (f *File) readTable(s *section, maxEntries int) error {
 		}
 		table = slices.Grow(table, int(count))
 		for i := range count {
-			e, err := f.tableEntry(p, first+i)
+			e, err := f.tableEntry(p, num+i)
 			if err != nil {
 				return err
 			}
@@ -187,13 +226,31 @@ func (f *File) readTable(s *section, maxEntries int) error {
 	return f.readHybrid(s, maxEntries-len(table))
 }
 
+// subsection reads the line "28 5": a number, one space, a number, perhaps a space, a line end (§7.5.4).
+func (p *parser) subsection() (first, count int64, ok bool) {
+	start := p.pos
+	first, ok1 := p.digits(maxSize)
+	ok2 := p.literal(" ")
+	count, ok3 := p.digits(maxSize)
+	p.literal(" ")
+	if !ok1 || !ok2 || !ok3 || p.pos-start > maxBlank+8 {
+		p.pos = start
+		return 0, 0, false
+	}
+	if !p.literal("\r\n") && !p.literal("\n") && !p.literal("\r") {
+		p.pos = start
+		return 0, 0, false
+	}
+	return first, count, true
+}
+
 // tableEntry reads one entry of exactly 20 bytes: ten digits, a space, five digits, a space, n or f, two characters of line end (§7.5.4).
 func (f *File) tableEntry(p *parser, num int64) (entry, error) {
 	b := p.b[p.pos:min(p.pos+20, len(p.b))]
 	bad := func() (entry, error) {
 		return entry{}, invalid("cross-reference entry for object %d at byte %d is not of the form \"nnnnnnnnnn ggggg n\" in 20 bytes", num, p.pos)
 	}
-	if len(b) < 20 || b[10] != ' ' || b[16] != ' ' || num > math.MaxUint32 {
+	if len(b) < 20 || b[10] != ' ' || b[16] != ' ' || num >= maxSize {
 		return bad()
 	}
 	if (b[18] != ' ' && b[18] != '\r') || (b[19] != '\n' && b[19] != '\r') || (b[18] == '\r' && b[19] == '\r') {
@@ -284,7 +341,8 @@ func (f *File) readHybrid(s *section, maxEntries int) error {
 			continue
 		case !t.free() && !x.free() && !t.same(x):
 			return invalid("hybrid section at byte %d: the table and XRefStm differ about object %d", s.pos, t.num)
-		case t.free(): // hidden from readers of tables only
+		case t.free() && !x.free(): // hidden from readers of tables only
+			s.hidden = append(s.hidden, t.num)
 			t = x
 		}
 		merged, table, stm = append(merged, t), table[1:], stm[1:]

@@ -47,15 +47,17 @@ func (f *File) readXRefStream(s *section, maxEntries int) error {
 	return err
 }
 
+// xrefWidths reads /W (§7.5.8.2). Some readers repair a file with wider fields than these instead of reading them.
 func xrefWidths(o Object, pos int64) (w [3]int64, err error) {
+	most := [3]int64{2, 8, 4}
 	a, ok := o.(Array)
 	if !ok || len(a) != 3 {
 		return w, invalid("cross-reference stream at byte %d: /W is not an array of three integers", pos)
 	}
 	for i := range w {
 		n, ok := a[i].(int64)
-		if !ok || n < 0 || n > 8 {
-			return w, invalid("cross-reference stream at byte %d: /W holds a width that is not 0 to 8", pos)
+		if !ok || n < 0 || n > most[i] {
+			return w, invalid("cross-reference stream at byte %d: width %d of /W is not 0 to %d", pos, i+1, most[i])
 		}
 		w[i] = n
 	}
@@ -69,7 +71,7 @@ func xrefWidths(o Object, pos int64) (w [3]int64, err error) {
 func xrefIndex(d Dict, pos int64) (index []int64, total int64, err error) {
 	if d["Index"] == nil {
 		size, ok := d["Size"].(int64)
-		if !ok || size < 0 || size > math.MaxUint32 {
+		if !ok || size < 0 || size > maxSize {
 			return nil, 0, invalid("cross-reference stream at byte %d has no valid /Size", pos)
 		}
 		return []int64{0, size}, size, nil
@@ -81,15 +83,15 @@ func xrefIndex(d Dict, pos int64) (index []int64, total int64, err error) {
 	index = make([]int64, len(a))
 	for i := range a {
 		n, ok := a[i].(int64)
-		if !ok || n < 0 || n > math.MaxUint32 {
+		if !ok || n < 0 || n > maxSize {
 			return nil, 0, invalid("cross-reference stream at byte %d: /Index holds something other than object numbers", pos)
 		}
 		index[i] = n
 		if i%2 == 1 {
-			if n += index[i-1]; n > math.MaxUint32 {
+			if n += index[i-1]; n > maxSize {
 				return nil, 0, invalid("cross-reference stream at byte %d: /Index goes beyond the highest object number", pos)
 			}
-			total += index[i] // at most 2^32 for each of at most MaxNodes pairs
+			total += index[i] // at most maxSize for each of at most MaxNodes pairs
 		}
 	}
 	return index, total, nil
@@ -122,7 +124,7 @@ func (f *File) streamEntry(b []byte, w [3]int64, num, pos int64) (entry, error) 
 		}
 		return e, nil
 	case 2:
-		if v[1] > math.MaxUint32 || v[2] >= 1<<31 || v[1] == 0 {
+		if v[1] >= maxSize || v[2] >= 1<<31 || v[1] == 0 {
 			return e, invalid("cross-reference stream at byte %d: the entry for object %d is out of range", pos, num)
 		}
 		return compressedEntry(uint32(num), uint32(v[1]), int64(v[2])), nil
