@@ -18,7 +18,7 @@ var rows = [][]string{
 	{"config", "wire", "pdf", "cms", "tsp", "cert", "jwt", "prescription", "panel"},
 	{"token", "clock", "objects", "index"},
 	{"ledger"},
-	{"ca", "tsa", "pades", "activation", "evidence", "onboarding", "delivery"},
+	{"ca", "tsa", "pades", "activation", "oidctest", "evidence", "onboarding", "delivery"},
 	{"signer", "portal", "replica"},
 }
 
@@ -31,6 +31,8 @@ var onlyIn = map[string]string{
 	"github.com/BurntSushi/toml":        "config",
 	"github.com/zmap/zlint/v3":          "cert",
 	"codeberg.org/go-pdf/fpdf":          "prescription",
+	"github.com/lestrrat-go/jwx/v2/jwk": "jwt",
+	"github.com/lestrrat-go/jwx/v2/jws": "jwt",
 	"github.com/lestrrat-go/jwx/v2/jwt": "jwt",
 }
 

@@ -19,9 +19,8 @@ import (
 	"github.com/veripath/aes-appliance/internal/cert"
 	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/signer"
+	"github.com/veripath/aes-appliance/internal/wire"
 )
-
-const day = 24 * time.Hour
 
 func (a *app) certCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -30,7 +29,7 @@ func (a *app) certCommand() *cobra.Command {
 		Args:  noSuch,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.certIssue(), a.certList(), a.certRevoke(), a.certRenew(), a.certExpiring(), a.certExport())
+	cmd.AddCommand(a.certIssue(), a.certList(), a.certRevoke(), a.certRenew(), a.certBind(), a.certExpiring(), a.certExport())
 	return cmd
 }
 
@@ -47,7 +46,7 @@ func (a *app) withSigner(ctx context.Context, f func(*signer.Signer) error) (err
 // issueFlags are those of "cert issue".
 type issueFlags struct {
 	kind, clinic, name, given, surname, country, organisation string
-	register, number, algorithm, csr, out                     string
+	register, number, sub, algorithm, csr, out                string
 	days                                                      int
 	dns, addresses                                            []string
 }
@@ -68,14 +67,11 @@ func (a *app) certIssue() *cobra.Command {
 			if err := a.reserveOutput(f.out, 0); err != nil {
 				return err
 			}
-			return a.withSigner(cmd.Context(), func(s *signer.Signer) error {
-				done, err := s.Issue(cmd.Context(), r)
-				if err != nil {
-					return err
-				}
-				fmt.Fprintf(a.stderr, "issued  %s  %s  valid until %s\n", done.Serial, done.CommonName, done.NotAfter.Format(time.DateOnly))
-				return a.writeChain(s, done.Serial, f.out)
-			})
+			var done wire.CertIssued
+			if err := a.administer(cmd.Context(), wire.OpCertIssue, r, &done); err != nil {
+				return err
+			}
+			return a.introduce(done, f.out)
 		},
 	}
 	fl := cmd.Flags()
@@ -88,6 +84,7 @@ func (a *app) certIssue() *cobra.Command {
 	fl.StringVar(&f.organisation, "org", "", "organisation in the subject")
 	fl.StringVar(&f.register, "register", "", "a clinician's professional register: GMC, NMC, GDC or GPhC")
 	fl.StringVar(&f.number, "number", "", "a clinician's registration number")
+	fl.StringVar(&f.sub, "sub", "", "whom the clinic's realm knows a clinician as: without it the certificate does not sign through the API (\"cert bind\")")
 	fl.StringVar(&f.algorithm, "key", "", "kind of key: ecdsa-p256, ecdsa-p384, rsa-3072, rsa-4096 (default: the configuration's)")
 	fl.StringVar(&f.csr, "csr", "", "PKCS#10 file (PEM) of a TLS peer that made its own key")
 	fl.IntVar(&f.days, "days", 0, "validity in days (default: the profile's)")
@@ -107,35 +104,27 @@ func checkDays(n int) error {
 	return nil
 }
 
-// request turns flags into what the CA is asked for.
-func (f issueFlags) request() (ca.Request, error) {
+// request turns flags into what the signer is asked for.
+func (f issueFlags) request() (wire.CertIssue, error) {
 	kind, err := cert.ParseKind(f.kind)
 	if err != nil || kind.IsCA() || kind == cert.OCSP {
-		return ca.Request{}, usage("--type %q is not clinician, tsa, tls-server or tls-client", f.kind)
+		return wire.CertIssue{}, usage("--type %q is not clinician, tsa, tls-server or tls-client", f.kind)
 	}
 	if f.csr == "" && (kind == cert.TLSServer || kind == cert.TLSClient) {
-		return ca.Request{}, usage("--type %s needs --csr: a key made here would stay in the token, where the TLS peer cannot use it", kind)
+		return wire.CertIssue{}, usage("--type %s needs --csr: a key made here would stay in the token, where the TLS peer cannot use it", kind)
 	}
 	if err := checkDays(f.days); err != nil {
-		return ca.Request{}, err
-	}
-	r := ca.Request{
-		Kind: kind, Clinic: f.clinic, Algorithm: cert.Algorithm(f.algorithm), Validity: time.Duration(f.days) * day, DNSNames: f.dns, Actor: operator,
-		Subject: cert.Subject{Country: f.country, Organization: f.organisation, CommonName: f.name, GivenName: f.given, Surname: f.surname},
-	}
-	if f.register != "" || f.number != "" {
-		id, err := cert.NewPersonID(f.register, f.number)
-		if err != nil {
-			return r, fault.New(fault.Invalid, err.Error())
-		}
-		r.Subject.SerialNumber = id.String()
+		return wire.CertIssue{}, err
 	}
 	for _, text := range f.addresses {
-		addr, err := netip.ParseAddr(text)
-		if err != nil {
-			return r, usage("--ip %q is not an IP address", text)
+		if _, err := netip.ParseAddr(text); err != nil {
+			return wire.CertIssue{}, usage("--ip %q is not an IP address", text)
 		}
-		r.Addresses = append(r.Addresses, addr)
+	}
+	r := wire.CertIssue{
+		CertType: f.kind, Clinic: f.clinic, Sub: f.sub, Algorithm: f.algorithm, ValidityDays: f.days, DNSNames: f.dns, Addresses: f.addresses,
+		Country: f.country, Org: f.organisation, CommonName: f.name, GivenName: f.given, Surname: f.surname,
+		Register: f.register, RegistrationNumber: f.number,
 	}
 	if f.csr == "" {
 		return r, nil
@@ -153,23 +142,26 @@ func (f issueFlags) request() (ca.Request, error) {
 	return r, nil
 }
 
+// introduce says what was issued and writes it.
+func (a *app) introduce(done wire.CertIssued, out string) error {
+	c := done.Certificate
+	fmt.Fprintf(a.stderr, "issued  %s  %s  valid until %s\n", c.Serial, c.CommonName, c.NotAfter.Format(time.DateOnly))
+	return a.writeChain(done.Chain, out)
+}
+
 // writeChain writes a certificate and those above it, without the root, in PEM.
-func (a *app) writeChain(s *signer.Signer, serial, out string) error {
-	chain, err := s.CA().Chain(serial)
-	if err != nil {
-		return err
-	}
+func (a *app) writeChain(chain [][]byte, out string) error {
 	var text []byte
-	for i, crt := range chain {
+	for i, der := range chain {
 		if i > 0 && i == len(chain)-1 {
 			break // the root is an anchor, handed over apart
 		}
-		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: crt.Raw})...)
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
 	}
 	if out != "-" {
 		return writeOutput(out, text)
 	}
-	_, err = a.stdout.Write(text)
+	_, err := a.stdout.Write(text)
 	return err
 }
 
@@ -180,7 +172,11 @@ func (a *app) certExport() *cobra.Command {
 		Short: "Write a certificate and its chain in PEM",
 		Args:  exactly(1, "the serial number, as \"cert list\" shows it"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withSigner(cmd.Context(), func(s *signer.Signer) error { return a.writeChain(s, args[0], out) })
+			var got wire.CertIssued
+			if err := a.administer(cmd.Context(), wire.OpCertGet, wire.CertRef{Serial: args[0]}, &got); err != nil {
+				return err
+			}
+			return a.writeChain(got.Chain, out)
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", "-", "file to write, - for standard output")
@@ -201,13 +197,11 @@ func (a *app) certList() *cobra.Command {
 			if !slices.Contains(statuses(), ca.Status(status)) && status != "" {
 				return usage("--status %q is none of %s", status, spell(statuses()))
 			}
-			return a.withSigner(cmd.Context(), func(s *signer.Signer) error {
-				list, err := allCertificates(s.CA(), ca.Filter{Kind: cert.Kind(kind), Clinic: clinic, Status: ca.Status(status), Limit: 1000})
-				if err != nil {
-					return err
-				}
-				return a.printCertificates(list, asJSON)
-			})
+			list, err := a.allCertificates(cmd.Context(), wire.CertListRequest{CertType: kind, Clinic: clinic, Status: status, Limit: 1000})
+			if err != nil {
+				return err
+			}
+			return a.printCertificates(list, asJSON)
 		},
 	}
 	cmd.Flags().StringVar(&kind, "type", "", "only this type: "+spell(cert.Kinds()))
@@ -229,8 +223,24 @@ func spell[S ~string](names []S) string {
 }
 
 // allCertificates follows the pages of a listing to its end.
-func allCertificates(c *ca.CA, f ca.Filter) ([]ca.Certificate, error) {
-	all := []ca.Certificate{}
+func (a *app) allCertificates(ctx context.Context, r wire.CertListRequest) ([]wire.Certificate, error) {
+	all := []wire.Certificate{}
+	for {
+		var page wire.CertPage
+		if err := a.administer(ctx, wire.OpCertList, r, &page); err != nil {
+			return nil, err
+		}
+		all = append(all, page.Certificates...)
+		if page.Next == "" {
+			return all, nil
+		}
+		r.Cursor = page.Next
+	}
+}
+
+// listHere is allCertificates of a CA that this process has open.
+func listHere(c *ca.CA, f ca.Filter) ([]ca.Certificate, error) {
+	var all []ca.Certificate
 	for {
 		page, more, err := c.List(f)
 		if err != nil {
@@ -258,9 +268,11 @@ Those of OCSP responders and of the time-stamping authority are renewed by the a
 			if err := checkDays(days); err != nil {
 				return err
 			}
-			return a.withSigner(cmd.Context(), func(s *signer.Signer) error {
-				return a.printCertificates(s.CA().Expiring(time.Duration(days)*day), asJSON)
-			})
+			list, err := a.allCertificates(cmd.Context(), wire.CertListRequest{Expiring: true, ExpiringDays: days})
+			if err != nil {
+				return err
+			}
+			return a.printCertificates(list, asJSON)
 		},
 	}
 	cmd.Flags().IntVar(&days, "days", 60, "how soon")
@@ -268,11 +280,8 @@ Those of OCSP responders and of the time-stamping authority are renewed by the a
 	return cmd
 }
 
-func (a *app) printCertificates(list []ca.Certificate, asJSON bool) error {
+func (a *app) printCertificates(list []wire.Certificate, asJSON bool) error {
 	if asJSON {
-		if list == nil {
-			list = []ca.Certificate{}
-		}
 		return writeJSON(a.stdout, list)
 	}
 	if len(list) == 0 {
@@ -286,7 +295,7 @@ func (a *app) printCertificates(list []ca.Certificate, asJSON bool) error {
 		if !c.KeyExists {
 			key = "elsewhere"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.Serial, c.Kind, c.CommonName, c.Clinic, c.Status, key, c.NotAfter.Format(time.DateOnly))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.Serial, c.CertType, c.CommonName, c.Clinic, c.Status, key, c.NotAfter.Format(time.DateOnly))
 	}
 	return t.Flush()
 }
@@ -324,24 +333,22 @@ Reasons: ` + spell(reasons()) + `. Signatures made before stay valid.
 prescriptions.`,
 		Args: exactly(1, "the serial number, as \"cert list\" shows it"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			why, err := parseReason(reason)
-			if err != nil {
+			if _, err := parseReason(reason); err != nil {
 				return err
 			}
-			var invalidity time.Time
+			r := wire.CertRevoke{Serial: args[0], Reason: reason}
 			if since != "" {
-				if invalidity, err = parseTime(since); err != nil {
+				var err error
+				if r.InvalidityDate, err = parseTime(since); err != nil {
 					return err
 				}
 			}
-			return a.withSigner(cmd.Context(), func(s *signer.Signer) error {
-				done, err := s.CA().Revoke(cmd.Context(), args[0], why, invalidity, operator)
-				if err != nil {
-					return err
-				}
-				fmt.Fprintf(a.stdout, "revoked  %s  %s  at %s\n", done.Serial, done.CommonName, done.RevokedAt.Format(time.RFC3339))
-				return nil
-			})
+			var done wire.Certificate
+			if err := a.administer(cmd.Context(), wire.OpCertRevoke, r, &done); err != nil {
+				return err
+			}
+			fmt.Fprintf(a.stdout, "revoked  %s  %s  at %s\n", done.Serial, done.CommonName, done.RevokedAt.Format(time.RFC3339))
+			return nil
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why (needed)")
@@ -363,14 +370,11 @@ func (a *app) certRenew() *cobra.Command {
 			if err := a.reserveOutput(out, 0); err != nil {
 				return err
 			}
-			return a.withSigner(cmd.Context(), func(s *signer.Signer) error {
-				done, err := s.CA().Renew(cmd.Context(), args[0], time.Duration(days)*day, operator)
-				if err != nil {
-					return err
-				}
-				fmt.Fprintf(a.stderr, "issued  %s  %s  valid until %s\n", done.Serial, done.CommonName, done.NotAfter.Format(time.DateOnly))
-				return a.writeChain(s, done.Serial, out)
-			})
+			var done wire.CertIssued
+			if err := a.administer(cmd.Context(), wire.OpCertRenew, wire.CertRef{Serial: args[0], ValidityDays: days}, &done); err != nil {
+				return err
+			}
+			return a.introduce(done, out)
 		},
 	}
 	cmd.Flags().IntVar(&days, "days", 0, "validity in days (default: the profile's)")

@@ -228,7 +228,7 @@ func (a *app) demoSign(ctx context.Context, s *signer.Signer, cfg config.Config,
 
 // demoIntroduce shows what the appliance consists of.
 func (a *app) demoIntroduce(s *signer.Signer, cfg config.Config, clinician ca.Certificate) error {
-	list, err := allCertificates(s.CA(), ca.Filter{Status: ca.StatusValid})
+	list, err := listHere(s.CA(), ca.Filter{Status: ca.StatusValid})
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -13,10 +14,10 @@ import (
 	"github.com/veripath/aes-appliance/internal/signer"
 )
 
-// TestMain lets this test binary be the program: under testscript as "appliance", and as the process of its own that a ceremony is, or a demo
-// that a test interrupts.
+// TestMain lets this test binary be the program: under testscript as "appliance", as the processes of their own that a ceremony and a service are, and as
+// a demo that a test interrupts.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == "ceremony" || os.Args[1] == "demo") {
+	if len(os.Args) > 1 && slices.Contains([]string{"ceremony", "signer", "demo"}, os.Args[1]) {
 		main()
 	}
 	testscript.Main(m, map[string]func(){"appliance": main})

@@ -165,7 +165,7 @@ func (d *desk) find(clinic, name string) (ca.Certificate, error) {
 	if !errors.As(err, &f) || f.Kind != fault.NotFound {
 		return crt, err
 	}
-	all, listErr := allCertificates(d.signer.CA(), ca.Filter{Kind: cert.Clinician, Clinic: clinic})
+	all, listErr := listHere(d.signer.CA(), ca.Filter{Kind: cert.Clinician, Clinic: clinic})
 	if listErr != nil {
 		return crt, listErr
 	}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
@@ -14,82 +16,174 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/veripath/aes-appliance/internal/config"
+	"github.com/veripath/aes-appliance/internal/evidence"
 	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/pades"
 )
 
+// verifyFlags are what "appliance verify" may be told.
+type verifyFlags struct {
+	trust, logKeys []string
+	at             string
+	asJSON         bool
+}
+
 func (a *app) verifyCommand() *cobra.Command {
-	var trust []string
-	var at string
-	var asJSON bool
+	var o verifyFlags
 	cmd := &cobra.Command{
-		Use:   "verify FILE.pdf",
-		Short: "Say whether a PDF's signatures are valid, and why",
+		Use:   "verify FILE.pdf|PACK.zip",
+		Short: "Say whether a PDF's signatures are valid, or an evidence pack holds, and why",
 		Long: `Validates every signature and document time stamp of a PDF offline, with nothing but the file and the trust anchors.
 
-Without --trust the anchor is the root of the appliance that the configuration names.
+Of an evidence pack it checks that too, and everything else in it: that it holds exactly what its manifest names, that evidence, document,
+signature and log agree, that the log's lines are whole and in the tree that the log's key signed.
+
+Without --trust the anchor is the root of the appliance that the configuration names; without --log-key, its log's key.
 Exit codes: 0 valid, 1 invalid, 2 could not judge (no trust anchor, no signature, unreadable, a status is missing), 64 wrong usage.`,
 		Example: `  appliance verify prescription.signed.pdf --trust root.pem
-  appliance verify prescription.signed.pdf --at 2031-01-01T00:00:00Z --json`,
-		Args: exactly(1, "the PDF to verify"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			when := time.Now()
-			if at != "" {
-				var err error
-				if when, err = parseTime(at); err != nil {
-					return err
-				}
-			}
-			roots, err := a.anchors(trust)
-			if err != nil {
-				return &exit{exitUnjudged, err}
-			}
-			data, err := readInput(args[0], a.stdin)
-			if err != nil {
-				return &exit{exitUnjudged, err}
-			}
-			report, err := pades.Validate(cmd.Context(), data, pades.ValidateOptions{Roots: roots, At: when})
-			if err != nil {
-				return &exit{exitUnjudged, err}
-			}
-			if asJSON {
-				err = writeJSON(a.stdout, report)
-			} else {
-				_, err = io.WriteString(a.stdout, report.Text())
-			}
-			if err != nil {
-				return err
-			}
-			if len(roots) == 0 {
-				a.printError(fault.New(fault.NotFound, "there was no trust anchor to judge by").WithHint("name the issuer's root certificate: --trust root.pem"))
-			}
-			if report.ExitCode != exitGood {
-				return &exit{report.ExitCode, nil}
-			}
-			return nil
-		},
+  appliance verify prescription.signed.pdf --at 2031-01-01T00:00:00Z --json
+  appliance verify RX-134.evidence.zip --trust root.pem --log-key log-key.txt`,
+		Args: exactly(1, "the PDF or the evidence pack to verify"),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.verify(cmd.Context(), args[0], o) },
 	}
-	cmd.Flags().StringArrayVar(&trust, "trust", nil, "PEM file of trusted root certificates; may be repeated")
-	cmd.Flags().StringVar(&at, "at", "", "judge as of this time (2031-01-01 or 2031-01-01T12:00:00Z; default now)")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "write the whole report as JSON")
+	cmd.Flags().StringArrayVar(&o.trust, "trust", nil, "PEM file of trusted root certificates; may be repeated")
+	cmd.Flags().StringArrayVar(&o.logKeys, "log-key", nil, "file with the key of a trusted log, for evidence packs; may be repeated")
+	cmd.Flags().StringVar(&o.at, "at", "", "judge as of this time (2031-01-01 or 2031-01-01T12:00:00Z; default now)")
+	cmd.Flags().BoolVar(&o.asJSON, "json", false, "write the whole report as JSON")
 	return cmd
+}
+
+// judged is a report of either kind.
+type judged interface{ Text() string }
+
+func (a *app) verify(ctx context.Context, path string, o verifyFlags) error {
+	when := time.Now()
+	if o.at != "" {
+		var err error
+		if when, err = parseTime(o.at); err != nil {
+			return err
+		}
+	}
+	roots, err := a.anchors(o.trust)
+	if err != nil {
+		return &exit{exitUnjudged, err}
+	}
+	data, err := readInput(path, a.stdin)
+	if err != nil {
+		return &exit{exitUnjudged, err}
+	}
+	options := pades.ValidateOptions{Roots: roots, At: when}
+	var report judged
+	var code int
+	if evidence.IsPack(data) {
+		keys, err := a.logKeys(o.logKeys)
+		if err != nil {
+			return &exit{exitUnjudged, err}
+		}
+		r, err := verifyPack(ctx, data, options, keys)
+		if err != nil {
+			return &exit{exitUnjudged, err}
+		}
+		report, code = r, r.ExitCode
+	} else {
+		r, err := pades.Validate(ctx, data, options)
+		if err != nil {
+			return &exit{exitUnjudged, err}
+		}
+		report, code = r, r.ExitCode
+	}
+	if o.asJSON {
+		err = writeJSON(a.stdout, report)
+	} else {
+		_, err = io.WriteString(a.stdout, report.Text())
+	}
+	if err != nil {
+		return err
+	}
+	if len(roots) == 0 {
+		a.printError(fault.New(fault.NotFound, "there was no trust anchor to judge by").WithHint("name the issuer's root certificate: --trust root.pem"))
+	}
+	if code != exitGood {
+		return &exit{code, nil}
+	}
+	return nil
+}
+
+// verifyPack verifies an evidence pack, and its PDF as pades.Validate does, with the pack's CRLs as what is known besides.
+func verifyPack(ctx context.Context, data []byte, o pades.ValidateOptions, logKeys []string) (*evidence.PackReport, error) {
+	judge := func(ctx context.Context, pdf []byte, crls [][]byte) (evidence.PDFJudgement, error) {
+		o.Material.CRLs = crls
+		r, err := pades.Validate(ctx, pdf, o)
+		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+			return evidence.PDFJudgement{}, err
+		}
+		if err != nil {
+			return evidence.PDFJudgement{Result: evidence.Fail, Summary: "document.pdf cannot be read: " + fault.PublicOf(err)}, nil
+		}
+		result := map[int]evidence.Result{exitGood: evidence.Pass, exitUnjudged: evidence.Unknown}[r.ExitCode]
+		if result == "" {
+			result = evidence.Fail
+		}
+		return evidence.PDFJudgement{Result: result, Summary: r.Summary, Report: r}, nil
+	}
+	return evidence.VerifyPack(ctx, bytes.NewReader(data), int64(len(data)), evidence.VerifyOptions{JudgePDF: judge, LogKeys: logKeys})
+}
+
+// logKeys reads the keys of trusted logs: the files named, or that of the appliance whose configuration there is; none when there is neither.
+func (a *app) logKeys(files []string) ([]string, error) {
+	if len(files) == 0 {
+		file, err := a.stateFile(logKeyFile)
+		if err != nil || file == "" {
+			return nil, err
+		}
+		files = []string{file}
+	}
+	var keys []string
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return nil, unreadable(file, err)
+		}
+		key := strings.TrimSpace(string(data))
+		if _, err := note.NewVerifier(key); err != nil {
+			return nil, fault.New(fault.Invalid, file+" holds no key of a log").WithHint("it is one line: the log's name, a hash and the key, with + between them").WithCause(err)
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
+
+// logKeyFile is the name of the log's key in the state folder, beside root.pem.
+const logKeyFile = "log-key.txt"
+
+// stateFile returns the path of a file in the state folder of the appliance whose configuration there is, "" when there is none or no such file.
+func (a *app) stateFile(name string) (string, error) {
+	path, err := a.findConfig()
+	if err != nil {
+		return "", nil // no appliance here: the report says what is missing
+	}
+	cfg, err := config.Load(path)
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(cfg.StateDir, name)
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return file, nil
 }
 
 // anchors reads the trust anchors: the files named, or the root of the appliance whose configuration there is; none when there is neither.
 func (a *app) anchors(files []string) ([]*x509.Certificate, error) {
 	if len(files) == 0 {
-		path, err := a.findConfig()
-		if err != nil {
-			return nil, nil // no appliance here: the report says that there is no chain
-		}
-		cfg, err := config.Load(path)
+		root, err := a.stateFile("root.pem")
 		if err != nil {
 			return nil, orTrust(err)
 		}
-		root := filepath.Join(cfg.StateDir, "root.pem")
-		if _, err := os.Stat(root); errors.Is(err, fs.ErrNotExist) {
+		if root == "" {
 			return nil, nil
 		}
 		its, err := readCertificates(root)

@@ -13,6 +13,7 @@ const (
 	eventKeyDestroyed = "key_destroyed"         // it is about to be destroyed: superseded, or never finished
 	eventCeremony     = "ceremony_completed"    // the root's certificate, the CAs' certificates, the root's CRL
 	eventIssued       = "certificate_issued"    // the certificate itself is in the line
+	eventBound        = "certificate_bound"     // a clinician's certificate means this person from now on
 	eventRevoked      = "certificate_revoked"   // as of the line's own time
 	eventCRL          = "crl_issued"            // the CRL is in an object
 	eventAnswers      = "ocsp_answers_produced" // so many public answers since the last such line
@@ -48,6 +49,13 @@ type ceremonyRevoked struct {
 type issuedDetails struct {
 	entry
 	Certificate []byte `json:"certificate"`
+}
+
+// boundDetails is whom a clinician's certificate is bound to.
+type boundDetails struct {
+	Serial string `json:"serial"`
+	Clinic string `json:"clinic"`
+	Sub    string `json:"sub"`
 }
 
 // revokedDetails is the end of one certificate.

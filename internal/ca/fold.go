@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	foldName    = "ca/1"
+	foldName    = "ca/2"
 	bucketEntry = foldName + "/entry" // serial -> entry
 	bucketDER   = foldName + "/der"   // serial -> certificate
 	bucketKey   = foldName + "/key"   // label -> keyState
@@ -45,6 +45,8 @@ func (f fold) Apply(tx *index.Tx, r ledger.Record) error {
 		if err = json.Unmarshal(r.Details, &d); err == nil {
 			err = f.issued(tx, r, d)
 		}
+	case eventBound:
+		err = f.bound(tx, r)
 	case eventRevoked:
 		err = f.revoked(tx, r)
 	case eventCRL:
@@ -103,6 +105,19 @@ func (fold) issued(tx *index.Tx, r ledger.Record, d issuedDetails) error {
 		return nil
 	}
 	return change(tx, d.Renews, func(e *entry) { e.RenewedBy = d.Serial })
+}
+
+// bound keeps the first binding: there is never a second.
+func (fold) bound(tx *index.Tx, r ledger.Record) error {
+	var d boundDetails
+	if err := json.Unmarshal(r.Details, &d); err != nil {
+		return err
+	}
+	return change(tx, d.Serial, func(e *entry) {
+		if e.Sub == "" {
+			e.Sub = d.Sub
+		}
+	})
 }
 
 // revoked takes the time from the line, which nobody chose.

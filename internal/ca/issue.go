@@ -104,7 +104,7 @@ func (r *Request) normalise(algorithm cert.Algorithm) error {
 	if (r.Clinic != "") != (r.Kind == cert.Clinician) || r.Clinic != "" && !clinicSlug().MatchString(r.Clinic) {
 		return invalid("a clinician's certificate, and no other, belongs to a clinic, named by a-z, 0-9 and hyphens")
 	}
-	if r.Sub != "" && (r.Kind != cert.Clinician || len(r.Sub) > 255 || strings.ContainsFunc(r.Sub, func(c rune) bool { return c <= ' ' || c > '~' })) {
+	if r.Sub != "" && (r.Kind != cert.Clinician || !isSub(r.Sub)) {
 		return invalid("sub is for clinicians, and at most 255 printable ASCII characters")
 	}
 	if r.CSR != nil && r.Kind != cert.TLSServer && r.Kind != cert.TLSClient {

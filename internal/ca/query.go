@@ -296,6 +296,17 @@ func (c *CA) CheckpointKey() (crypto.Signer, error) {
 	return c.log, nil
 }
 
+// Able says why no document can be signed now, whoever asks; nil when nothing stands in the way.
+//
+// Errors: Unavailable (the root's CRL, or the time).
+func (c *CA) Able() error {
+	now, err := c.proven()
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.certain(), c.rootListLasts(now))
+}
+
 // Usable says whether the certificate may sign a document now: a clinician's, valid, neither it nor its CA revoked, and the root's CRL, which
 // every document needs, not about to run out.
 //

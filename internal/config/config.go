@@ -33,6 +33,8 @@ type Config struct {
 	TSA      TSA
 	Signing  Signing
 	Clock    Clock
+	Portal   Portal
+	Signer   Signer
 	Limits   Limits
 }
 
@@ -230,10 +232,11 @@ func suggest(r ref, value any) string {
 // agree checks what no key can be judged for alone.
 func agree(c Config) Problems {
 	var problems Problems
+	problems = append(problems, c.Signer.agree()...)
 	if policy, arc := c.TSA.Policy, c.PKI.PolicyArc; policy != nil && (len(policy) <= len(arc) || !slices.Equal(policy[:len(arc)], arc)) {
 		problems = append(problems, Problem{Key: "tsa.policy", Text: "is not under pki.policy_arc", Cure: "leave it out, or choose one under " + arc.String()})
 	}
-	return problems
+	return append(problems, agreePortal(c.Portal)...)
 }
 
 // Problem is one thing that is wrong with a configuration.

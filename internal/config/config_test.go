@@ -38,6 +38,9 @@ func TestMinimalConfigHasSafeDefaults(t *testing.T) {
 		},
 		Token:  Token{Label: "aes-appliance", PINFile: "/etc/aes-appliance/pin"},
 		Clock:  Clock{Mode: "system", MaxError: 200 * time.Millisecond},
+		Signer: Signer{PortalSocket: "/run/aes-appliance/portal/signer.sock", AdminSocket: "/run/aes-appliance/admin/signer.sock", OperationTime: time.Minute},
+		Portal: Portal{StateDir: "/var/lib/aes-appliance/portal", Listen: ":443", ListenHTTP: ":80", ListenMetrics: "127.0.0.1:9464", TLS: TLSACME,
+			ACMEDirectory: "https://acme-v02.api.letsencrypt.org/directory", BodyBytes: 24 << 20, RequestTime: 30 * time.Second, CallerRate: 20, PublicRate: 20},
 		Limits: Limits{PDFBytes: 64 << 20},
 	}
 	if !reflect.DeepEqual(cfg, want) {

@@ -35,7 +35,11 @@ type key struct {
 
 // isPath reports whether k names a file or folder: a relative one is taken from the configuration file's folder.
 func (k key) isPath() bool {
-	return slices.Contains([]ref{{"", "state_dir"}, {"token", "module"}, {"token", "pin_file"}}, k.ref())
+	return slices.Contains([]ref{
+		{"", "state_dir"}, {"token", "module"}, {"token", "pin_file"},
+		{"signer", "portal_socket"}, {"signer", "admin_socket"},
+		{"portal", "state_dir"}, {"portal", "certificate_file"}, {"portal", "key_file"}, {"portal", "acme_roots_file"},
+	}, k.ref())
 }
 
 func (k key) mandatory() bool { return k.fallback == nil }
@@ -56,6 +60,8 @@ var sections = []struct{ name, doc string }{
 	{"tsa", "The time-stamping authority."},
 	{"signing", "How documents are signed."},
 	{"clock", "How the time is proven that signatures and time stamps carry."},
+	{"signer", "The process that holds the keys and the log, and the two sockets on which it answers."},
+	{"portal", "What faces the network: HTTPS, and plain http where certificates point to it."},
 	{"limits", "What is taken in at most."},
 }
 
@@ -71,7 +77,7 @@ func sectionNames() []string {
 func table() []key {
 	keys := []key{{"", "state_dir", "Folder of the log, the sealed objects, the index and the token. The service's user owns it; nobody else may read it. A relative path, as any in this file, is taken from the folder that the file is in.",
 		"/var/lib/aes-appliance/signer", "/var/lib/aes-appliance/signer", text(absolute, func(c *Config) *string { return &c.StateDir })}}
-	return slices.Concat(keys, pkiKeys(), tokenKeys(), timeKeys(), []key{
+	return slices.Concat(keys, pkiKeys(), tokenKeys(), timeKeys(), portalKeys(), signerKeys(), []key{
 		{"signing", "status_in_later_second", "Wait until the second of the signature time stamp is over before asking for the status of certificates: strict validators want " +
 			"a status that is visibly later than the time stamp. Each signature then takes up to a second longer.",
 			true, false, flag(func(c *Config) *bool { return &c.Signing.StatusInLaterSecond })},

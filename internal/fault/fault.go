@@ -32,9 +32,20 @@ func (k Kind) String() string {
 	return names[Internal]
 }
 
+// ParseKind returns the kind of that name, Internal for a name that is none. ParseKind(k.String()) == k.
+func ParseKind(name string) Kind {
+	for k, n := range names {
+		if n == name {
+			return Kind(k)
+		}
+	}
+	return Internal
+}
+
 // Error is an error for the outside. Public and Hint hold no secret and no path of the cause; Cause goes to the log only.
 type Error struct {
 	Kind   Kind
+	Code   string // names this very failure where clients tell it from others of its kind: lower case and hyphens, never changed; may be empty
 	Public string // what is wrong, one sentence without a full stop
 	Hint   string // what to do about it; may be empty
 	Cause  error
@@ -47,6 +58,13 @@ func New(k Kind, public string) *Error { return &Error{Kind: k, Public: public} 
 func (e *Error) WithHint(hint string) *Error {
 	c := *e
 	c.Hint = hint
+	return &c
+}
+
+// WithCode returns a copy of e with the name by which clients know it.
+func (e *Error) WithCode(code string) *Error {
+	c := *e
+	c.Code = code
 	return &c
 }
 
@@ -91,6 +109,15 @@ func HintOf(err error) string {
 	var e *Error
 	if errors.As(err, &e) {
 		return e.Hint
+	}
+	return ""
+}
+
+// CodeOf returns the stable name of err, or "".
+func CodeOf(err error) string {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Code
 	}
 	return ""
 }

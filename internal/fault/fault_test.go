@@ -47,3 +47,27 @@ func TestWithDoesNotChangeTheOriginal(t *testing.T) {
 		t.Error("a shared fault was changed")
 	}
 }
+
+func TestKindsAreFoundByTheirNames(t *testing.T) {
+	for k := fault.Internal; k <= fault.Corrupt; k++ {
+		if got := fault.ParseKind(k.String()); got != k {
+			t.Errorf("ParseKind(%q) = %v", k.String(), got)
+		}
+	}
+	if fault.ParseKind("nonsense") != fault.Internal {
+		t.Error("an unknown name must be internal")
+	}
+}
+
+func TestCodeIsTheOutermostErrors(t *testing.T) {
+	inner := fault.New(fault.Unauthorized, "x").WithCode("token-expired")
+	if got := fault.CodeOf(fmt.Errorf("y: %w", inner)); got != "token-expired" {
+		t.Errorf("code = %q", got)
+	}
+	if got := fault.CodeOf(fault.New(fault.Invalid, "z").WithCause(inner)); got != "" {
+		t.Errorf("code of an error around another = %q", got)
+	}
+	if fault.CodeOf(errors.New("x")) != "" || inner.Code == "" {
+		t.Error("an error without a code has one")
+	}
+}

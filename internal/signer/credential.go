@@ -58,14 +58,14 @@ func (s *Signer) credential(ctx context.Context, serial string) (*credential, er
 	return c, nil
 }
 
-// material returns what validates a signature of c that was time-stamped as info says: every status is made after that moment.
-func (s *Signer) material(ctx context.Context, c *credential, info tsp.TSTInfo) (pades.Material, error) {
+// material returns what validates a signature of c that stamper time-stamped as info says: every status is made after that moment.
+func (s *Signer) material(ctx context.Context, c *credential, stamper *x509.Certificate, info tsp.TSTInfo) (pades.Material, error) {
 	if s.cfg.Signing.StatusInLaterSecond {
 		if err := s.waitBeyond(ctx, info.GenTime); err != nil {
 			return pades.Material{}, err
 		}
 	}
-	m, err := s.ca.Material(ctx, c.chain[0], s.stamper.Certificate)
+	m, err := s.ca.Material(ctx, c.chain[0], stamper)
 	return pades.Material(m), err
 }
 

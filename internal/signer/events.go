@@ -19,6 +19,18 @@ const (
 	eventIncomplete = "signing_incomplete" // a signature_created whose document was never completed
 	eventRenewed    = "document_renewed"   // a document got a further document time stamp
 
+	eventPrescriptionSigned = "prescription_signed"         // document_signed of a prescription: this line precedes the answer
+	eventCancelled          = "prescription_cancelled"      // it is not to be dispensed; nothing is deleted
+	eventListed             = "prescriptions_listed"        // somebody saw a page of what a clinic prescribed
+	eventDownloaded         = "prescription_pdf_downloaded" // this line precedes the unsealing
+	eventEvidence           = "evidence_summary_downloaded" // likewise
+	eventPack               = "evidence_pack_downloaded"    // likewise
+	eventRefused            = "signing_refused"             // somebody known asked for what is not done
+	eventKeyFirstSeen       = "realm_key_first_seen"        // activation's
+	eventReloaded           = "configuration_reloaded"
+	eventShutdown           = "system_shutdown"
+	eventPublic             = "public_requests" // how many anonymous requests were answered since the last such line
+
 	eventCeremony = "ceremony_completed" // package ca's: from here on there are keys that something can be signed with
 )
 
@@ -85,8 +97,8 @@ func (fold) Apply(tx *index.Tx, r ledger.Record) error {
 			return fmt.Errorf("line %d, %s: %w", r.Seq, r.Type, err)
 		}
 		return tx.Bucket(bucketOpen).Put([]byte(d.Signature), []byte(r.Time.Format(time.RFC3339Nano)))
-	case eventSigned, eventIncomplete:
-		var d incomplete // the field that both share
+	case eventSigned, eventIncomplete, eventPrescriptionSigned:
+		var d incomplete // the field that all three share
 		if err := json.Unmarshal(r.Details, &d); err != nil {
 			return fmt.Errorf("line %d, %s: %w", r.Seq, r.Type, err)
 		}

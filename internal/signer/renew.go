@@ -11,11 +11,11 @@ import (
 )
 
 // StampSize implements pades.Stamper.
-func (s *Signer) StampSize() int { return s.tsa.TokenSize() + sizeSlack }
+func (s *Signer) StampSize() int { return s.time.Load().TokenSize() + sizeSlack }
 
 // Stamp implements pades.Stamper: a time-stamp token over a SHA-256 digest.
 func (s *Signer) Stamp(ctx context.Context, digest []byte) ([]byte, error) {
-	token, _, err := s.tsa.Stamp(ctx, tsp.Imprint{Hash: crypto.SHA256, Digest: digest})
+	token, _, err := s.time.Load().Stamp(ctx, tsp.Imprint{Hash: crypto.SHA256, Digest: digest})
 	return token, err
 }
 

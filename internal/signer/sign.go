@@ -24,10 +24,15 @@ type Signing struct {
 	s          *Signer
 	actor      string
 	credential *credential
-	digest     []byte // of the ByteRange that was signed
-	signature  string // identifies the operation in the log; set once signed
-	stamped    []byte // digest of the ByteRange that the document time stamp is over
+	time       *timeAuthority // the same one for both time stamps
+	digest     []byte         // of the ByteRange that was signed
+	signature  string         // identifies the operation in the log; set once signed
+	line       ledger.Record  // signature_created
+	info       tsp.TSTInfo    // of the signature's time stamp
+	stamped    []byte         // digest of the ByteRange that the document time stamp is over
 	docInfo    tsp.TSTInfo
+	ended      bool           // its end is in the log
+	material   pades.Material // that validates the signature; set once signed
 }
 
 // Begin starts a signing operation for the certificate with this serial number.
@@ -38,7 +43,7 @@ func (s *Signer) Begin(ctx context.Context, actor, serial string) (*Signing, err
 	if err != nil {
 		return nil, err
 	}
-	return &Signing{s: s, actor: actor, credential: c}, nil
+	return &Signing{s: s, actor: actor, credential: c, time: s.time.Load()}, nil
 }
 
 // Time returns the proven time to claim as the time of signing.
@@ -49,11 +54,11 @@ func (g *Signing) Time() (time.Time, error) {
 
 // SignatureSize implements pades.Authority.
 func (g *Signing) SignatureSize() int {
-	return g.credential.producer.MaxSize(-1) + cms.TimeStampOverhead + g.s.tsa.TokenSize() + sizeSlack
+	return g.credential.producer.MaxSize(-1) + cms.TimeStampOverhead + g.time.TokenSize() + sizeSlack
 }
 
 // StampSize implements pades.Stamper.
-func (g *Signing) StampSize() int { return g.s.StampSize() }
+func (g *Signing) StampSize() int { return g.time.TokenSize() + sizeSlack }
 
 // sizeSlack is what validators' experience asks for beyond the measured size.
 const sizeSlack = 64
@@ -81,7 +86,7 @@ func (g *Signing) Sign(ctx context.Context, digest []byte) (pades.Signature, err
 		return pades.Signature{}, fmt.Errorf("reading back the signature: %w", err)
 	}
 	value := sha256.Sum256(unstamped.Signers[0].Signature) // EN 319 122-1 §5.3: the imprint is over the signature value
-	token, info, err := g.s.tsa.Stamp(ctx, tsp.Imprint{Hash: crypto.SHA256, Digest: value[:]})
+	token, info, err := g.time.Stamp(ctx, tsp.Imprint{Hash: crypto.SHA256, Digest: value[:]})
 	if err != nil {
 		return pades.Signature{}, err
 	}
@@ -89,12 +94,12 @@ func (g *Signing) Sign(ctx context.Context, digest []byte) (pades.Signature, err
 	if err != nil {
 		return pades.Signature{}, err
 	}
-	material, err := g.s.material(ctx, g.credential, info)
+	material, err := g.s.material(ctx, g.credential, g.time.certificate, info)
 	if err != nil {
 		return pades.Signature{}, err
 	}
 	id := hex.EncodeToString(value[:])
-	_, err = g.s.ledger.Append(ctx, ledger.Event{Type: eventCreated, Actor: g.actor, Details: created{
+	g.line, err = g.s.ledger.Append(ctx, ledger.Event{Type: eventCreated, Actor: g.actor, Details: created{
 		Signature: id, Certificate: g.credential.serial, Digest: hex.EncodeToString(digest),
 		GenTime: info.GenTime, TimeStamp: info.Serial.Text(16), ClockProven: g.s.cfg.Clock.Mode == clock.System,
 	}})
@@ -102,7 +107,8 @@ func (g *Signing) Sign(ctx context.Context, digest []byte) (pades.Signature, err
 		return pades.Signature{}, err
 	}
 	// A crash from here on leaves a signature_created without its end, which the next start closes: never an unlogged signature.
-	g.signature = id
+	g.signature, g.info = id, info
+	g.material = material
 	return pades.Signature{CMS: stamped.Bytes(), Material: material}, nil
 }
 
@@ -111,7 +117,7 @@ func (g *Signing) Stamp(ctx context.Context, digest []byte) ([]byte, error) {
 	if g.signature == "" || g.stamped != nil {
 		return nil, fault.New(fault.Conflict, "the document time stamp comes once, after the signature")
 	}
-	token, info, err := g.s.tsa.Stamp(ctx, tsp.Imprint{Hash: crypto.SHA256, Digest: digest})
+	token, info, err := g.time.Stamp(ctx, tsp.Imprint{Hash: crypto.SHA256, Digest: digest})
 	if err != nil {
 		return nil, err
 	}
@@ -122,8 +128,22 @@ func (g *Signing) Stamp(ctx context.Context, digest []byte) ([]byte, error) {
 // Complete records the finished document: both ByteRanges must hold what was signed and stamped, and the second must reach to the end.
 // It returns the document's SHA-256.
 func (g *Signing) Complete(ctx context.Context, doc pades.Signed) ([sha256.Size]byte, error) {
+	whole, err := g.check(doc)
+	if err != nil {
+		return whole, err
+	}
+	_, err = g.s.ledger.Append(ctx, ledger.Event{Type: eventSigned, Actor: g.actor, Details: signed{
+		Signature: g.signature, PDF: hex.EncodeToString(whole[:]), Size: int64(len(doc.PDF)),
+		GenTime: g.docInfo.GenTime.Format(time.RFC3339Nano), TimeStamp: g.docInfo.Serial.Text(16),
+	}})
+	g.ended = err == nil
+	return whole, err
+}
+
+// check says whether doc is the document whose two digests were signed and stamped, and returns its SHA-256.
+func (g *Signing) check(doc pades.Signed) ([sha256.Size]byte, error) {
 	var none [sha256.Size]byte
-	if g.stamped == nil {
+	if g.stamped == nil || g.ended {
 		return none, fault.New(fault.Conflict, "there is no signature to complete")
 	}
 	whole, ofSigned, ofStamped, err := digests(doc)
@@ -133,11 +153,17 @@ func (g *Signing) Complete(ctx context.Context, doc pades.Signed) ([sha256.Size]
 	if subtle.ConstantTimeCompare(ofSigned, g.digest) != 1 || subtle.ConstantTimeCompare(ofStamped, g.stamped) != 1 {
 		return none, fault.New(fault.Conflict, "the finished document is not the one that was signed")
 	}
-	_, err = g.s.ledger.Append(ctx, ledger.Event{Type: eventSigned, Actor: g.actor, Details: signed{
-		Signature: g.signature, PDF: hex.EncodeToString(whole[:]), Size: int64(len(doc.PDF)),
-		GenTime: g.docInfo.GenTime.Format(time.RFC3339Nano), TimeStamp: g.docInfo.Serial.Text(16),
-	}})
-	return whole, err
+	return whole, nil
+}
+
+// Abandon closes a signature that no document will be completed for; without a signature there is nothing to close.
+func (g *Signing) Abandon(ctx context.Context, reason string) error {
+	if g.signature == "" || g.ended {
+		return nil
+	}
+	_, err := g.s.ledger.Append(ctx, ledger.Event{Type: eventIncomplete, Actor: g.actor, Details: incomplete{Signature: g.signature, Reason: reason}})
+	g.ended = err == nil
+	return err
 }
 
 // digests hashes a document once for its own SHA-256 and those of its two ByteRanges, which share their beginning.

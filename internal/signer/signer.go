@@ -19,8 +19,10 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/veripath/aes-appliance/internal/activation"
 	"github.com/veripath/aes-appliance/internal/ca"
 	"github.com/veripath/aes-appliance/internal/cert"
 	"github.com/veripath/aes-appliance/internal/clock"
@@ -40,8 +42,9 @@ const (
 	RootDir     = "root" // the root's own token: taken away after the ceremony, on a real appliance
 	objectsDir  = "objects"
 	indexName   = "index.db"
-	lockName    = "lock"     // flock of the one process that has it open
-	RootPEMName = "root.pem" // a copy of the root certificate for whoever verifies
+	lockName    = "lock"        // flock of the one process that has it open
+	RootPEMName = "root.pem"    // a copy of the root certificate for whoever verifies
+	LogKeyName  = "log-key.txt" // the log's verifier key, likewise
 )
 
 // Config says what to open.
@@ -51,6 +54,8 @@ type Config struct {
 	Version string       // of the program, for the log
 	Log     *slog.Logger // nil: silent
 	Kernel  clock.Kernel // what the clock asks for the time; nil: the machine's
+
+	RealmRoots *x509.CertPool // for realms without a CA of their own; nil: the system's
 }
 
 // Signer is an open appliance. It is safe for concurrent use.
@@ -64,10 +69,12 @@ type Signer struct {
 	ledger   *journal
 	clock    *clock.Clock
 	ca       *ca.CA
-	tsa      *tsa.TSA
-	stamper  *ca.TimeStamper
+	time     atomic.Pointer[timeAuthority]
+	gate     *activation.Activation
 	founded  founded
 	complete bool // the log tells of a ceremony
+
+	seen sync.Map // keySeen -> *evidence.Position: what never changes; as many as realms have keys
 
 	mu          sync.Mutex
 	credentials map[string]*credential // by serial
@@ -169,7 +176,7 @@ func open(ctx context.Context, cfg Config) (s *Signer, err error) {
 	}
 	s.opened(s.index.Close)
 	log, err := ledger.Open(ctx, ledger.Config{
-		Dir: cfg.StateDir, Index: s.index, Folds: []ledger.Fold{ca.Fold(), fold{}}, Now: time.Now, Log: s.log,
+		Dir: cfg.StateDir, Index: s.index, Folds: []ledger.Fold{ca.Fold(), fold{}, prescriptionFold{}, activation.Fold()}, Now: time.Now, Log: s.log,
 	})
 	if err != nil {
 		return s, err
@@ -263,33 +270,68 @@ func (s *Signer) start(ctx context.Context) error {
 	if err := s.openTSA(); err != nil {
 		return err
 	}
-	return s.publishRoot()
+	if err := s.publishAnchors(); err != nil {
+		return err
+	}
+	var err error
+	s.gate, err = activation.Open(ctx, activation.Config{Ledger: s.ledger, Demo: s.founded.Demo, Log: s.log, Roots: s.cfg.RealmRoots})
+	return err
 }
 
-func (s *Signer) openTSA() (err error) {
-	if s.stamper, err = s.ca.TimeStamper(); err != nil {
+// timeAuthority is the time-stamping authority with its certificate; upkeep exchanges it as a whole.
+type timeAuthority struct {
+	*tsa.TSA
+	certificate *x509.Certificate
+	policy      asn1.ObjectIdentifier
+}
+
+// openTSA makes the time-stamping authority of the CA's newest TSA certificate.
+func (s *Signer) openTSA() error {
+	stamper, err := s.ca.TimeStamper()
+	if err != nil {
 		return err
 	}
 	policy := s.cfg.TSA.Policy
 	if policy == nil {
-		policy = asn1.ObjectIdentifier(s.stamper.Policy)
+		policy = asn1.ObjectIdentifier(stamper.Policy)
 	}
-	s.tsa, err = tsa.New(tsa.Config{
-		Policy: policy, Accuracy: tsa.MaxAccuracy, Certificate: s.stamper.Certificate, Chain: s.stamper.Chain,
-		Key: s.stamper.Key, Clock: s.clock, Rand: s.rand,
+	made, err := tsa.New(tsa.Config{
+		Policy: policy, Accuracy: tsa.MaxAccuracy, Certificate: stamper.Certificate, Chain: stamper.Chain,
+		Key: stamper.Key, Clock: s.clock, Rand: s.rand,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	s.time.Store(&timeAuthority{TSA: made, certificate: stamper.Certificate, policy: policy})
+	return nil
 }
 
-// publishRoot keeps a copy of the root certificate beside the state: what "appliance verify" trusts unless told otherwise.
-func (s *Signer) publishRoot() error {
-	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.ca.Root().Raw})
-	name := filepath.Join(s.cfg.StateDir, RootPEMName)
-	if old, err := os.ReadFile(name); err == nil && string(old) == string(block) {
-		return nil
+// Maintain keeps the PKI alive (see ca.CA.Maintain) and takes up a new time-stamping authority. It is run every few minutes.
+func (s *Signer) Maintain(ctx context.Context) (ca.Upkeep, error) {
+	u, err := s.ca.Maintain(ctx)
+	if u.NewTSA {
+		err = errors.Join(err, s.openTSA())
 	}
-	if err := durable.WriteFile(durable.OS{}, name, block, 0o644); err != nil {
-		return fmt.Errorf("writing %s: %w", name, err)
+	return u, err
+}
+
+// publishAnchors keeps copies of the root certificate and of the log's key beside the state: what "appliance verify" trusts unless told otherwise.
+func (s *Signer) publishAnchors() error {
+	_, key, err := s.logKey()
+	if err != nil {
+		return err
+	}
+	for name, content := range map[string][]byte{
+		RootPEMName: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.ca.Root().Raw}),
+		LogKeyName:  []byte(key + "\n"),
+	} {
+		path := filepath.Join(s.cfg.StateDir, name)
+		if old, err := os.ReadFile(path); err == nil && string(old) == string(content) {
+			continue
+		}
+		if err := durable.WriteFile(durable.OS{}, path, content, 0o644); err != nil {
+			return fmt.Errorf("writing %s: %w", path, err)
+		}
 	}
 	return nil
 }
@@ -304,7 +346,10 @@ func (s *Signer) Root() *x509.Certificate { return s.ca.Root() }
 func (s *Signer) CA() *ca.CA { return s.ca }
 
 // TSA returns the time-stamping authority.
-func (s *Signer) TSA() *tsa.TSA { return s.tsa }
+func (s *Signer) TSA() *tsa.TSA { return s.time.Load().TSA }
+
+// Activation returns what decides about tokens, for its administration.
+func (s *Signer) Activation() *activation.Activation { return s.gate }
 
 // Ledger returns the log.
 func (s *Signer) Ledger() *ledger.Ledger { return s.ledger.Ledger }

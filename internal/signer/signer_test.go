@@ -35,6 +35,10 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if len(os.Args) == 4 && os.Args[1] == "serve" {
+		fmt.Fprintln(os.Stderr, serveChild(os.Args[2], os.Args[3]))
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
 
@@ -88,10 +92,11 @@ var booted = time.Now()
 func (k *kernel) Sample(bool) (clock.Sample, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return clock.Sample{Wall: time.Now().Add(k.shift), Boot: time.Since(booted), State: clock.State{Unsynchronised: k.unsync, MaxError: time.Millisecond}}, nil
+	now := time.Now() // one reading for both: a test waits for its turn between two
+	return clock.Sample{Wall: now.Add(k.shift), Boot: now.Sub(booted), State: clock.State{Unsynchronised: k.unsync, MaxError: time.Millisecond}}, nil
 }
 
-func settings(t *testing.T) signer.Config {
+func settings(t testing.TB) signer.Config {
 	dir := t.TempDir()
 	cfg, err := config.Parse([]byte(fmt.Sprintf(`state_dir = %q
 [pki]
@@ -110,7 +115,7 @@ pin_file = %q
 	return signer.Config{Config: cfg, PIN: []byte("pin-12345678"), Version: "test", Kernel: &kernel{}}
 }
 
-func found(t *testing.T, cfg signer.Config, demo bool) *signer.Signer {
+func found(t testing.TB, cfg signer.Config, demo bool) *signer.Signer {
 	t.Helper()
 	s, err := signer.Found(context.Background(), cfg, signer.Founding{Demo: demo, Actor: "test", Ceremony: inChild})
 	if err != nil {

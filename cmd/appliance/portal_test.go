@@ -1,0 +1,335 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/veripath/aes-appliance/internal/oidctest"
+)
+
+// service is one of the appliance's processes.
+type service struct {
+	t    *testing.T
+	cmd  *exec.Cmd
+	done chan struct{} // closed when its output has ended
+	log  bytes.Buffer  // complete once done is closed
+}
+
+// program is this test binary as the appliance itself.
+func program(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, args...)
+	cmd.Args[0] = "appliance" // testscript.Main looks here
+	return cmd
+}
+
+// run runs a verb to its end.
+func run(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := program(t, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("appliance %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// start starts a service and waits until it says that it is ready.
+func start(t *testing.T, args ...string) *service {
+	t.Helper()
+	s := &service{t: t, cmd: program(t, args...), done: make(chan struct{})}
+	pipe, err := s.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ready := make(chan bool, 1)
+	go func() {
+		defer close(s.done)
+		lines := bufio.NewScanner(pipe)
+		for lines.Scan() {
+			s.log.WriteString(lines.Text() + "\n")
+			if strings.Contains(lines.Text(), "msg=ready ") {
+				ready <- true
+			}
+		}
+		close(ready)
+	}()
+	t.Cleanup(s.kill)
+	select {
+	case ok := <-ready:
+		if !ok {
+			<-s.done
+			t.Fatalf("appliance %s ended before it was ready:\n%s", strings.Join(args, " "), s.log.String())
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatalf("appliance %s is not ready after 30 s", strings.Join(args, " "))
+	}
+	return s
+}
+
+// stop asks it to end and expects that it does, well.
+func (s *service) stop() {
+	s.t.Helper()
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		s.t.Fatal(err)
+	}
+	<-s.done
+	if err := s.cmd.Wait(); err != nil {
+		s.t.Errorf("%s ended with %v:\n%s", s.cmd.Args, err, s.log.String())
+	}
+}
+
+func (s *service) kill() {
+	if s.cmd.ProcessState != nil {
+		return
+	}
+	if err := s.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		s.t.Error(err)
+	}
+	<-s.done
+	s.cmd.Wait() // killed
+	if s.t.Failed() {
+		s.t.Logf("%s said:\n%s", s.cmd.Args, s.log.String())
+	}
+}
+
+// estate is a demo appliance with both processes running, a real OpenID provider, and a clinic whose realm is registered.
+type estate struct {
+	t              *testing.T
+	dir, config    string
+	url            string // of the portal
+	plain          string // of its plain http listener
+	metrics        string // of its loopback listener
+	root           string // PEM file
+	provider       *oidctest.Provider
+	signer, portal *service
+	client         *http.Client
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+func newEstate(t *testing.T) *estate {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "aes") // short: it holds sockets
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	e := &estate{t: t, dir: dir, provider: oidctest.Start(t, oidctest.Options{})}
+	demo := filepath.Join(dir, "demo")
+	e.config, e.root = filepath.Join(demo, "appliance.toml"), filepath.Join(demo, "root.pem")
+	run(t, "demo", "--dir", demo)
+	https, plain, metrics := freePort(t), freePort(t), freePort(t)
+	e.configure(fmt.Sprintf(`
+[signer]
+portal_socket = "%[1]s/p/s"
+admin_socket = "%[1]s/a/s"
+[portal]
+state_dir = "%[1]s/portal"
+hosts = "localhost 127.0.0.1"
+listen = "127.0.0.1:%[2]d"
+listen_http = "127.0.0.1:%[3]d"
+listen_metrics = "127.0.0.1:%[4]d"
+tls = "own-ca"
+`, dir, https, plain, metrics))
+	e.url, e.plain, e.metrics = fmt.Sprintf("https://localhost:%d", https), fmt.Sprintf("http://127.0.0.1:%d", plain), fmt.Sprintf("http://127.0.0.1:%d", metrics)
+	for _, folder := range []string{"p", "a"} {
+		if err := os.Mkdir(filepath.Join(dir, folder), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e.signer = start(t, "--config", e.config, "signer")
+	run(t, "--config", e.config, "clinic", "add", "wharf-lane", "--name", "Wharf Lane Clinic", "--acr", "2", "--audience", "aes-portal", "--admin-role", "aes-admin")
+	run(t, "--config", e.config, "realm", "add", e.provider.A.Issuer, "--clinic", "wharf-lane")
+	e.portal = start(t, "--config", e.config, "portal")
+	pool := x509.NewCertPool()
+	pem, err := os.ReadFile(e.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool.AppendCertsFromPEM(pem)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
+	t.Cleanup(transport.CloseIdleConnections)
+	e.client = &http.Client{Transport: transport, Timeout: time.Minute}
+	return e
+}
+
+// configure replaces the sections that a demo's configuration may have for its services.
+func (e *estate) configure(sections string) {
+	e.t.Helper()
+	text, err := os.ReadFile(e.config)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	kept := regexp.MustCompile(`(?ms)^\[(signer|portal)\].*?(^\[|\z)`).ReplaceAll(text, []byte("$2"))
+	if err := os.WriteFile(e.config, append(kept, sections...), 0o600); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+// ask makes a request and returns the status, the body and the headers.
+func (e *estate) ask(method, path, token string, body any) (int, []byte, http.Header) {
+	e.t.Helper()
+	var reader io.Reader
+	if body != nil {
+		raw, err := json.Marshal(body)
+		if err != nil {
+			e.t.Fatal(err)
+		}
+		reader = bytes.NewReader(raw)
+	}
+	r, err := http.NewRequestWithContext(context.Background(), method, e.url+path, reader)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	if body != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	answer, err := e.client.Do(r)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	data, err := io.ReadAll(answer.Body)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return answer.StatusCode, data, answer.Header
+}
+
+// TestBookingApp runs the example of docs/booking-app.md against both processes, with tokens of a real OpenID provider.
+func TestBookingApp(t *testing.T) {
+	e := newEstate(t)
+	admin := oidctest.Person{Sub: "admin-1", Username: "admin", Name: "Clinic Admin", Roles: []string{"aes-admin"}, ACR: "2"}
+	doctor := oidctest.Doctor()
+	status, body, _ := e.ask("POST", "/certificates/issue", e.provider.A.Login(t, admin).Access, map[string]any{
+		"common_name": doctor.Name, "org": "Wharf Lane Clinic", "country": "GB", "cert_type": "clinician", "validity_days": 365,
+		"register": "GMC", "registration_number": "7654321", "sub": doctor.Sub,
+	})
+	if status != http.StatusOK {
+		t.Fatalf("issuing a certificate: %d %s", status, body)
+	}
+	weak := doctor
+	weak.ACR = "1"
+	status, body, _ = e.ask("POST", "/api/sign", e.provider.A.Login(t, weak).Access, signBody(t))
+	if status != http.StatusForbidden || !strings.Contains(string(body), `"type":"/problems/acr-too-low"`) {
+		t.Errorf("a login without the second factor: %d %s", status, body)
+	}
+	out := e.python(e.provider.A.Login(t, doctor).Access)
+	want := "refused: dosage, snomed_code\nsigned: RX-134 signed token\nevidence: dr.clinician I have reviewed this prescription and sign it.\nverified: B-LTA\ncancelled\n"
+	if out != want {
+		t.Errorf("the example says:\n%s\nwant:\n%s", out, want)
+	}
+	e.checkGiven(doctor)
+	e.checkOtherClinic(doctor)
+	e.portal.stop()
+	e.signer.stop()
+	run(t, "--config", e.config, "audit", "verify")
+}
+
+// python runs the example of the documentation.
+func (e *estate) python(token string) string {
+	e.t.Helper()
+	const interpreter = "/usr/bin/python3" // Debian's, which has Debian's packages
+	if err := exec.Command(interpreter, "-c", "import requests").Run(); err != nil {
+		e.t.Fatalf("the example needs requests: install Debian's python3-requests: %v", err)
+	}
+	doc, err := os.ReadFile("../../docs/booking-app.md")
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	code := regexp.MustCompile("(?s)```python\n(.*?)```").FindSubmatch(doc)
+	if code == nil {
+		e.t.Fatal("docs/booking-app.md has no example in Python")
+	}
+	script := filepath.Join(e.dir, "booking_app.py")
+	if err := os.WriteFile(script, code[1], 0o600); err != nil {
+		e.t.Fatal(err)
+	}
+	out, err := exec.Command(interpreter, script, e.url, e.root, token).CombinedOutput()
+	if err != nil {
+		e.t.Fatalf("the example of docs/booking-app.md: %v\n%s", err, out)
+	}
+	return string(out)
+}
+
+// checkGiven signs a PDF of the booking app's own, once the clinic's policy allows it and as long as it is plain.
+func (e *estate) checkGiven(doctor oidctest.Person) {
+	e.t.Helper()
+	plain, err := os.ReadFile(filepath.Join(e.dir, "demo", "prescription.pdf"))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	body := signBody(e.t)
+	body["prescription_id"], body["pdf_base64"] = "RX-200", base64.StdEncoding.EncodeToString(plain)
+	expect := func(what string, status int, part string) {
+		e.t.Helper()
+		got, answer, _ := e.ask("POST", "/api/sign", e.provider.A.Login(e.t, doctor).Access, body)
+		if got != status || !strings.Contains(string(answer), part) {
+			e.t.Errorf("%s: %d %.500s", what, got, answer)
+		}
+	}
+	expect("not allowed", http.StatusForbidden, "/problems/given-pdf-not-allowed")
+	run(e.t, "--config", e.config, "clinic", "policy", "wharf-lane", "--given-pdf")
+	signed, err := os.ReadFile(filepath.Join(e.dir, "demo", "prescription.signed.pdf"))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	body["pdf_base64"] = base64.StdEncoding.EncodeToString(signed)
+	expect("signed before", http.StatusUnprocessableEntity, "/problems/given-pdf-refused")
+	body["pdf_base64"] = base64.StdEncoding.EncodeToString(plain)
+	expect("plain", http.StatusOK, `"status":"signed"`)
+	body["dosage"] = "Another dosage"
+	expect("other content", http.StatusConflict, "/problems/prescription-conflict")
+}
+
+// checkOtherClinic: a clinic sees only its own, whoever asks.
+func (e *estate) checkOtherClinic(doctor oidctest.Person) {
+	e.t.Helper()
+	run(e.t, "--config", e.config, "clinic", "add", "other", "--name", "Other Clinic", "--acr", "2", "--audience", "aes-portal")
+	run(e.t, "--config", e.config, "realm", "add", e.provider.B.Issuer, "--clinic", "other")
+	token := e.provider.B.Login(e.t, doctor).Access
+	for _, path := range []string{"/api/pdf/RX-134", "/api/evidence/RX-134", "/api/evidence/RX-134/pack"} {
+		if status, body, _ := e.ask("GET", path, token, nil); status != http.StatusNotFound {
+			e.t.Errorf("%s by another clinic: %d %s", path, status, body)
+		}
+	}
+	if status, body, _ := e.ask("GET", "/api/prescriptions", token, nil); status != http.StatusOK || strings.Contains(string(body), "RX-134") {
+		e.t.Errorf("another clinic's list: %d %s", status, body)
+	}
+}

@@ -1,0 +1,256 @@
+package evidence
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/veripath/aes-appliance/internal/cms"
+	"github.com/veripath/aes-appliance/internal/pdf"
+	"github.com/veripath/aes-appliance/internal/tsp"
+)
+
+// document checks that the PDF is the one that the core is about.
+func (v *verification) document() error {
+	data := v.files[namePDF]
+	if got := SHA256(data); got != v.core.PDF.SHA256 {
+		return fmt.Errorf("document.pdf has SHA-256 %s, the evidence is about %s", got, v.core.PDF.SHA256)
+	}
+	if int64(len(data)) != v.core.PDF.Size {
+		return fmt.Errorf("document.pdf has %d bytes, the evidence says %d", len(data), v.core.PDF.Size)
+	}
+	return nil
+}
+
+// signature checks that the PDF holds the signature that the core names, over the digest, with the certificate and the time stamps that it names.
+// Whether that signature is valid JudgePDF says.
+func (v *verification) signature() error {
+	data := v.files[namePDF]
+	f, err := pdf.Open(data, pdf.Limits{})
+	if err != nil {
+		return fmt.Errorf("document.pdf: %w", err)
+	}
+	signatures, err := f.Signatures()
+	if err != nil {
+		return fmt.Errorf("document.pdf: %w", err)
+	}
+	wanted := v.core.text(pillarCryptographic, "signature")
+	var found *cms.SignedData
+	var stamps []Stamp
+	for _, s := range signatures {
+		signed, err := openSignature(&s)
+		if err != nil {
+			continue // another's; JudgePDF judges them all
+		}
+		if s.Type == "DocTimeStamp" {
+			if stamp, err := stampOf(signed); err == nil {
+				stamps = append(stamps, stamp)
+			}
+			continue
+		}
+		if len(signed.Signers) != 1 || SHA256(signed.Signers[0].Signature) != wanted {
+			continue
+		}
+		found = signed
+		digest := sha256.New()
+		digest.Write(data[s.ByteRange[0] : s.ByteRange[0]+s.ByteRange[1]])
+		digest.Write(data[s.ByteRange[2] : s.ByteRange[2]+s.ByteRange[3]])
+		if got := hex.EncodeToString(digest.Sum(nil)); got != v.core.text(pillarCryptographic, "document_digest") {
+			return fmt.Errorf("the signature is over the digest %s, which is not the one in the evidence", got)
+		}
+	}
+	if found == nil {
+		return errors.New("document.pdf does not hold the signature that the evidence names")
+	}
+	if err := v.stored(f); err != nil {
+		return err
+	}
+	return v.signedBy(found, stamps)
+}
+
+// stored checks that the document holds the statements on revocation that the core names, and the pack the chain.
+func (v *verification) stored(f *pdf.File) error {
+	dss, err := pdf.ReadDSS(f)
+	if err != nil {
+		return fmt.Errorf("document.pdf: %w", err)
+	}
+	held := map[string]bool{}
+	for kind, list := range map[string][][]byte{"ocsp": dss.OCSPs, "crl": dss.CRLs} {
+		for _, der := range list {
+			held[kind+SHA256(der)] = true
+		}
+	}
+	for _, c := range v.material.certs {
+		held["certificate"+SHA256(c.Raw)] = true
+	}
+	var revocation []Revocation
+	if err := v.core.value(pillarCryptographic, "revocation_material", &revocation); err != nil {
+		return err
+	}
+	for _, r := range revocation {
+		if !held[r.Type+r.SHA256] {
+			return fmt.Errorf("the document does not hold the %s %s that the evidence names", r.Type, r.SHA256)
+		}
+	}
+	var chain []Certificate
+	if err := v.core.value(pillarCryptographic, "certificate_chain", &chain); err != nil {
+		return err
+	}
+	for _, c := range chain {
+		if !held["certificate"+c.SHA256] {
+			return fmt.Errorf("the certificate of %q that the evidence names is missing", c.Name)
+		}
+	}
+	return nil
+}
+
+// openSignature reads the CMS structure of a signature.
+func openSignature(s *pdf.Signature) (*cms.SignedData, error) {
+	if s.Problem != nil {
+		return nil, s.Problem
+	}
+	der, err := cms.TrimPadding(s.Contents)
+	if err != nil {
+		return nil, err
+	}
+	return cms.Parse(der)
+}
+
+// stampOf reads a time-stamp token.
+func stampOf(token *cms.SignedData) (Stamp, error) {
+	info, err := tsp.ParseTSTInfo(token.Content)
+	if err != nil {
+		return Stamp{}, err
+	}
+	return Stamp{Time: info.GenTime.UTC(), Serial: info.Serial.Text(16), Policy: info.Policy.String()}, nil
+}
+
+// signedBy checks the certificate of the signature, and its own time stamp followed by the document's.
+func (v *verification) signedBy(signed *cms.SignedData, ofDocument []Stamp) error {
+	crt, err := signed.SignerCertificate(0, v.material.certs...)
+	if err != nil {
+		return fmt.Errorf("the signer's certificate: %w", err)
+	}
+	c := v.core
+	err = differences([]difference{
+		{"the signer's certificate", SHA256(crt.Raw), c.text(pillarCryptographic, "certificate_sha256")},
+		{"its serial number", crt.SerialNumber.Text(16), serial(c.text(pillarCryptographic, "certificate_serial"))},
+		{"its common name", crt.Subject.CommonName, c.text(pillarIdentity, "certificate_common_name")},
+		{"its common name", crt.Subject.CommonName, c.Prescription.ClinicianName},
+		{"its registration number", crt.Subject.SerialNumber, c.text(pillarIdentity, "registration_number")},
+	})
+	if err != nil {
+		return err
+	}
+	tokens, err := signed.TimeStamps(0)
+	if err != nil {
+		return fmt.Errorf("the signature's time stamp: %w", err)
+	}
+	var got []Stamp
+	for _, der := range tokens {
+		token, err := cms.Parse(der)
+		if err != nil {
+			return fmt.Errorf("the signature's time stamp: %w", err)
+		}
+		stamp, err := stampOf(token)
+		if err != nil {
+			return fmt.Errorf("the signature's time stamp: %w", err)
+		}
+		got = append(got, stamp)
+	}
+	return v.stamped(append(got, ofDocument...))
+}
+
+// stamped compares the document's time stamps with those in the core.
+func (v *verification) stamped(got []Stamp) error {
+	var want []Stamp
+	if err := v.core.value(pillarTemporal, "time_stamps", &want); err != nil {
+		return err
+	}
+	if len(got) != len(want) {
+		return fmt.Errorf("the document has %d time stamps, the evidence names %d", len(got), len(want))
+	}
+	for i := range got {
+		if !got[i].Time.Equal(want[i].Time) || serial(got[i].Serial) != serial(want[i].Serial) || got[i].Policy != want[i].Policy {
+			return fmt.Errorf("time stamp %d is not the one in the evidence", i+1)
+		}
+	}
+	return nil
+}
+
+// serial returns a hexadecimal serial number without leading zeros.
+func serial(s string) string { return strings.TrimLeft(strings.ToLower(s), "0") }
+
+// material is the certificates and CRLs of a pack.
+type material struct {
+	certs []*x509.Certificate
+	crls  []*x509.RevocationList
+}
+
+// check checks that each certificate is the root that the core names or was issued by another one, that each CRL is of one of them and of the time
+// of the pack, and that they do not contradict the state of the signer's certificate.
+func (m *material) check(c *core, live *Live, created time.Time) error {
+	root := c.text(pillarCryptographic, "root_sha256")
+	var signer *x509.Certificate
+	hasRoot := false
+	for _, crt := range m.certs {
+		hash := SHA256(crt.Raw)
+		if hash == c.text(pillarCryptographic, "certificate_sha256") {
+			signer = crt
+		}
+		if hash == root {
+			hasRoot = true
+			continue
+		}
+		if m.issuer(crt) == nil {
+			return fmt.Errorf("the issuer of the certificate of %q is not among the certificates", crt.Subject.CommonName)
+		}
+	}
+	if signer == nil || !hasRoot {
+		return errors.New("the signer's certificate or the root that the evidence names is missing")
+	}
+	for _, l := range m.crls {
+		issuer := m.listIssuer(l)
+		switch {
+		case issuer == nil:
+			return fmt.Errorf("no certificate is the issuer of the list of %q", l.Issuer.CommonName)
+		case l.ThisUpdate.After(created) || l.NextUpdate.Before(created):
+			return fmt.Errorf("the list of %q is not of the time of the pack", l.Issuer.CommonName)
+		case issuer != m.issuer(signer):
+			continue
+		}
+		for _, e := range l.RevokedCertificateEntries {
+			if e.SerialNumber.Cmp(signer.SerialNumber) == 0 && live.Certificate.Status != "revoked" {
+				return fmt.Errorf("the signer's certificate is revoked, and the summary says %q", live.Certificate.Status)
+			}
+		}
+	}
+	if serial(live.Certificate.Serial) != signer.SerialNumber.Text(16) {
+		return fmt.Errorf("the summary tells the state of certificate %s, not the signer's", live.Certificate.Serial)
+	}
+	return nil
+}
+
+// issuer returns the certificate that issued crt, nil when it is not there.
+func (m *material) issuer(crt *x509.Certificate) *x509.Certificate {
+	for _, i := range m.certs {
+		if i != crt && i.IsCA && bytes.Equal(i.RawSubject, crt.RawIssuer) && crt.CheckSignatureFrom(i) == nil {
+			return i
+		}
+	}
+	return nil
+}
+
+func (m *material) listIssuer(l *x509.RevocationList) *x509.Certificate {
+	for _, i := range m.certs {
+		if i.IsCA && bytes.Equal(i.RawSubject, l.RawIssuer) && l.CheckSignatureFrom(i) == nil {
+			return i
+		}
+	}
+	return nil
+}

@@ -1,0 +1,117 @@
+package evidence
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/veripath/aes-appliance/internal/chain"
+)
+
+// Pack is what an evidence pack is made of.
+type Pack struct {
+	CreatedAt    time.Time
+	Core         []byte              // as Core returned it
+	Summary      []byte              // as Summary returned it for the same core
+	PDF          []byte              // the signed document whose SHA-256 the core has
+	Certificates []*x509.Certificate // every certificate of the signer's, the time stamps' and the CRLs' paths, the root last
+	CRLs         [][]byte            // DER, made now: of the root and of each issuing CA
+	Lines        []PackLine          // in ascending order; among them that of prescription_signed
+	Checkpoint   []byte              // the signed note over a tree that has all lines
+	LogKey       string              // verifier key of the log, for those who have it from elsewhere to compare
+}
+
+// PackLine is a line of the log with the proof that it is in the checkpoint's tree.
+type PackLine struct {
+	Seq   uint64       // counted from 0
+	Line  []byte       // without its newline
+	Proof []chain.Hash // RFC 6962 §2.1.1 audit path
+}
+
+// Event types that a pack's verification reads.
+const (
+	EventCreated   = "signature_created"
+	EventSigned    = "prescription_signed"
+	EventCancelled = "prescription_cancelled"
+)
+
+// SignedDetails is what evidence needs of the details of a prescription_signed line, which holds at least these.
+type SignedDetails struct {
+	PrescriptionID string `json:"prescription_id"`
+	PDF            string `json:"pdf_sha256"`
+	Core           string `json:"evidence_sha256"` // SHA256(core)
+	Signature      string `json:"signature"`       // Input.Signature.ID, as in signature_created
+	ActorSub       string `json:"actor_sub"`
+	ActorACR       string `json:"actor_acr"`
+	ActorIP        string `json:"actor_ip"`
+}
+
+// WritePack writes p as an evidence pack, a zip file of at most 160 MiB in memory. It refuses what VerifyPack would call invalid, so that no pack
+// leaves that does not stand up; whether the PDF's signatures are valid it does not judge.
+func WritePack(ctx context.Context, w io.Writer, p Pack) error {
+	files, err := p.files()
+	if err != nil {
+		return err
+	}
+	archive, err := encodeArchive(files)
+	if err != nil {
+		return err
+	}
+	report, err := VerifyPack(ctx, bytes.NewReader(archive), int64(len(archive)), VerifyOptions{})
+	if err != nil {
+		return err
+	}
+	var wrong []error
+	for _, c := range report.Checks {
+		if c.Result == Fail {
+			wrong = append(wrong, fmt.Errorf("%s: %s", c.Name, c.Text))
+		}
+	}
+	if len(wrong) > 0 {
+		return fmt.Errorf("evidence: the pack would not verify: %w", errors.Join(wrong...))
+	}
+	_, err = w.Write(archive)
+	return err
+}
+
+// files returns the entries of the pack's archive.
+func (p *Pack) files() ([]entry, error) {
+	if p.CreatedAt.IsZero() {
+		return nil, errors.New("evidence: a pack without the time it was made at")
+	}
+	c, err := parseCore(p.Core)
+	if err != nil {
+		return nil, err
+	}
+	_, live, err := CoreOf(p.Summary)
+	if err != nil {
+		return nil, err
+	}
+	text, err := readme(c, &live, p.CreatedAt)
+	if err != nil {
+		return nil, err
+	}
+	lines, proofs, err := encodeLines(p.Lines)
+	if err != nil {
+		return nil, err
+	}
+	certs := make([][]byte, len(p.Certificates))
+	for i, crt := range p.Certificates {
+		certs[i] = crt.Raw
+	}
+	var files []entry
+	for i, data := range [][]byte{
+		text, p.PDF, p.Core, p.Summary, encodePEM(pemCertificate, certs), encodePEM(pemCRL, p.CRLs), lines, proofs, p.Checkpoint, logKeyText(p.LogKey),
+	} {
+		files = append(files, entry{listed[i].name, data})
+	}
+	list, err := canonical(newManifest(p.CreatedAt, c.Prescription.ID, files))
+	if err != nil {
+		return nil, err
+	}
+	return append([]entry{files[0], {nameManifest, list}}, files[1:]...), nil
+}

@@ -1,0 +1,244 @@
+package portal
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/netip"
+	"reflect"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/veripath/aes-appliance/internal/fault"
+	"github.com/veripath/aes-appliance/internal/pades"
+	"github.com/veripath/aes-appliance/internal/prescription"
+	"github.com/veripath/aes-appliance/internal/wire"
+)
+
+type signInput struct {
+	IdempotencyKey string `header:"Idempotency-Key" maxLength:"128" doc:"Names this attempt: the same key with the same content gets the same answer, and nothing is signed twice. Without it, prescription_id does that."`
+}
+
+type signOutput struct{ Body signAnswer }
+
+// signAnswer is what the booking app gets.
+type signAnswer struct {
+	PrescriptionID string    `json:"prescription_id" example:"RX-134"`
+	Status         string    `json:"status" enum:"signed,cancelled"`
+	SignedAt       time.Time `json:"signed_at"`
+	PDFBase64      string    `json:"pdf_base64" doc:"The signed PDF: PAdES-B-LTA."`
+	PDFSHA256      string    `json:"pdf_sha256" doc:"Of the signed PDF, hexadecimal."`
+	PDFSize        int64     `json:"pdf_size" doc:"Of the signed PDF, in bytes."`
+	PDFPath        string    `json:"pdf_path" doc:"Where the PDF can be had again." example:"/api/pdf/RX-134"`
+	EvidencePath   string    `json:"evidence_path" doc:"Where the Evidence Summary is." example:"/api/evidence/RX-134"`
+	EvidenceSHA256 string    `json:"evidence_sha256" doc:"Of the core of the evidence, which was fixed at signing time."`
+	Certificate    string    `json:"certificate_serial"`
+	Level          string    `json:"level" doc:"How signing was activated: token."`
+	Label          string    `json:"label,omitempty" doc:"What must be said wherever this signature is shown; a signature made with a service account is no advanced electronic signature."`
+	Repeated       bool      `json:"repeated,omitempty" doc:"The same content was signed before: this is that answer again."`
+	Record         record    `json:"record" doc:"What a booking app keeps, under the names that it keeps it by."`
+}
+
+// record has the names of the booking apps' own columns.
+type record struct {
+	PrescriptionID   string    `json:"aes_prescription_id"`
+	SignedPDFPath    string    `json:"aes_signed_pdf_path"`
+	SignedAt         time.Time `json:"aes_signed_at"`
+	Status           string    `json:"aes_status"`
+	DeliveryStatus   string    `json:"aes_delivery_status"`
+	PDFSHA256        string    `json:"aes_pdf_sha256"`
+	ClientIP         string    `json:"aes_client_ip"`
+	ClientUA         string    `json:"aes_client_ua"`
+	ConsentText      string    `json:"aes_consent_text"`
+	ConsentTimestamp time.Time `json:"aes_consent_timestamp"`
+}
+
+func (p *Portal) signRoutes(api huma.API) {
+	const path = "/api/sign"
+	register(p, api, operation{id: "sign", method: http.MethodPost, path: path, tag: "prescriptions",
+		summary: "Sign a prescription",
+		text: "Checks the prescription, renders it as a page of A4, and signs that with the clinician's certificate on the clinician's own token. " +
+			"Everything that is wrong with the content is reported at once. prescription_id is unique per clinic: the same content gets the same answer again, other content is refused."}, p.sign)
+	registry := api.OpenAPI().Components.Schemas
+	schema := registry.Schema(reflect.TypeFor[signBody](), true, "")
+	own := registry.SchemaFromRef(schema.Ref)
+	form := &huma.Schema{Type: "object", Required: own.Required, AdditionalProperties: false, Properties: maps.Clone(own.Properties)}
+	delete(form.Properties, "pdf_base64")
+	form.Properties["pdf"] = &huma.Schema{Type: "string", Format: "binary", Description: "A PDF to sign, as pdf_base64 in JSON."}
+	raw(api, path, map[string]*huma.MediaType{"application/json": {Schema: schema}, "multipart/form-data": {Schema: form}})
+}
+
+// maxData bounds a body without a PDF, in bytes.
+const maxData = 256 << 10
+
+// order is a request to sign that has been checked.
+type order struct {
+	prescription prescription.Prescription
+	consent      wire.Consent
+	given        []byte // nil: to be rendered
+	key          string
+}
+
+func (p *Portal) sign(ctx context.Context, in *signInput) (*signOutput, error) {
+	release, err := slot(ctx, p.heavy)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	o, err := p.readOrder(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	opened, err := p.open(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	var result wire.SignResult
+	var document []byte
+	if opened.Done != nil {
+		result = *opened.Done
+		if _, document, err = p.document(ctx, result.PrescriptionID); err != nil {
+			return nil, err
+		}
+	} else if result, document, err = p.perform(ctx, o, opened); err != nil {
+		return nil, err
+	}
+	return &signOutput{p.answer(ctx, o, result, document)}, nil
+}
+
+// readOrder checks everything that can be checked without the signer.
+func (p *Portal) readOrder(ctx context.Context, in *signInput) (order, error) {
+	q := requestOf(ctx)
+	limit := int64(maxData)
+	if q.caller.GivenPDFAllowed {
+		limit = p.cfg.BodyBytes
+	}
+	data, err := q.body(limit)
+	if err != nil {
+		return order{}, err
+	}
+	body, given, wrong, err := decodeSign(q.http.Header.Get("Content-Type"), data)
+	if err != nil {
+		return order{}, err
+	}
+	if body.PDFBase64 != "" {
+		if given, err = base64.StdEncoding.Strict().DecodeString(body.PDFBase64); err != nil {
+			wrong = append(wrong, FieldProblem{Field: "pdf_base64", Code: "malformed", Text: "is not base64 (RFC 4648 §4)"})
+		}
+	}
+	if body.ClientIP != "" {
+		if q.browser, err = netip.ParseAddr(body.ClientIP); err != nil {
+			wrong = append(wrong, FieldProblem{Field: "client_ip", Code: "malformed", Text: "is not an IP address"})
+		}
+	}
+	if body.ClientUserAgent != "" {
+		q.userAgent = plainText(body.ClientUserAgent, maxUserAgent)
+	}
+	o := order{prescription: body.prescription(), given: given, key: in.IdempotencyKey}
+	content := p.renderer.Check(o.prescription, p.cfg.Now())
+	var about []FieldProblem
+	o.consent, about = body.consent()
+	if bad := invalidContent(content, append(wrong, about...)...); bad != nil {
+		return order{}, bad
+	}
+	if o.given != nil {
+		if err := p.acceptable(q.caller, o.given); err != nil {
+			return order{}, err
+		}
+	}
+	return o, nil
+}
+
+// acceptable checks a PDF that the caller gave.
+func (p *Portal) acceptable(caller wire.Caller, data []byte) error {
+	if !caller.GivenPDFAllowed {
+		return problem("given-pdf-not-allowed", "The clinic's policy does not allow to sign a PDF that is given.")
+	}
+	if int64(len(data)) > caller.MaxDocument && caller.MaxDocument > 0 {
+		return fault.New(fault.TooLarge, fmt.Sprintf("the PDF has %d bytes, and %d are allowed", len(data), caller.MaxDocument))
+	}
+	f, err := pades.Open(data, p.pdfLimits())
+	if err == nil {
+		err = pades.Acceptable(f)
+	}
+	if err != nil {
+		return problem("given-pdf-refused", capital(fault.PublicOf(err))+".")
+	}
+	return nil
+}
+
+// open has the signer decide whether this may be signed by this caller.
+func (p *Portal) open(ctx context.Context, o order) (wire.SignOpened, error) {
+	data, err := json.Marshal(o.prescription)
+	if err != nil {
+		return wire.SignOpened{}, fmt.Errorf("portal: encoding the prescription: %w", err)
+	}
+	ask := wire.SignOpen{Credentials: requestOf(ctx).credentials(), Prescription: data, Consent: o.consent, IdempotencyKey: o.key, Source: wire.SourceRendered}
+	if o.given != nil {
+		hash := sha256.Sum256(o.given)
+		ask.Source, ask.GivenSHA256 = wire.SourceGiven, hex.EncodeToString(hash[:])
+	}
+	var opened wire.SignOpened
+	_, err = p.call(ctx, wire.OpSignOpen, ask, &opened, nil)
+	return opened, err
+}
+
+// perform makes the signed document, and gives the operation up when that fails.
+func (p *Portal) perform(ctx context.Context, o order, opened wire.SignOpened) (result wire.SignResult, document []byte, err error) {
+	defer func() {
+		if err == nil {
+			return
+		}
+		// The caller may be gone: whoever waits for this operation to end is the log.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		if _, aborted := p.call(ctx, wire.OpAbort, wire.Abort{Operation: opened.Operation, Reason: "the portal could not finish the document"}, nil, nil); aborted != nil {
+			p.log.WarnContext(ctx, "an operation was not given up; it expires", "request", requestOf(ctx).id, "cause", aborted)
+		}
+	}()
+	options := pades.SignOptions{Name: opened.Name, Time: opened.Time, Limits: p.pdfLimits()}
+	data := o.given
+	if data == nil {
+		if data, err = p.renderer.Render(o.prescription, opened.Time); err != nil {
+			return result, nil, err
+		}
+		if options.Appearance, err = p.panel(ctx, opened); err != nil {
+			return result, nil, err
+		}
+	}
+	signed, err := pades.Sign(ctx, data, &authority{p: p, opened: opened}, options)
+	if err != nil {
+		return result, nil, err
+	}
+	fd, err := wire.Memfd("signed.pdf", signed.PDF)
+	if err != nil {
+		return result, nil, err
+	}
+	defer fd.Close()
+	complete := wire.Complete{Operation: opened.Operation, SignatureRange: signed.Signature, StampRange: signed.TimeStamp}
+	_, err = p.call(ctx, wire.OpComplete, complete, &result, fd)
+	return result, signed.PDF, err
+}
+
+func (p *Portal) answer(ctx context.Context, o order, r wire.SignResult, document []byte) signAnswer {
+	q := requestOf(ctx)
+	a := signAnswer{
+		PrescriptionID: r.PrescriptionID, Status: r.Status, SignedAt: r.SignedAt, PDFBase64: base64.StdEncoding.EncodeToString(document),
+		PDFSHA256: r.SHA256, PDFSize: r.Size, PDFPath: "/api/pdf/" + r.PrescriptionID, EvidencePath: "/api/evidence/" + r.PrescriptionID,
+		EvidenceSHA256: r.EvidenceSHA256, Certificate: r.Certificate, Level: r.Level, Label: r.Label, Repeated: r.Repeated,
+	}
+	a.Record = record{
+		PrescriptionID: a.PrescriptionID, SignedPDFPath: a.PDFPath, SignedAt: a.SignedAt, Status: a.Status, DeliveryStatus: "not_sent",
+		PDFSHA256: a.PDFSHA256, ClientUA: q.userAgent, ConsentText: o.consent.Text, ConsentTimestamp: o.consent.Timestamp,
+	}
+	if q.browser.IsValid() {
+		a.Record.ClientIP = q.browser.String()
+	}
+	return a
+}

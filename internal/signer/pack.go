@@ -1,0 +1,112 @@
+package signer
+
+import (
+	"context"
+	"crypto"
+	"crypto/ed25519"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/veripath/aes-appliance/internal/cert"
+	"github.com/veripath/aes-appliance/internal/chain"
+	"github.com/veripath/aes-appliance/internal/evidence"
+)
+
+// writePack writes the evidence pack of a prescription: everything from one state of the log.
+func (v *Server) writePack(ctx context.Context, rec *record, w io.Writer) error {
+	pdf, err := v.signedPDF(ctx, rec)
+	if err != nil {
+		return err
+	}
+	d, err := v.unseal(ctx, rec)
+	if err != nil {
+		return err
+	}
+	live, err := v.live(ctx, rec)
+	if err != nil {
+		return err
+	}
+	p := evidence.Pack{CreatedAt: time.Now().UTC().Truncate(time.Second), Core: d.Core, PDF: pdf}
+	if live.Checkpoint, err = v.proofs(ctx, rec, &p); err != nil {
+		return err
+	}
+	if p.Summary, err = evidence.Summary(d.Core, live); err != nil {
+		return err
+	}
+	if err := v.material(rec, &p); err != nil {
+		return err
+	}
+	return evidence.WritePack(ctx, w, p)
+}
+
+// proofs puts the prescription's lines, their proofs and a signed checkpoint over them into p.
+func (v *Server) proofs(ctx context.Context, rec *record, p *evidence.Pack) (c evidence.Checkpoint, err error) {
+	lines := rec.lines()
+	seen, err := v.s.firstSeen(keySeen{rec.ActorIssuer, rec.KeyThumbprint})
+	if err != nil {
+		return c, err
+	}
+	if seen != nil { // the core names it, and it is before all others
+		lines = append([]uint64{seen.Seq}, lines...)
+	}
+	tree, proofs, err := v.s.ledger.Prove(ctx, lines...)
+	if err != nil {
+		return c, err
+	}
+	for _, one := range proofs {
+		p.Lines = append(p.Lines, evidence.PackLine{Seq: one.Seq, Line: one.Line, Proof: one.Path})
+	}
+	key, public, err := v.s.logKey()
+	if err != nil {
+		return c, err
+	}
+	p.LogKey = public
+	if p.Checkpoint, err = (chain.Checkpoint{Origin: v.s.origin(), Tree: tree}).Sign(key); err != nil {
+		return c, err
+	}
+	return evidence.Checkpoint{Origin: v.s.origin(), Size: tree.Size, Root: hex.EncodeToString(tree.Root[:])}, nil
+}
+
+// logKey returns the key that signs checkpoints, and its public half as a note's verifier key.
+func (s *Signer) logKey() (crypto.Signer, string, error) {
+	key, err := s.ca.CheckpointKey()
+	if err != nil {
+		return nil, "", err
+	}
+	pub, ok := key.Public().(ed25519.PublicKey)
+	if !ok {
+		return nil, "", fmt.Errorf("signer: the checkpoint key is a %T", key.Public())
+	}
+	public, err := chain.VerifierKey(s.origin(), pub)
+	return key, public, err
+}
+
+// material puts the certificates of everybody who signed something in the document, and the present CRLs of their
+// issuers, into p.
+func (v *Server) material(rec *record, p *evidence.Pack) error {
+	seen := map[string]bool{}
+	root := v.s.Root()
+	for _, serial := range []string{rec.Certificate, rec.TSA} {
+		path, err := v.s.ca.Chain(serial)
+		if err != nil {
+			return err
+		}
+		for _, c := range path {
+			if !seen[string(c.Raw)] && !c.Equal(root) {
+				seen[string(c.Raw)] = true
+				p.Certificates = append(p.Certificates, c)
+			}
+		}
+	}
+	p.Certificates = append(p.Certificates, root)
+	for _, kind := range []cert.Kind{cert.Root, cert.ClinicianCA, cert.TimeCA} {
+		crl, err := v.s.ca.CRL(kind)
+		if err != nil {
+			return err
+		}
+		p.CRLs = append(p.CRLs, crl)
+	}
+	return nil
+}

@@ -1,0 +1,255 @@
+package signer
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/veripath/aes-appliance/internal/evidence"
+	"github.com/veripath/aes-appliance/internal/index"
+	"github.com/veripath/aes-appliance/internal/ledger"
+)
+
+// prescriptionSigned is the details of eventPrescriptionSigned. Nothing in it names the patient or the medicine: that is in the sealed objects.
+type prescriptionSigned struct {
+	PrescriptionID string    `json:"prescription_id"`
+	Clinic         string    `json:"clinic"`
+	ClinicianCN    string    `json:"clinician_cn"`
+	ActorIssuer    string    `json:"actor_issuer"`
+	ActorSub       string    `json:"actor_sub"`
+	ActorUsername  string    `json:"actor_username"`
+	ActorACR       string    `json:"actor_acr"`
+	ActorIP        string    `json:"actor_ip"`             // the browser's by the booking app's word, else the peer's
+	KeyThumbprint  string    `json:"realm_key_thumbprint"` // of the key that verified the token
+	Kind           string    `json:"kind"`                 // clinician or service
+	Level          string    `json:"level"`
+	Source         string    `json:"source"`
+	Signature      string    `json:"signature"`    // of eventCreated
+	CreatedLine    uint64    `json:"created_line"` // where that is
+	Certificate    string    `json:"certificate_serial"`
+	TSA            string    `json:"tsa_certificate_serial"`
+	PDF            string    `json:"pdf_sha256"`
+	Size           int64     `json:"pdf_size"`
+	Document       string    `json:"document_object"`
+	Dossier        string    `json:"evidence_object"`
+	Core           string    `json:"evidence_sha256"`
+	SignedAt       time.Time `json:"signed_at"`         // of the signature's time stamp
+	GenTime        string    `json:"gen_time"`          // of the document time stamp
+	TimeStamp      string    `json:"time_stamp_serial"` // of the document time stamp
+	Idempotency    string    `json:"idempotency,omitempty"`
+	RequestID      string    `json:"request_id"`
+}
+
+// cancelled is the details of eventCancelled. The reason is somebody's free text, so it is sealed.
+type cancelled struct {
+	PrescriptionID string `json:"prescription_id"`
+	Clinic         string `json:"clinic"`
+	ActorSub       string `json:"actor_sub"`
+	ActorIP        string `json:"actor_ip"`
+	Reason         string `json:"reason_object"`
+	RequestID      string `json:"request_id"`
+}
+
+// accessed is the details of eventDownloaded, eventEvidence and eventPack.
+type accessed struct {
+	PrescriptionID string `json:"prescription_id"`
+	Clinic         string `json:"clinic"`
+	ActorSub       string `json:"actor_sub"`
+	IP             string `json:"ip"`
+	UserAgent      string `json:"user_agent"`
+	PDF            string `json:"pdf_sha256"`
+	RequestID      string `json:"request_id"`
+}
+
+// refusal is the details of eventRefused. It does not say what was wrong with the content: that could be a patient's name.
+type refusal struct {
+	PrescriptionID string `json:"prescription_id"`
+	Clinic         string `json:"clinic"`
+	ActorSub       string `json:"actor_sub"`
+	ActorIP        string `json:"actor_ip"`
+	Kind           string `json:"kind"`
+	Code           string `json:"code,omitempty"`
+	RequestID      string `json:"request_id"`
+	Suppressed     int    `json:"suppressed,omitempty"` // refusals of this person since the last such line that have none of their own
+}
+
+// record is what the index keeps of a prescription.
+type record struct {
+	prescriptionSigned
+	Line      uint64        `json:"line"` // eventPrescriptionSigned
+	At        time.Time     `json:"at"`   // of that line
+	Cancelled *cancellation `json:"cancelled,omitempty"`
+}
+
+type cancellation struct {
+	At     time.Time `json:"at"`
+	Sub    string    `json:"sub"`
+	Reason string    `json:"reason_object"`
+	Line   uint64    `json:"line"`
+}
+
+const (
+	prescriptionFoldName = "prescription/1"
+	bucketRecord         = prescriptionFoldName + "/record" // clinic, 0, prescription -> record
+	bucketPage           = prescriptionFoldName + "/page"   // clinic, 0, line (8 bytes) -> prescription
+	bucketKey            = prescriptionFoldName + "/key"    // issuer, 0, thumbprint of a realm's key -> line (8 bytes)
+	bucketRepeat         = prescriptionFoldName + "/repeat" // idempotency hash -> clinic, 0, prescription
+)
+
+// recordKey is the key of a prescription. Neither part holds a zero byte.
+func recordKey(clinic, id string) []byte { return []byte(clinic + "\x00" + id) }
+
+func pageKey(clinic string, line uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte(clinic+"\x00"), line)
+}
+
+// keySeen is what the evidence needs of activation's line about a realm's new key.
+type keySeen struct {
+	Issuer     string `json:"issuer"`
+	Thumbprint string `json:"thumbprint"`
+}
+
+func (k keySeen) key() []byte { return []byte(k.Issuer + "\x00" + k.Thumbprint) }
+
+// prescriptionFold keeps the prescriptions of each clinic, and where in the log each realm's keys first appeared.
+type prescriptionFold struct{}
+
+func (prescriptionFold) Name() string { return prescriptionFoldName }
+
+// Apply implements ledger.Fold.
+func (f prescriptionFold) Apply(tx *index.Tx, r ledger.Record) error {
+	var err error
+	switch r.Type {
+	case eventPrescriptionSigned:
+		err = f.signed(tx, r)
+	case eventCancelled:
+		err = f.cancelled(tx, r)
+	case eventKeyFirstSeen:
+		var d keySeen
+		if err = json.Unmarshal(r.Details, &d); err == nil {
+			err = tx.Bucket(bucketKey).Put(d.key(), binary.BigEndian.AppendUint64(nil, r.Seq))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("line %d, %s: %w", r.Seq, r.Type, err)
+	}
+	return nil
+}
+
+func (prescriptionFold) signed(tx *index.Tx, r ledger.Record) error {
+	rec := record{Line: r.Seq, At: r.Time}
+	if err := json.Unmarshal(r.Details, &rec.prescriptionSigned); err != nil {
+		return err
+	}
+	raw, err := json.Marshal(rec)
+	if err != nil {
+		return err
+	}
+	key := recordKey(rec.Clinic, rec.PrescriptionID)
+	if err := tx.Bucket(bucketRecord).Put(key, raw); err != nil {
+		return err
+	}
+	if err := tx.Bucket(bucketPage).Put(pageKey(rec.Clinic, r.Seq), []byte(rec.PrescriptionID)); err != nil {
+		return err
+	}
+	if rec.Idempotency == "" {
+		return nil
+	}
+	return tx.Bucket(bucketRepeat).Put([]byte(rec.Idempotency), key)
+}
+
+func (prescriptionFold) cancelled(tx *index.Tx, r ledger.Record) error {
+	var d cancelled
+	if err := json.Unmarshal(r.Details, &d); err != nil {
+		return err
+	}
+	b, key := tx.Bucket(bucketRecord), recordKey(d.Clinic, d.PrescriptionID)
+	raw := b.Get(key)
+	if raw == nil { // a line cannot be refused any more
+		return nil
+	}
+	var rec record
+	if err := json.Unmarshal(raw, &rec); err != nil {
+		return err
+	}
+	rec.Cancelled = &cancellation{At: r.Time, Sub: d.ActorSub, Reason: d.Reason, Line: r.Seq}
+	raw, err := json.Marshal(rec)
+	if err != nil {
+		return err
+	}
+	return b.Put(key, raw)
+}
+
+// lookUp returns the record under key, nil when there is none.
+func (s *Signer) lookUp(key []byte) (rec *record, err error) {
+	err = s.ledger.View(func(tx *index.Tx) error {
+		raw := tx.Bucket(bucketRecord).Get(key)
+		if raw == nil {
+			return nil
+		}
+		rec = new(record)
+		return json.Unmarshal(raw, rec)
+	})
+	return rec, err
+}
+
+// repeated returns the key of the prescription that was signed under this idempotency hash, nil when there is none.
+func (s *Signer) repeated(hash string) (key []byte, err error) {
+	if hash == "" {
+		return nil, nil
+	}
+	err = s.ledger.View(func(tx *index.Tx) error {
+		key = tx.Bucket(bucketRepeat).Get([]byte(hash))
+		return nil
+	})
+	return key, err
+}
+
+// page returns up to limit records of a clinic that are older than the line before, the newest first; 0 is the newest of all.
+func (s *Signer) page(clinic string, before uint64, limit int) (list []record, more bool, err error) {
+	if before == 0 {
+		before = 1<<64 - 1
+	}
+	prefix := string(recordKey(clinic, ""))
+	err = s.ledger.View(func(tx *index.Tx) error {
+		for key, id := range tx.Bucket(bucketPage).Descend(pageKey(clinic, before)) {
+			if len(key) != len(prefix)+8 || string(key[:len(prefix)]) != prefix {
+				return nil
+			}
+			if len(list) == limit {
+				more = true
+				return nil
+			}
+			var rec record
+			if err := json.Unmarshal(tx.Bucket(bucketRecord).Get(recordKey(clinic, string(id))), &rec); err != nil {
+				return err
+			}
+			list = append(list, rec)
+		}
+		return nil
+	})
+	return list, more, err
+}
+
+// firstSeen returns the line in which a realm's key first appeared, nil when there is none.
+func (s *Signer) firstSeen(k keySeen) (*evidence.Position, error) {
+	if have, ok := s.seen.Load(k); ok {
+		return have.(*evidence.Position), nil
+	}
+	var raw []byte
+	err := s.ledger.View(func(tx *index.Tx) error {
+		raw = tx.Bucket(bucketKey).Get(k.key())
+		return nil
+	})
+	if err != nil || len(raw) != 8 {
+		return nil, err
+	}
+	line, err := s.ledger.Read(binary.BigEndian.Uint64(raw))
+	if err != nil {
+		return nil, err
+	}
+	p := position(line)
+	s.seen.Store(k, &p)
+	return &p, nil
+}

@@ -1,0 +1,101 @@
+package signer_test
+
+import (
+	"sync"
+	"testing"
+
+	"github.com/veripath/aes-appliance/internal/fault"
+	"github.com/veripath/aes-appliance/internal/oidctest"
+	"github.com/veripath/aes-appliance/internal/prescription"
+	"github.com/veripath/aes-appliance/internal/signer"
+	"github.com/veripath/aes-appliance/internal/wire"
+)
+
+// TestSameContentSameAnswer is the table of idempotency.
+func TestSameContentSameAnswer(t *testing.T) {
+	h := newHouse(t, signer.ServerConfig{})
+	ctx := t.Context()
+	token := h.token(t, nil)
+	type change = func(*prescription.Prescription, *wire.SignOpen)
+	key := func(k string) change {
+		return func(_ *prescription.Prescription, in *wire.SignOpen) { in.IdempotencyKey = k }
+	}
+	base := wanted(token, "RX-1", key("k1"))
+	first, _, err := h.portal.sign(ctx, base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh := h.token(t, nil)
+	colleague := h.token(t, func(p *oidctest.Person) { p.Sub, p.Name = "colleague", "Carla Colleague" })
+	h.credential(t, "a", "Carla Colleague", "colleague")
+	at := base.Consent.Timestamp
+	same := func(_ *prescription.Prescription, in *wire.SignOpen) { in.Consent.Timestamp = at }
+	for _, c := range []struct {
+		what, token, id string
+		change          []change
+		repeated        bool
+		kind            fault.Kind
+		code            string
+	}{
+		{"the same again", token, "RX-1", []change{key("k1"), same}, true, 0, ""},
+		{"a fresh token of the same person", fresh, "RX-1", []change{key("k1"), same}, true, 0, ""},
+		{"without the key", token, "RX-1", []change{same}, true, 0, ""},
+		{"under another key", token, "RX-1", []change{key("k2"), same}, true, 0, ""},
+		{"other white space, the same text", token, "RX-1", []change{same, func(p *prescription.Prescription, _ *wire.SignOpen) { p.Dosage = "  " + p.Dosage + " " }}, true, 0, ""},
+		{"from another address", token, "RX-1", []change{same, func(_ *prescription.Prescription, in *wire.SignOpen) {
+			in.Observed.PeerIP, in.Asserted.UserAgent = "192.0.2.8", "x"
+		}}, true, 0, ""},
+		{"another dosage", token, "RX-1", []change{same, func(p *prescription.Prescription, _ *wire.SignOpen) { p.Dosage += " Twice." }}, false, fault.Conflict, "prescription-conflict"},
+		{"another consent", token, "RX-1", []change{same, func(_ *prescription.Prescription, in *wire.SignOpen) { in.Consent.Text += "!" }}, false, fault.Conflict, "prescription-conflict"},
+		{"the key for another prescription", token, "RX-2", []change{key("k1"), same}, false, fault.Conflict, "idempotency-conflict"},
+		{"another person", colleague, "RX-1", []change{same}, false, fault.Conflict, "prescription-conflict"},
+		{"another person with the same key", colleague, "RX-3", []change{key("k1"), same, func(p *prescription.Prescription, _ *wire.SignOpen) { p.ClinicianCN = "Carla Colleague" }}, false, 0, ""},
+		{"another prescription", token, "RX-4", []change{same}, false, 0, ""},
+	} {
+		lines := count(h.since(t, 0), "prescription_signed")
+		done, _, err := h.portal.sign(ctx, wanted(c.token, c.id, c.change...))
+		signed := count(h.since(t, 0), "prescription_signed") - lines
+		switch {
+		case c.code != "":
+			wantCode(t, err, c.kind, c.code, c.what)
+			if signed != 0 {
+				t.Errorf("%s: signed", c.what)
+			}
+		case err != nil:
+			t.Errorf("%s: %v", c.what, err)
+		case c.repeated:
+			again := done
+			again.Repeated = false
+			if !done.Repeated || again != first || signed != 0 {
+				t.Errorf("%s: %+v, first %+v, %d new", c.what, done, first, signed)
+			}
+		case done.Repeated || signed != 1:
+			t.Errorf("%s: %+v, %d new", c.what, done, signed)
+		}
+	}
+}
+
+func TestSameContentAtTheSameTimeIsSignedOnce(t *testing.T) {
+	h := newHouse(t, signer.ServerConfig{})
+	in := wanted(h.token(t, nil), "RX-1")
+	var wg sync.WaitGroup
+	results := make([]wire.SignResult, 8)
+	for i := range results {
+		wg.Go(func() {
+			var err error
+			if results[i], _, err = h.portal.sign(t.Context(), in); err != nil {
+				t.Error(err)
+			}
+			results[i].Repeated = false
+		})
+	}
+	wg.Wait()
+	for _, r := range results {
+		if r != results[0] {
+			t.Errorf("%+v and %+v", r, results[0])
+		}
+	}
+	if n := count(h.since(t, 0), "prescription_signed"); n != 1 {
+		t.Errorf("signed %d times", n)
+	}
+}

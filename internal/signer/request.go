@@ -1,0 +1,174 @@
+package signer
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/veripath/aes-appliance/internal/activation"
+	"github.com/veripath/aes-appliance/internal/chain"
+	"github.com/veripath/aes-appliance/internal/fault"
+	"github.com/veripath/aes-appliance/internal/prescription"
+	"github.com/veripath/aes-appliance/internal/wire"
+)
+
+// Bounds of what comes with a request.
+const (
+	maxConsent     = 4000 // bytes
+	maxIdempotency = 255
+	maxReason      = 1000
+	maxIDLength    = 128
+	maxAddress     = 64
+	maxUserAgent   = 512
+	consentLeeway  = 5 * time.Minute // by which a booking app's clock may be ahead
+	consentAge     = 24 * time.Hour
+)
+
+// request is what is asked to be signed, checked and in its canonical form.
+type request struct {
+	prescription prescription.Prescription
+	consent      wire.Consent
+	source       string
+	observed     wire.Observed
+	asserted     wire.Asserted
+	repeat       string // idempotency hash; "" = none given
+	content      []byte // canonical JSON of all that makes it "the same content": not the token, not when or from where it came
+}
+
+// content is the form in which two requests are compared, and kept.
+type content struct {
+	Prescription prescription.Prescription `json:"prescription"`
+	Consent      contentConsent            `json:"consent"`
+	Source       string                    `json:"source"`
+	Given        string                    `json:"given_sha256"`
+}
+
+type contentConsent struct {
+	Text      string `json:"text"`
+	Timestamp string `json:"timestamp"`
+}
+
+// newRequest checks what was asked for. What it refuses, the portal has refused before, unless the portal is not what it should be.
+func newRequest(in wire.SignOpen, c activation.Caller, now time.Time) (request, error) {
+	r := request{consent: in.Consent, source: in.Source, observed: cleanObserved(in.Observed), asserted: cleanAsserted(in.Asserted)}
+	invalid := func(text string) *fault.Error { return fault.New(fault.Invalid, text) }
+	if err := wire.Decode(in.Prescription, &r.prescription); err != nil {
+		return r, invalid("the prescription is not one").WithCause(err)
+	}
+	r.prescription = r.prescription.Normalize()
+	if problems := r.prescription.Validate(now); len(problems) > 0 {
+		return r, withCode(prescription.Invalid(problems), fault.Invalid, "invalid-content")
+	}
+	if len(r.prescription.PrescriptionID) > maxIDLength || strings.ContainsRune(r.prescription.PrescriptionID, 0) {
+		return r, invalid("the prescription's ID is too long")
+	}
+	if err := checkConsent(in.Consent, now); err != nil {
+		return r, err
+	}
+	isGiven := in.Source == wire.SourceGiven
+	switch {
+	case !isGiven && in.Source != wire.SourceRendered:
+		return r, invalid(fmt.Sprintf("a document of source %.20q", in.Source))
+	case isGiven != isSHA256(in.GivenSHA256) || !isGiven && in.GivenSHA256 != "":
+		return r, invalid("a document given comes with its SHA-256, and no other does")
+	case isGiven && !c.Policy.GivenPDF:
+		return r, fault.New(fault.Forbidden, "the clinic's policy does not allow a PDF of its own").
+			WithHint("send the prescription's data alone: the appliance makes the PDF").WithCode("given-pdf-not-allowed")
+	}
+	if len(in.IdempotencyKey) > maxIdempotency {
+		return r, invalid(fmt.Sprintf("an Idempotency-Key has at most %d bytes", maxIdempotency))
+	}
+	if in.IdempotencyKey != "" {
+		r.repeat = hashOf("idempotency", c.Clinic, c.Issuer, c.Sub, in.IdempotencyKey)
+	}
+	raw, err := json.Marshal(content{
+		Prescription: r.prescription, Source: in.Source, Given: in.GivenSHA256,
+		Consent: contentConsent{Text: in.Consent.Text, Timestamp: in.Consent.Timestamp.UTC().Format(time.RFC3339Nano)},
+	})
+	if err != nil {
+		return r, err
+	}
+	r.content, err = chain.Canonical(nil, raw)
+	return r, err
+}
+
+func checkConsent(c wire.Consent, now time.Time) error {
+	switch {
+	case strings.TrimSpace(c.Text) == "" || c.Timestamp.IsZero():
+		return fault.New(fault.Invalid, "the clinician's consent, its text and its time, is missing").
+			WithHint("send consent.text and consent.timestamp").WithCode("consent-missing")
+	case len(c.Text) > maxConsent || !utf8.ValidString(c.Text):
+		return fault.New(fault.Invalid, fmt.Sprintf("the text of the consent is not UTF-8 of at most %d bytes", maxConsent)).WithCode("consent-invalid")
+	case c.Timestamp.After(now.Add(consentLeeway)):
+		return fault.New(fault.Invalid, "the consent's timestamp is in the future").WithHint("set the booking app's clock right").WithCode("consent-invalid")
+	case now.Sub(c.Timestamp) > consentAge:
+		return fault.New(fault.Invalid, "the consent is older than a day").WithHint("ask the clinician again").WithCode("consent-invalid")
+	}
+	return nil
+}
+
+// sha returns the SHA-256 of the content, hexadecimal.
+func (r *request) sha() string {
+	sum := sha256.Sum256(r.content)
+	return hex.EncodeToString(sum[:])
+}
+
+// hashOf hashes parts so that no other parts give the same.
+func hashOf(parts ...string) string {
+	raw, err := json.Marshal(parts)
+	if err != nil {
+		panic("signer: strings cannot be encoded: " + err.Error())
+	}
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:])
+}
+
+func isSHA256(s string) bool {
+	raw, err := hex.DecodeString(s)
+	return err == nil && len(raw) == sha256.Size && strings.ToLower(s) == s
+}
+
+// clean makes text of a peer fit for the log: valid UTF-8 without control characters, at most n bytes.
+func clean(s string, n int) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r == utf8.RuneError {
+			return -1
+		}
+		return r
+	}, s)
+	for len(s) > n {
+		_, size := utf8.DecodeLastRuneInString(s)
+		s = s[:len(s)-size]
+	}
+	return s
+}
+
+func cleanObserved(o wire.Observed) wire.Observed {
+	return wire.Observed{PeerIP: clean(o.PeerIP, maxAddress), ReceivedAt: o.ReceivedAt.UTC(), RequestID: clean(o.RequestID, maxAddress)}
+}
+
+func cleanAsserted(a wire.Asserted) wire.Asserted {
+	return wire.Asserted{BrowserIP: clean(a.BrowserIP, maxAddress), UserAgent: clean(a.UserAgent, maxUserAgent)}
+}
+
+// actorIP is where the actor is: by the booking app's word, else what the portal saw.
+func actorIP(o wire.Observed, a wire.Asserted) string {
+	if a.BrowserIP != "" {
+		return clean(a.BrowserIP, maxAddress)
+	}
+	return clean(o.PeerIP, maxAddress)
+}
+
+// lockKeys are what one operation at a time may be about: a clinic's prescription, and an idempotency key.
+func (r *request) lockKeys(clinic string) []string {
+	keys := []string{"prescription " + string(recordKey(clinic, r.prescription.PrescriptionID))}
+	if r.repeat != "" {
+		keys = append(keys, "repeat "+r.repeat)
+	}
+	return slices.Clip(keys)
+}

@@ -1,0 +1,229 @@
+package signer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/veripath/aes-appliance/internal/fault"
+	"github.com/veripath/aes-appliance/internal/ledger"
+	"github.com/veripath/aes-appliance/internal/wire"
+)
+
+// ServerConfig says what a Server allows.
+type ServerConfig struct {
+	Settings
+	Lifetime time.Duration // of a signing operation, from OpSignOpen to OpComplete; 0 = a minute
+	// Reload reads the settings anew; nil when they cannot change.
+	Reload func() (Settings, error)
+}
+
+// Settings are what can change without a restart.
+type Settings struct {
+	MaxDocument   int64    // bytes
+	ListenerNames []string // host names and IP addresses of the portal's own certificate; none: OpListener is refused
+	AdminClinic   string   // the clinic whose admins administer all others too; "" = none
+}
+
+const defaultLifetime = time.Minute
+
+// Server answers the operations of package wire for a Signer: one dispatch table for the portal's socket, one for the administrator's. The peer on
+// the portal's socket is taken for hostile: it may refuse service and choose which digest is signed while somebody's token lives, and that is all.
+// A Server is safe for concurrent use.
+type Server struct {
+	s        *Signer
+	log      *slog.Logger
+	cfg      ServerConfig
+	settings atomic.Pointer[Settings]
+	ops      *operations
+	public   public
+	refusals *allowances
+}
+
+// NewServer returns a Server for s.
+func NewServer(s *Signer, cfg ServerConfig) *Server {
+	if cfg.Lifetime <= 0 {
+		cfg.Lifetime = defaultLifetime
+	}
+	v := &Server{s: s, log: s.log, cfg: cfg, ops: newOperations(), public: newPublic(), refusals: newAllowances()}
+	v.settings.Store(&cfg.Settings)
+	return v
+}
+
+// Portal is what the portal may ask for: the list is the permission.
+func (v *Server) Portal() map[wire.Op]wire.Handler {
+	return v.guard(map[wire.Op]wire.Handler{
+		wire.OpAuthenticate:  plain(v.whoIs),
+		wire.OpSignOpen:      plain(v.signOpen),
+		wire.OpSign:          plain(v.sign),
+		wire.OpStamp:         plain(v.stamp),
+		wire.OpComplete:      wire.Handle(v.complete),
+		wire.OpAbort:         plain(v.abort),
+		wire.OpDocument:      wire.Handle(v.document),
+		wire.OpEvidence:      plain(v.evidence),
+		wire.OpPack:          wire.Handle(v.pack),
+		wire.OpPrescriptions: plain(v.prescriptions),
+		wire.OpCancel:        plain(v.cancel),
+		wire.OpCertIssue:     plain(asAdmin(v, v.certIssue)),
+		wire.OpCertList:      plain(asAdmin(v, v.certList)),
+		wire.OpCertRevoke:    plain(asAdmin(v, v.certRevoke)),
+		wire.OpCertBind:      plain(asAdmin(v, v.certBind)),
+		wire.OpTSA:           plain(v.timeStamp),
+		wire.OpOCSP:          plain(v.ocsp),
+		wire.OpPublished:     plain(v.published),
+		wire.OpStatus:        plain(v.status),
+		wire.OpRealmKeys:     wire.Handle(v.realmKeys),
+		wire.OpListener:      plain(v.listener),
+	})
+}
+
+// Admin is what the operator's commands may ask for. Who can open that socket is root, or was given the right by root.
+func (v *Server) Admin() map[wire.Op]wire.Handler {
+	return v.guard(map[wire.Op]wire.Handler{
+		wire.OpStatus:       plain(v.status),
+		wire.OpCertIssue:    plain(asOperator(v.certIssue)),
+		wire.OpCertList:     plain(asOperator(v.certList)),
+		wire.OpCertRevoke:   plain(asOperator(v.certRevoke)),
+		wire.OpCertBind:     plain(asOperator(v.certBind)),
+		wire.OpCertRenew:    plain(v.certRenew),
+		wire.OpCertGet:      plain(v.certGet),
+		wire.OpClinicAdd:    plain(v.clinicAdd),
+		wire.OpClinicList:   plain(v.clinicList),
+		wire.OpClinicPolicy: plain(v.clinicPolicy),
+		wire.OpRealmAdd:     plain(v.realmAdd),
+		wire.OpRealmRemove:  plain(v.realmRemove),
+		wire.OpRealmList:    plain(v.realmList),
+		wire.OpReload:       plain(v.reload),
+	})
+}
+
+// plain makes a Handler of an operation to and from which no descriptor goes.
+func plain[In, Out any](f func(context.Context, In) (Out, error)) wire.Handler {
+	return wire.Handle(func(ctx context.Context, in In, fd *os.File) (out Out, _ *os.File, err error) {
+		if fd != nil {
+			return out, nil, fault.New(fault.Invalid, "no descriptor belongs to this operation")
+		}
+		out, err = f(ctx, in)
+		return out, nil, err
+	})
+}
+
+// Serve answers on both sockets until ctx ends, and keeps the appliance alive meanwhile: upkeep of the PKI, expiry of operations, aggregated lines.
+// Operations in flight are finished; what is then still open is closed as incomplete. An error is one of the log: nothing can be acknowledged any more.
+func (v *Server) Serve(ctx context.Context, portal, admin *net.UnixListener) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	serve := func(l *net.UnixListener, table map[wire.Op]wire.Handler, done chan<- error) {
+		done <- wire.Serve(ctx, l, table, v.observe)
+	}
+	ended := make(chan error, 2)
+	go serve(portal, v.Portal(), ended)
+	go serve(admin, v.Admin(), ended)
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		v.keep(ctx)
+	}()
+	stopped := context.AfterFunc(ctx, v.ops.shut)
+	defer stopped()
+
+	var errs []error
+	select {
+	case <-ctx.Done():
+	case <-v.s.ledger.Failed():
+		errs = append(errs, v.s.ledger.Err())
+		cancel(v.s.ledger.Err())
+	case err := <-ended:
+		errs = append(errs, fmt.Errorf("signer: a socket ended: %w", err))
+		cancel(err)
+		ended <- nil
+	}
+	errs = append(errs, <-ended, <-ended)
+	<-kept
+	if v.s.ledger.Err() == nil {
+		last := context.WithoutCancel(ctx)
+		errs = append(errs, v.abandon(last, v.ops.list(time.Time{}), "the signer was stopped"), v.publicLine(last))
+		_, err := v.s.ledger.Append(last, ledger.Event{Type: eventShutdown, Actor: "system"})
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// Periods of what keep does.
+const (
+	expiryInterval = time.Second
+	upkeepInterval = 5 * time.Minute
+)
+
+// keep does what is due until ctx ends.
+func (v *Server) keep(ctx context.Context) {
+	expiry, upkeep := time.NewTicker(expiryInterval), time.NewTicker(upkeepInterval)
+	defer expiry.Stop()
+	defer upkeep.Stop()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-expiry.C:
+			err = v.abandon(ctx, v.ops.list(now), "it was not completed in time")
+		case <-upkeep.C:
+			_, err = v.s.Maintain(ctx)
+			err = errors.Join(err, v.publicLine(ctx))
+		}
+		if err != nil && ctx.Err() == nil {
+			v.log.ErrorContext(ctx, "upkeep", "error", err)
+		}
+	}
+}
+
+// observe writes what was answered to the journal; causes go there and nowhere else. What is wrong with an input is not written: it can quote a
+// patient's particulars.
+func (v *Server) observe(op wire.Op, took time.Duration, err error) {
+	what := []any{"op", clean(string(op), maxAddress), "ms", took.Milliseconds()}
+	if err == nil {
+		v.log.Debug("answered", what...)
+		return
+	}
+	kind, level := fault.KindOf(err), slog.LevelInfo
+	if kind == fault.Internal || kind == fault.Corrupt {
+		level = slog.LevelError
+	}
+	what = append(what, "kind", kind.String(), "code", fault.CodeOf(err))
+	if kind != fault.Invalid {
+		what = append(what, "error", err)
+	}
+	v.log.Log(context.Background(), level, "refused", what...)
+}
+
+// reload implements OpReload; SIGHUP does the same.
+func (v *Server) reload(ctx context.Context, _ wire.Nothing) (wire.Nothing, error) {
+	return wire.Nothing{}, v.Reload(ctx)
+}
+
+// Reload takes up settings that have changed. What is wrong with the new ones is the error, and the old ones stay.
+func (v *Server) Reload(ctx context.Context) error {
+	if v.cfg.Reload == nil {
+		return fault.New(fault.Unsupported, "nothing can be read again here")
+	}
+	next, err := v.cfg.Reload()
+	if err != nil {
+		return err
+	}
+	if _, err := v.s.ledger.Append(ctx, ledger.Event{Type: eventReloaded, Actor: operatorActor}); err != nil {
+		return err
+	}
+	v.settings.Store(&next)
+	return nil
+}
+
+// operatorActor is the actor of what comes over the administrator's socket.
+const operatorActor = "operator"
+
+// Healthy says whether the signer still does its work: what a watchdog asks.
+func (v *Server) Healthy() error { return v.s.ledger.Err() }

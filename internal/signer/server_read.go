@@ -1,0 +1,293 @@
+package signer
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/veripath/aes-appliance/internal/activation"
+	"github.com/veripath/aes-appliance/internal/evidence"
+	"github.com/veripath/aes-appliance/internal/fault"
+	"github.com/veripath/aes-appliance/internal/ledger"
+	"github.com/veripath/aes-appliance/internal/wire"
+)
+
+// find returns a prescription of the caller's clinic; those of other clinics do not exist for it.
+func (v *Server) find(ctx context.Context, in wire.Credentials, id string) (activation.Caller, *record, error) {
+	c, err := v.authenticate(ctx, in)
+	if err != nil {
+		return c, nil, err
+	}
+	none := fault.New(fault.NotFound, "the clinic has no prescription of that ID").WithCode("prescription-not-found")
+	if id == "" || len(id) > maxIDLength || strings.ContainsRune(id, 0) {
+		return c, nil, none
+	}
+	rec, err := v.s.lookUp(recordKey(c.Clinic, id))
+	if err == nil && rec == nil {
+		err = none
+	}
+	return c, rec, err
+}
+
+// access records that somebody gets to see something of a prescription. It is called before anything is unsealed.
+func (v *Server) access(ctx context.Context, event string, c activation.Caller, rec *record, in wire.Credentials) error {
+	o, a := cleanObserved(in.Observed), cleanAsserted(in.Asserted)
+	_, err := v.s.ledger.Append(ctx, ledger.Event{Type: event, Actor: c.Actor(), Details: accessed{
+		PrescriptionID: rec.PrescriptionID, Clinic: c.Clinic, ActorSub: c.Sub, IP: actorIP(o, a), UserAgent: a.UserAgent, PDF: rec.PDF, RequestID: o.RequestID,
+	}})
+	return err
+}
+
+// document answers OpDocument.
+func (v *Server) document(ctx context.Context, in wire.PrescriptionRef, _ *os.File) (wire.DocumentInfo, *os.File, error) {
+	c, rec, err := v.find(ctx, in.Credentials, in.PrescriptionID)
+	if err != nil {
+		return wire.DocumentInfo{}, nil, err
+	}
+	if err := v.access(ctx, eventDownloaded, c, rec, in.Credentials); err != nil {
+		return wire.DocumentInfo{}, nil, err
+	}
+	pdf, err := v.signedPDF(ctx, rec)
+	if err != nil {
+		return wire.DocumentInfo{}, nil, err
+	}
+	fd, err := wire.Memfd("document", pdf)
+	return rec.info(".pdf", rec.PDF, rec.Size), fd, err
+}
+
+// signedPDF unseals the document; the line said what it must be.
+func (v *Server) signedPDF(ctx context.Context, rec *record) ([]byte, error) {
+	pdf, err := v.s.objects.Get(ctx, rec.Document)
+	if err != nil {
+		return nil, err
+	}
+	if hexSum(pdf) != rec.PDF {
+		return nil, fault.New(fault.Corrupt, "the document that is kept is not the one that was signed")
+	}
+	return pdf, nil
+}
+
+func (r *record) info(ending, sha string, size int64) wire.DocumentInfo {
+	return wire.DocumentInfo{PrescriptionID: r.PrescriptionID, FileName: fileName(r.PrescriptionID) + ending, SHA256: sha, Size: size, SignedAt: r.SignedAt}
+}
+
+// fileName makes an ID fit for any file system and any header.
+func fileName(id string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-', r == '_':
+			return r
+		}
+		return '_'
+	}, id)
+}
+
+// evidence answers OpEvidence.
+func (v *Server) evidence(ctx context.Context, in wire.PrescriptionRef) (wire.Evidence, error) {
+	c, rec, err := v.find(ctx, in.Credentials, in.PrescriptionID)
+	if err != nil {
+		return wire.Evidence{}, err
+	}
+	if err := v.access(ctx, eventEvidence, c, rec, in.Credentials); err != nil {
+		return wire.Evidence{}, err
+	}
+	d, err := v.unseal(ctx, rec)
+	if err != nil {
+		return wire.Evidence{}, err
+	}
+	live, err := v.live(ctx, rec)
+	if err != nil {
+		return wire.Evidence{}, err
+	}
+	tree := v.s.ledger.Tree()
+	live.Checkpoint = evidence.Checkpoint{Origin: v.s.origin(), Size: tree.Size, Root: hex.EncodeToString(tree.Root[:])}
+	summary, err := evidence.Summary(d.Core, live)
+	return wire.Evidence{Evidence: summary}, err
+}
+
+// unseal returns the dossier; the line said what its core must be.
+func (v *Server) unseal(ctx context.Context, rec *record) (dossier, error) {
+	d, err := v.s.dossier(ctx, rec.Dossier)
+	if err == nil && evidence.SHA256(d.Core) != rec.Core {
+		err = fault.New(fault.Corrupt, "the evidence that is kept is not that of the signing")
+	}
+	return d, err
+}
+
+// live says what is true of a prescription now.
+func (v *Server) live(ctx context.Context, rec *record) (evidence.Live, error) {
+	now := time.Now().UTC()
+	crt, err := v.s.ca.Get(rec.Certificate)
+	if err != nil {
+		return evidence.Live{}, err
+	}
+	l := evidence.Live{
+		GeneratedAt: now, GeneratedBy: "aes-appliance " + v.s.cfg.Version + ", " + v.s.cfg.PKI.Name, Status: rec.status(), Exists: true,
+		Certificate: evidence.CertificateNow{Serial: crt.Serial, Status: string(crt.Status), CheckedAt: now, RevokedAt: crt.RevokedAt, Reason: crt.Reason},
+	}
+	for _, seq := range rec.lines() {
+		r, err := v.s.ledger.Read(seq)
+		if err != nil {
+			return l, err
+		}
+		l.Lines = append(l.Lines, position(r))
+	}
+	if rec.Cancelled != nil {
+		reason, err := v.s.objects.Get(ctx, rec.Cancelled.Reason)
+		if err != nil {
+			return l, err
+		}
+		l.Cancelled = &evidence.Cancellation{At: rec.Cancelled.At, Actor: rec.Cancelled.Sub, Reason: string(reason)}
+	}
+	return l, nil
+}
+
+// lines are where in the log a prescription's acts are, in order.
+func (r *record) lines() []uint64 {
+	list := []uint64{r.CreatedLine, r.Line}
+	if r.Cancelled != nil {
+		list = append(list, r.Cancelled.Line)
+	}
+	return list
+}
+
+// origin names the log, in checkpoints.
+func (s *Signer) origin() string { return strings.TrimPrefix(s.cfg.PKI.BaseURL, "http://") + "/log" }
+
+// Sizes of a page of prescriptions.
+const (
+	defaultPage = 50
+	maxPage     = 100
+)
+
+// prescriptions answers OpPrescriptions.
+func (v *Server) prescriptions(ctx context.Context, in wire.PrescriptionsRequest) (wire.PrescriptionPage, error) {
+	c, err := v.authenticate(ctx, in.Credentials)
+	if err != nil {
+		return wire.PrescriptionPage{}, err
+	}
+	limit := in.Limit
+	if limit <= 0 {
+		limit = defaultPage
+	}
+	limit = min(limit, maxPage)
+	var before uint64
+	if in.Cursor != "" {
+		if before, err = strconv.ParseUint(in.Cursor, 10, 63); err != nil || before == 0 {
+			return wire.PrescriptionPage{}, fault.New(fault.Invalid, "the cursor is not one that was given out")
+		}
+	}
+	list, more, err := v.s.page(c.Clinic, before, limit)
+	if err != nil {
+		return wire.PrescriptionPage{}, err
+	}
+	o := cleanObserved(in.Observed)
+	_, err = v.s.ledger.Append(ctx, ledger.Event{Type: eventListed, Actor: c.Actor(), Details: map[string]any{
+		"clinic": c.Clinic, "actor_sub": c.Sub, "ip": actorIP(o, in.Asserted), "count": len(list), "request_id": o.RequestID,
+	}})
+	if err != nil {
+		return wire.PrescriptionPage{}, err
+	}
+	page := wire.PrescriptionPage{Prescriptions: make([]wire.PrescriptionSummary, 0, len(list))}
+	for i := range list {
+		one, err := v.summary(ctx, &list[i])
+		if err != nil {
+			return wire.PrescriptionPage{}, err
+		}
+		page.Prescriptions = append(page.Prescriptions, one)
+	}
+	if more {
+		page.Next = strconv.FormatUint(list[len(list)-1].Line, 10)
+	}
+	return page, nil
+}
+
+// summary unseals what a list shows of a prescription.
+func (v *Server) summary(ctx context.Context, rec *record) (wire.PrescriptionSummary, error) {
+	d, err := v.unseal(ctx, rec)
+	if err != nil {
+		return wire.PrescriptionSummary{}, err
+	}
+	var asked content
+	if err := wire.Decode(d.Content, &asked); err != nil {
+		return wire.PrescriptionSummary{}, fault.New(fault.Corrupt, "what is kept of the prescription cannot be read").WithCause(err)
+	}
+	p := asked.Prescription
+	s := wire.PrescriptionSummary{
+		PrescriptionID: rec.PrescriptionID, ClinicianCN: rec.ClinicianCN, MedicationName: p.MedicationName, Strength: p.Strength, Form: p.Form, Quantity: p.Quantity,
+		PharmacyODS: p.PharmacyODS, PharmacyName: p.PharmacyName, Status: rec.status(), SignedAt: rec.SignedAt, SHA256: rec.PDF, Size: rec.Size,
+		Level: rec.Level, Label: rec.label(),
+	}
+	if rec.Cancelled != nil {
+		reason, err := v.s.objects.Get(ctx, rec.Cancelled.Reason)
+		if err != nil {
+			return s, err
+		}
+		s.CancelledAt, s.CancelReason = rec.Cancelled.At, string(reason)
+	}
+	return s, nil
+}
+
+// cancel answers OpCancel. A prescription is cancelled once; asking again gets the same answer.
+func (v *Server) cancel(ctx context.Context, in wire.CancelRequest) (wire.PrescriptionSummary, error) {
+	c, rec, err := v.find(ctx, in.Credentials, in.PrescriptionID)
+	if err != nil {
+		return wire.PrescriptionSummary{}, err
+	}
+	if c.Kind == activation.Service {
+		return wire.PrescriptionSummary{}, fault.New(fault.Forbidden, "a service account cannot cancel a prescription").
+			WithHint("send the token of a clinician or an administrator").WithCode(activation.ServiceRefused)
+	}
+	if strings.TrimSpace(in.Reason) == "" || len(in.Reason) > maxReason || !utf8.ValidString(in.Reason) {
+		return wire.PrescriptionSummary{}, fault.New(fault.Invalid, fmt.Sprintf("the reason is missing, or not UTF-8 of at most %d bytes", maxReason))
+	}
+	release, err := v.ops.hold(ctx, "cancel "+string(recordKey(c.Clinic, rec.PrescriptionID)))
+	if err != nil {
+		return wire.PrescriptionSummary{}, err
+	}
+	defer release()
+	if rec, err = v.s.lookUp(recordKey(c.Clinic, rec.PrescriptionID)); err != nil {
+		return wire.PrescriptionSummary{}, err
+	}
+	if rec.Cancelled != nil {
+		return v.summary(ctx, rec)
+	}
+	reason, err := v.s.objects.Put(ctx, kindReason, []byte(in.Reason))
+	if err != nil {
+		return wire.PrescriptionSummary{}, err
+	}
+	o := cleanObserved(in.Observed)
+	_, err = v.s.ledger.Append(ctx, ledger.Event{Type: eventCancelled, Actor: c.Actor(), Details: cancelled{
+		PrescriptionID: rec.PrescriptionID, Clinic: c.Clinic, ActorSub: c.Sub, ActorIP: actorIP(o, in.Asserted), Reason: reason, RequestID: o.RequestID,
+	}})
+	if err != nil {
+		return wire.PrescriptionSummary{}, err
+	}
+	if rec, err = v.s.lookUp(recordKey(c.Clinic, rec.PrescriptionID)); err != nil {
+		return wire.PrescriptionSummary{}, err
+	}
+	return v.summary(ctx, rec)
+}
+
+// pack answers OpPack.
+func (v *Server) pack(ctx context.Context, in wire.PrescriptionRef, _ *os.File) (wire.DocumentInfo, *os.File, error) {
+	c, rec, err := v.find(ctx, in.Credentials, in.PrescriptionID)
+	if err != nil {
+		return wire.DocumentInfo{}, nil, err
+	}
+	if err := v.access(ctx, eventPack, c, rec, in.Credentials); err != nil {
+		return wire.DocumentInfo{}, nil, err
+	}
+	var zip bytes.Buffer
+	if err := v.writePack(ctx, rec, &zip); err != nil {
+		return wire.DocumentInfo{}, nil, err
+	}
+	fd, err := wire.Memfd("pack", zip.Bytes())
+	return rec.info(".evidence.zip", hexSum(zip.Bytes()), int64(zip.Len())), fd, err
+}

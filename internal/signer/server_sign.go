@@ -1,0 +1,302 @@
+package signer
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/veripath/aes-appliance/internal/activation"
+	"github.com/veripath/aes-appliance/internal/fault"
+	"github.com/veripath/aes-appliance/internal/ledger"
+	"github.com/veripath/aes-appliance/internal/pades"
+	"github.com/veripath/aes-appliance/internal/wire"
+)
+
+// guard gives errors on their way out the form that wire knows, and refuses everything once the log takes no more lines: what cannot be recorded is
+// not done.
+func (v *Server) guard(table map[wire.Op]wire.Handler) map[wire.Op]wire.Handler {
+	for op, h := range table {
+		table[op] = func(ctx context.Context, raw wire.Raw, fd *os.File) (any, *os.File, error) {
+			if err := v.s.ledger.Err(); err != nil && op != wire.OpStatus {
+				return nil, nil, err
+			}
+			out, outFD, err := h(ctx, raw, fd)
+			var need *activation.NeedKeys
+			if errors.As(err, &need) {
+				err = &wire.NeedDial{Issuer: need.Issuer, Address: need.Address}
+			}
+			return out, outFD, err
+		}
+	}
+	return table
+}
+
+// authenticate verifies the token of a request. Who the portal says it is does not count.
+func (v *Server) authenticate(ctx context.Context, c wire.Credentials) (activation.Caller, error) {
+	if c.Token == "" {
+		return activation.Caller{}, fault.New(fault.Unauthorized, "there is no token").
+			WithHint("send the clinician's access token: Authorization: Bearer …").WithCode("token-missing")
+	}
+	return v.s.gate.Authenticate(ctx, c.Token, time.Now())
+}
+
+func (v *Server) whoIs(ctx context.Context, in wire.AuthRequest) (wire.Caller, error) {
+	c, err := v.authenticate(ctx, in.Credentials)
+	if err != nil {
+		return wire.Caller{}, err
+	}
+	return wire.Caller{
+		Clinic: c.Clinic, Issuer: c.Issuer, Sub: c.Sub, Username: c.Username, Name: c.Name, Roles: c.Roles, ACR: c.ACR, AuthTime: c.AuthTime,
+		Expires: c.Expires, Kind: string(c.Kind), GivenPDFAllowed: c.Policy.GivenPDF, MaxDocument: v.settings.Load().MaxDocument,
+	}, nil
+}
+
+// signOpen answers OpSignOpen. The order: who asks, what is asked, has it been answered before, may it be signed now.
+func (v *Server) signOpen(ctx context.Context, in wire.SignOpen) (wire.SignOpened, error) {
+	c, err := v.authenticate(ctx, in.Credentials)
+	if err != nil {
+		return wire.SignOpened{}, err
+	}
+	now, err := v.s.Now()
+	if err != nil {
+		return wire.SignOpened{}, clockFault(err)
+	}
+	want, err := newRequest(in, c, now)
+	if err != nil {
+		return wire.SignOpened{}, v.refused(ctx, c, want, err)
+	}
+	op, done, err := v.reserve(ctx, c, want)
+	if err != nil {
+		return wire.SignOpened{}, v.refused(ctx, c, want, err)
+	}
+	if done != nil {
+		return wire.SignOpened{Done: done}, nil
+	}
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	opened, err := v.open(ctx, op, now)
+	if err != nil {
+		v.ops.end(op)
+		return wire.SignOpened{}, err
+	}
+	return opened, nil
+}
+
+func clockFault(err error) error {
+	return fault.New(fault.Unavailable, fault.PublicOf(err)).WithHint(fault.HintOf(err)).WithCode("clock-unproven").WithCause(err)
+}
+
+// refused records that somebody known asked for what is not done. Refusals of activation have their own lines.
+func (v *Server) refused(ctx context.Context, c activation.Caller, want request, err error) error {
+	if k := fault.KindOf(err); k != fault.Invalid && k != fault.Forbidden && k != fault.Conflict && k != fault.NotFound {
+		return err
+	}
+	ok, without := v.refusals.take(person(c), time.Now())
+	if !ok {
+		return err
+	}
+	_, logErr := v.s.ledger.Append(ctx, ledger.Event{Type: eventRefused, Actor: c.Actor(), Details: refusal{
+		PrescriptionID: clean(want.prescription.PrescriptionID, maxIDLength), Clinic: c.Clinic, ActorSub: c.Sub, ActorIP: actorIP(want.observed, want.asserted),
+		Kind: fault.KindOf(err).String(), Code: fault.CodeOf(err), RequestID: want.observed.RequestID, Suppressed: without,
+	}})
+	return errors.Join(err, logErr)
+}
+
+// reserve returns a new operation, or what the same content was answered before. It waits for an operation on the same content to end.
+func (v *Server) reserve(ctx context.Context, c activation.Caller, want request) (*operation, *wire.SignResult, error) {
+	for {
+		op := &operation{caller: c, want: want, keys: want.lockKeys(c.Clinic), expires: time.Now().Add(v.cfg.Lifetime)}
+		busy, err := v.ops.reserve(op)
+		if err != nil {
+			return nil, nil, err
+		}
+		if busy == nil {
+			// Looked up only now: nobody else can sign it between the look and the reservation.
+			done, err := v.before(ctx, c, want)
+			if err != nil || done != nil {
+				op.mu.Lock()
+				v.ops.end(op)
+				op.mu.Unlock()
+				return nil, done, err
+			}
+			return op, nil, nil
+		}
+		if person(busy.caller) != person(c) || !bytes.Equal(busy.want.content, want.content) || busy.want.repeat != want.repeat {
+			return nil, nil, conflict("another request about this prescription, or with this Idempotency-Key, is being dealt with")
+		}
+		select {
+		case <-busy.finished:
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		}
+	}
+}
+
+func conflict(text string) error {
+	return fault.New(fault.Conflict, text).WithHint("a prescription's ID, and an Idempotency-Key, stand for one content for good: use new ones").WithCode("prescription-conflict")
+}
+
+// before returns the answer that the same content got, nil when the prescription is new. Conflict: it was other content, or another person's.
+func (v *Server) before(ctx context.Context, c activation.Caller, want request) (*wire.SignResult, error) {
+	key := recordKey(c.Clinic, want.prescription.PrescriptionID)
+	under, err := v.s.repeated(want.repeat)
+	if err != nil {
+		return nil, err
+	}
+	if under != nil && !bytes.Equal(under, key) {
+		return nil, fault.New(fault.Conflict, "the Idempotency-Key was used for another prescription").
+			WithHint("use a new key for each prescription").WithCode("idempotency-conflict")
+	}
+	rec, err := v.s.lookUp(key)
+	if err != nil || rec == nil {
+		return nil, err
+	}
+	if rec.ActorSub != c.Sub || rec.ActorIssuer != c.Issuer {
+		return nil, conflict("a prescription of this ID was signed by somebody else")
+	}
+	d, err := v.s.dossier(ctx, rec.Dossier)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(d.Content, want.content) {
+		return nil, conflict("a prescription of this ID was signed with other content")
+	}
+	done := rec.result()
+	done.Repeated = true
+	return &done, nil
+}
+
+// open makes an operation ready to sign: credential, binding, authorisation. op.mu is held.
+func (v *Server) open(ctx context.Context, op *operation, now time.Time) (opened wire.SignOpened, err error) {
+	p, c := &op.want.prescription, op.caller
+	crt, err := v.s.ca.ByName(c.Clinic, p.ClinicianCN)
+	if err != nil {
+		return opened, v.refused(ctx, c, op.want, withCode(err, fault.NotFound, "certificate-not-found"))
+	}
+	op.bound = crt.Sub
+	op.allowed, err = v.s.gate.Authorize(ctx, activation.Request{
+		Caller: c, Credential: activation.Credential{Serial: crt.Serial, CommonName: crt.CommonName, Clinic: crt.Clinic, BoundSub: crt.Sub},
+		ClinicianName: p.ClinicianCN, ContentSHA256: sum(op.want.content), Reference: p.PrescriptionID, Now: now,
+		Consent: activation.Consent{Text: op.want.consent.Text, Timestamp: op.want.consent.Timestamp},
+	})
+	if err != nil {
+		return opened, err
+	}
+	if op.signing, err = v.s.Begin(ctx, c.Actor(), crt.Serial); err != nil {
+		return opened, err
+	}
+	return wire.SignOpened{
+		Operation: op.id, Name: crt.CommonName, RegisterName: string(p.ProfessionalRegister), RegistrationNumber: p.ProfessionalRegistrationNumber, Time: now,
+		SignatureSize: op.signing.SignatureSize(), StampSize: op.signing.StampSize(), Policy: wire.SignPolicy{GivenPDFAllowed: c.Policy.GivenPDF}, Expires: op.expires,
+	}, nil
+}
+
+// withCode gives an error of that kind a code, and leaves any other as it is.
+func withCode(err error, k fault.Kind, code string) error {
+	if fault.KindOf(err) != k {
+		return err
+	}
+	return fault.New(k, fault.PublicOf(err)).WithHint(fault.HintOf(err)).WithCode(code).WithCause(err)
+}
+
+// sign answers OpSign: the one signature that the operation was authorised for.
+func (v *Server) sign(ctx context.Context, in wire.SignDigest) (wire.Signature, error) {
+	op, err := v.ops.take(in.Operation)
+	if err != nil {
+		return wire.Signature{}, err
+	}
+	defer op.mu.Unlock()
+	if err := op.allowed.Use(in.Digest, time.Now()); err != nil {
+		return wire.Signature{}, err
+	}
+	sig, err := op.signing.Sign(ctx, in.Digest)
+	if err != nil {
+		// The authorisation is spent: nothing can come of this operation any more.
+		return wire.Signature{}, errors.Join(err, v.end(ctx, op, "no signature could be made"))
+	}
+	if op.reading, err = v.s.clock.Now(); err != nil {
+		return wire.Signature{}, errors.Join(clockFault(err), v.end(ctx, op, "the clock stopped being proven"))
+	}
+	return wire.Signature{CMS: sig.CMS, Certs: sig.Material.Certs, OCSPs: sig.Material.OCSPs, CRLs: sig.Material.CRLs}, nil
+}
+
+// stamp answers OpStamp: the document time stamp, once, after the signature.
+func (v *Server) stamp(ctx context.Context, in wire.StampDigest) (wire.Stamped, error) {
+	op, err := v.ops.take(in.Operation)
+	if err != nil {
+		return wire.Stamped{}, err
+	}
+	defer op.mu.Unlock()
+	token, err := op.signing.Stamp(ctx, in.Digest)
+	return wire.Stamped{Token: token}, err
+}
+
+func (v *Server) abort(ctx context.Context, in wire.Abort) (wire.Nothing, error) {
+	op, err := v.ops.take(in.Operation)
+	if err != nil {
+		return wire.Nothing{}, err
+	}
+	defer op.mu.Unlock()
+	return wire.Nothing{}, v.end(ctx, op, "given up: "+clean(in.Reason, 200))
+}
+
+// complete answers OpComplete. The order is what the promise rests on: the document is the one that was signed; it and its evidence are sealed and
+// durable; the line; only then the answer. A crash before the line leaves objects that nothing names, and a signature_created that the next start closes;
+// a crash after it leaves an answer that the same request gets again.
+func (v *Server) complete(ctx context.Context, in wire.Complete, fd *os.File) (wire.SignResult, *os.File, error) {
+	op, err := v.ops.take(in.Operation)
+	if err != nil {
+		return wire.SignResult{}, nil, err
+	}
+	defer op.mu.Unlock()
+	pdf, err := wire.ReadDocument(fd, v.settings.Load().MaxDocument+maxGrowth)
+	if err != nil {
+		return wire.SignResult{}, nil, err
+	}
+	whole, err := op.signing.check(pades.Signed{PDF: pdf, Signature: in.SignatureRange, TimeStamp: in.StampRange})
+	if err != nil {
+		return wire.SignResult{}, nil, err
+	}
+	d, err := v.seal(ctx, op, pdf, hex.EncodeToString(whole[:]))
+	if err != nil {
+		return wire.SignResult{}, nil, fmt.Errorf("keeping prescription %s: %w", op.id, err)
+	}
+	line, err := v.s.ledger.Append(ctx, ledger.Event{Type: eventPrescriptionSigned, Actor: op.caller.Actor(), Details: d})
+	if err != nil {
+		return wire.SignResult{}, nil, err
+	}
+	op.signing.ended = true
+	v.ops.end(op)
+	rec := record{prescriptionSigned: d, Line: line.Seq, At: line.Time}
+	return rec.result(), nil, nil
+}
+
+// maxGrowth is what signature, DSS and time stamp add to a document at most.
+const maxGrowth = 1 << 20
+
+// result is what whoever asked for the signature is told, the first time and every time after.
+func (r *record) result() wire.SignResult {
+	out := wire.SignResult{
+		PrescriptionID: r.PrescriptionID, SHA256: r.PDF, SignedAt: r.SignedAt, Size: r.Size, EvidenceSHA256: r.Core, Level: r.Level, Label: r.label(),
+		Certificate: r.Certificate, Status: r.status(),
+	}
+	return out
+}
+
+func (r *record) label() string {
+	if r.Kind == string(activation.Service) {
+		return activation.ServiceLabel
+	}
+	return ""
+}
+
+func (r *record) status() string {
+	if r.Cancelled != nil {
+		return wire.StatusCancelled
+	}
+	return wire.StatusSigned
+}

@@ -1,0 +1,161 @@
+package wire
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Op names an operation. Each has its own types for what goes in and out; the comments say what comes with them.
+type Op string
+
+// What a caller may do with a token, on the portal's socket.
+const (
+	OpAuthenticate  Op = "authenticate"  // AuthRequest -> Caller
+	OpSignOpen      Op = "sign_open"     // SignOpen -> SignOpened
+	OpSign          Op = "sign"          // SignDigest -> Signature
+	OpStamp         Op = "stamp"         // StampDigest -> Stamped
+	OpComplete      Op = "complete"      // Complete, the PDF as descriptor -> SignResult
+	OpAbort         Op = "abort"         // Abort -> Nothing
+	OpDocument      Op = "document"      // PrescriptionRef -> DocumentInfo, the PDF as descriptor
+	OpEvidence      Op = "evidence"      // PrescriptionRef -> Evidence
+	OpPack          Op = "pack"          // PrescriptionRef -> DocumentInfo, the zip as descriptor
+	OpPrescriptions Op = "prescriptions" // PrescriptionsRequest -> PrescriptionPage
+	OpCancel        Op = "cancel"        // CancelRequest -> PrescriptionSummary
+	OpCertIssue     Op = "cert_issue"    // CertIssue -> CertIssued
+	OpCertList      Op = "cert_list"     // CertListRequest -> CertPage
+	OpCertRevoke    Op = "cert_revoke"   // CertRevoke -> Certificate
+	OpCertBind      Op = "cert_bind"     // CertBind -> Certificate
+)
+
+// What needs no token, on the portal's socket.
+const (
+	OpTSA       Op = "tsa"        // DER -> DER: RFC 3161, always an answer
+	OpOCSP      Op = "ocsp"       // DER -> DER: RFC 6960, always an answer
+	OpPublished Op = "published"  // PublishedRequest -> Published
+	OpStatus    Op = "status"     // Nothing -> Status
+	OpRealmKeys Op = "realm_keys" // RealmKeys, the connection as descriptor -> Nothing
+	OpListener  Op = "listener"   // ListenerRequest -> ListenerCertificate
+)
+
+// What only the admin socket has, besides status and the operations on certificates (their Token stays empty there).
+const (
+	OpClinicAdd    Op = "clinic_add"    // Clinic -> Clinic
+	OpClinicList   Op = "clinic_list"   // Nothing -> ClinicPage
+	OpClinicPolicy Op = "clinic_policy" // ClinicPolicy -> Clinic
+	OpRealmAdd     Op = "realm_add"     // Realm -> Realm
+	OpRealmRemove  Op = "realm_remove"  // RealmRef -> Nothing
+	OpRealmList    Op = "realm_list"    // Nothing -> RealmPage
+	OpCertRenew    Op = "cert_renew"    // CertRef -> CertIssued
+	OpCertGet      Op = "cert_get"      // CertRef -> CertIssued
+	OpReload       Op = "reload"        // Nothing -> Nothing
+)
+
+// Nothing is the body of what has none to give.
+type Nothing struct{}
+
+// DER is one DER-encoded structure.
+type DER struct {
+	DER []byte `json:"der"`
+}
+
+// Observed is what the portal saw of a request itself.
+type Observed struct {
+	PeerIP     string    `json:"peer_ip"` // after trusted proxies
+	ReceivedAt time.Time `json:"received_at"`
+	RequestID  string    `json:"request_id"`
+}
+
+// Asserted is the booking app's word about its own user.
+type Asserted struct {
+	BrowserIP string `json:"browser_ip,omitempty"`
+	UserAgent string `json:"user_agent,omitempty"`
+}
+
+// Credentials are in every request that acts for somebody. The signer verifies the token itself, each time.
+type Credentials struct {
+	Token    string   `json:"token"` // the bearer's, a JWT
+	Observed Observed `json:"observed"`
+	Asserted Asserted `json:"asserted"`
+}
+
+// Bearer returns the credentials that every request embedding them carries.
+func (c Credentials) Bearer() Credentials { return c }
+
+// AuthRequest asks whose token it is.
+type AuthRequest struct {
+	Credentials
+}
+
+// Kinds of caller.
+const (
+	KindClinician = "clinician"
+	KindService   = "service" // a service account: reduced evidence, where the clinic's policy allows it at all
+	KindAdmin     = "admin"
+)
+
+// Caller is who a token speaks for.
+type Caller struct {
+	Clinic          string    `json:"clinic"`
+	Issuer          string    `json:"issuer"`
+	Sub             string    `json:"sub"`
+	Username        string    `json:"username"`
+	Name            string    `json:"name"`
+	Roles           []string  `json:"roles"`
+	ACR             string    `json:"acr"`
+	AuthTime        time.Time `json:"auth_time,omitzero"`
+	Expires         time.Time `json:"expires"`
+	Kind            string    `json:"kind"`
+	GivenPDFAllowed bool      `json:"given_pdf_allowed"`
+	MaxDocument     int64     `json:"max_document"` // bytes
+}
+
+// RealmKeys hands over a connection that NeedDial asked for. Observed says on whose behalf it was dialled.
+type RealmKeys struct {
+	Issuer   string   `json:"issuer"`
+	Observed Observed `json:"observed"`
+}
+
+// PublishedRequest names a CA's certificate or list, as certificates point to it.
+type PublishedRequest struct {
+	Name string `json:"name"`
+}
+
+// Published is such a file.
+type Published struct {
+	DER         []byte `json:"der"`
+	ContentType string `json:"content_type"`
+}
+
+// Status is how the signer is.
+type Status struct {
+	Ready   bool     `json:"ready"` // it signs
+	Reasons []string `json:"reasons,omitempty"`
+	Clock   Clock    `json:"clock"`
+	Lines   uint64   `json:"lines"` // of the log
+	Head    string   `json:"head"`  // hash of the last, hexadecimal
+	Version string   `json:"version"`
+	Demo    bool     `json:"demo"`
+	Root    []byte   `json:"root"` // DER: what signatures made here are verified against
+	Open    int      `json:"open_operations"`
+}
+
+// Clock is how the signer's time stands.
+type Clock struct {
+	Time     time.Time     `json:"time,omitzero"`
+	Mode     string        `json:"mode"`
+	Proven   bool          `json:"proven"`
+	MaxError time.Duration `json:"max_error_ns"`
+}
+
+// ListenerRequest asks for a TLS server certificate of the appliance's own CA, for the names that the configuration gives the portal and no other.
+type ListenerRequest struct {
+	CSR []byte `json:"csr"` // PKCS#10, DER
+}
+
+// ListenerCertificate is the answer, the leaf first, without the root.
+type ListenerCertificate struct {
+	Chain [][]byte `json:"chain"`
+}
+
+// Raw is JSON that only one of the two sides understands.
+type Raw = json.RawMessage

@@ -1,0 +1,177 @@
+// Package wire is how the portal and the operator's commands talk to the signer: typed operations over a stream unix socket.
+//
+// A message is four bytes, its length as a big-endian number, and that many bytes of JSON:
+//
+//	request  {"id": 7, "op": "sign_open", "timeout_ms": 30000, "body": {…}}
+//	answer   {"id": 7, "body": {…}}  or  {"id": 7, "error": {"kind", "code", "public", "hint", "dial"}}
+//
+// Both sides refuse what they do not know. At most one file descriptor goes with a message (SCM_RIGHTS, on the first byte of its length): a
+// sealed memfd for a document, a connected TCP socket for a realm. Answers come in any order; the id tells which request they are for.
+package wire
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// MaxMessage is the largest message, in bytes of JSON. What can be larger goes as a descriptor.
+const MaxMessage = 4 << 20
+
+const (
+	lengthSize = 4
+	// maxPassed is how many descriptors of one message are looked at, to be closed; the kernel closes those beyond.
+	maxPassed = 16
+)
+
+// Errors of a peer that does not keep to the format. The connection is closed after any of them.
+var (
+	ErrTooLong     = errors.New("wire: message is longer than 4 MiB")
+	ErrEmpty       = errors.New("wire: message is empty")
+	ErrDescriptors = errors.New("wire: more than one descriptor, or something else than a descriptor, came with a message")
+	ErrFormat      = errors.New("wire: message is not what the format says")
+)
+
+// request is what a client sends.
+type request struct {
+	ID        uint64          `json:"id"`
+	Op        Op              `json:"op"`
+	TimeoutMS int64           `json:"timeout_ms,omitempty"` // how long the client will wait; 0 = for ever
+	Body      json.RawMessage `json:"body,omitempty"`
+}
+
+// answer is what the server sends.
+type answer struct {
+	ID    uint64          `json:"id"`
+	Error *failure        `json:"error,omitempty"`
+	Body  json.RawMessage `json:"body,omitempty"`
+}
+
+// Decode reads exactly one JSON value into v: unknown fields and anything after it are refused.
+func Decode(raw []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("there is something after the value")
+	}
+	return nil
+}
+
+// writeMessage sends v, with fd when there is one. The caller keeps fd, and sees to it that one message is written at a time.
+func writeMessage(c *net.UnixConn, v any, fd *os.File) error {
+	var b bytes.Buffer
+	b.Write(make([]byte, lengthSize))
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return fmt.Errorf("wire: encoding a message: %w", err)
+	}
+	frame := b.Bytes()
+	frame = frame[:len(frame)-1] // without the encoder's newline
+	if len(frame)-lengthSize > MaxMessage {
+		return ErrTooLong
+	}
+	binary.BigEndian.PutUint32(frame, uint32(len(frame)-lengthSize))
+	if fd != nil {
+		// unix(7): a descriptor arrives with the first byte it was sent with, and a read never goes beyond it.
+		n, _, err := c.WriteMsgUnix(frame[:lengthSize], unix.UnixRights(int(fd.Fd())), nil)
+		if err != nil {
+			return fmt.Errorf("wire: passing a descriptor: %w", err)
+		}
+		frame = frame[n:]
+	}
+	if _, err := c.Write(frame); err != nil {
+		return fmt.Errorf("wire: writing a message: %w", err)
+	}
+	return nil
+}
+
+// readMessage returns the next message and the descriptor that came with it, which is the caller's to close. io.EOF: the peer has closed
+// between messages.
+func readMessage(c *net.UnixConn) (raw []byte, fd *os.File, err error) {
+	var length [lengthSize]byte
+	defer func() {
+		if err != nil && fd != nil {
+			fd.Close()
+			fd = nil
+		}
+	}()
+	control := make([]byte, unix.CmsgSpace(maxPassed*4))
+	for n := 0; n < lengthSize; {
+		got, controls, flags, _, err := c.ReadMsgUnix(length[n:], control)
+		passed, bad := descriptors(control[:controls], flags)
+		if fd != nil || len(passed) > 1 || bad != nil {
+			closeAll(passed)
+			return nil, fd, errors.Join(ErrDescriptors, bad)
+		}
+		if len(passed) == 1 {
+			fd = passed[0]
+		}
+		switch {
+		case err == nil && got == 0 && n == 0:
+			return nil, fd, io.EOF
+		case err == nil && got == 0:
+			return nil, fd, io.ErrUnexpectedEOF
+		case err != nil:
+			return nil, fd, err
+		}
+		n += got
+	}
+	size := binary.BigEndian.Uint32(length[:])
+	switch {
+	case size > MaxMessage:
+		return nil, fd, ErrTooLong
+	case size == 0:
+		return nil, fd, ErrEmpty
+	}
+	// The buffer grows with what comes, not with what was promised. Descriptors sent within the body are closed by the kernel: Read takes none.
+	var b bytes.Buffer
+	if _, err := io.CopyN(&b, c, int64(size)); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return nil, fd, err
+	}
+	return b.Bytes(), fd, nil
+}
+
+// descriptors returns what came as ancillary data; an error leaves nothing open but what is returned.
+func descriptors(control []byte, flags int) (files []*os.File, err error) {
+	if len(control) == 0 {
+		return nil, nil
+	}
+	messages, err := unix.ParseSocketControlMessage(control)
+	if err != nil {
+		return nil, err
+	}
+	for i := range messages {
+		fds, rightsErr := unix.ParseUnixRights(&messages[i])
+		if rightsErr != nil {
+			err = rightsErr // credentials and the like: never asked for
+			continue
+		}
+		for _, n := range fds {
+			files = append(files, os.NewFile(uintptr(n), "passed"))
+		}
+	}
+	if flags&unix.MSG_CTRUNC != 0 {
+		err = errors.Join(err, errors.New("too many descriptors"))
+	}
+	return files, err
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
