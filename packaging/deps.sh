@@ -34,8 +34,7 @@ python3-reportlab|/usr/lib/python3/dist-packages/reportlab|an independent PDF wr
 python3-pypdf2|/usr/lib/python3/dist-packages/PyPDF2|an independent PDF writer
 fonts-dejavu-core|/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf|text for those writers
 python3|!python3|runs independent checks
-nodejs|!node|runs a real OpenID provider
-npm|!npm|installs that provider
+npm|!npm|installs a real OpenID provider and the Node.js that it runs on
 pebble|!pebble|an ACME server to get a certificate from
 python3-requests|/usr/lib/python3/dist-packages/requests/__init__.py|what booking apps call the API with
 '

