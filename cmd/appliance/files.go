@@ -87,7 +87,8 @@ func (a *app) reserveOutput(path string, size int) error {
 	return nil
 }
 
-// isOwn reports whether path is the configuration, the PIN file, or anything in the state folder: a document there would destroy them.
+// isOwn reports whether path is the configuration, the PIN file, the key of the portal's TLS, or anything in a state folder: a document there would
+// destroy them.
 func (a *app) isOwn(path string) bool {
 	file, err := a.findConfig()
 	if err != nil {
@@ -98,11 +99,11 @@ func (a *app) isOwn(path string) bool {
 		return sameFile(path, file)
 	}
 	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
-		if sameFile(dir, cfg.StateDir) {
+		if sameFile(dir, cfg.StateDir) || sameFile(dir, cfg.Portal.StateDir) {
 			return true
 		}
 		if abs, err := filepath.Abs(dir); err != nil || abs == filepath.Dir(abs) {
-			return sameFile(path, file) || sameFile(path, cfg.Token.PINFile)
+			return sameFile(path, file) || sameFile(path, cfg.Token.PINFile) || sameFile(path, cfg.Portal.KeyFile)
 		} else {
 			dir = abs
 		}

@@ -291,3 +291,13 @@ func TestWorstKeysStayCheap(t *testing.T) {
 		}
 	}
 }
+
+// TestPathsAreMarked: a key that takes a path takes a relative one too.
+func TestPathsAreMarked(t *testing.T) {
+	for _, k := range table() {
+		example, _ := k.example.(string)
+		if looksLike := strings.HasPrefix(example, "/"); looksLike != k.isPath() {
+			t.Errorf("%s: isPath is %v, and the example is %q", k.ref(), k.isPath(), example)
+		}
+	}
+}
