@@ -116,6 +116,10 @@ func plain[In, Out any](f func(context.Context, In) (Out, error)) wire.Handler {
 // Serve answers on both sockets until ctx ends, and keeps the appliance alive meanwhile: upkeep of the PKI, expiry of operations, aggregated lines.
 // Operations in flight are finished; what is then still open is closed as incomplete. An error is one of the log: nothing can be acknowledged any more.
 func (v *Server) Serve(ctx context.Context, portal, admin *net.UnixListener) error {
+	// A service's start is a line at once; whoever opens the appliance for one act has it before that act.
+	if err := v.s.ledger.settle(ctx); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	serve := func(l *net.UnixListener, table map[wire.Op]wire.Handler, done chan<- error) {
