@@ -95,7 +95,9 @@ func parse(r io.Reader) (map[string]measure, error) {
 				return nil, fmt.Errorf("%q: %w", line, err)
 			}
 			metric, unit := f[i+1], f[i+1]
-			if i := strings.LastIndexByte(metric, '_'); i > 0 {
+			if metric == "per_s" {
+				unit = "1/s"
+			} else if i := strings.LastIndexByte(metric, '_'); i > 0 {
 				unit = metric[i+1:]
 			}
 			measures[name+"/"+metric] = measure{v, unit}
