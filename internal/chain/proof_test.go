@@ -61,3 +61,56 @@ func TestInclusion(t *testing.T) {
 		}
 	}
 }
+
+// Every tree is proven to begin with every smaller one, and nothing else passes with the proof.
+func TestConsistency(t *testing.T) {
+	const most = 36
+	var leaves []Hash
+	var f Frontier
+	trees := []Tree{f.Tree()}
+	for size := range uint64(most) {
+		leaves = append(leaves, LeafHash([]byte(fmt.Sprintf("line %d", size))))
+		f.Append(leaves[size])
+		trees = append(trees, f.Tree())
+	}
+	for size := range uint64(most + 1) {
+		for old := range size + 1 {
+			proof, err := ProveConsistency(old, size, perfect(leaves[:size]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := VerifyConsistency(trees[old], trees[size], proof); err != nil {
+				t.Fatalf("%d to %d: %v", old, size, err)
+			}
+			fork, rewritten := trees[size], trees[old]
+			fork.Root[0] ^= 1
+			rewritten.Root[0] ^= 1
+			bad := map[string]error{
+				"a rewritten beginning": VerifyConsistency(rewritten, trees[size], proof),
+				"a longer proof":        VerifyConsistency(trees[old], trees[size], append(append([]Hash(nil), proof...), Hash{})),
+			}
+			if old > 0 {
+				bad["a fork"] = VerifyConsistency(trees[old], fork, proof)
+			}
+			if old < size {
+				bad["a rollback"] = VerifyConsistency(trees[size], trees[old], proof)
+			}
+			for i := range proof {
+				changed := append([]Hash(nil), proof...)
+				changed[i][31] ^= 1
+				bad[fmt.Sprintf("hash %d changed", i)] = VerifyConsistency(trees[old], trees[size], changed)
+			}
+			if len(proof) > 0 {
+				bad["a shorter proof"] = VerifyConsistency(trees[old], trees[size], proof[1:])
+			}
+			for what, err := range bad {
+				if err == nil {
+					t.Errorf("%d to %d: %s passed", old, size, what)
+				}
+			}
+		}
+		if _, err := ProveConsistency(size+1, size, perfect(leaves)); err == nil {
+			t.Error("a smaller tree was proven to begin with a larger one")
+		}
+	}
+}
