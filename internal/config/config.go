@@ -36,6 +36,9 @@ type Config struct {
 	Portal   Portal
 	Signer   Signer
 	Limits   Limits
+
+	Replication Replication
+	Receiver    Receiver // set by LoadReceiver only, which sets nothing else
 }
 
 // PKI is what goes into certificates.
@@ -55,6 +58,9 @@ type Token struct {
 	Label       string
 	PINFile     string // absolute
 	MaxSessions int    // 0 = cores + 1
+
+	BackupRecipients []string // age recipients; none: the token is not backed up
+	BackupDir        string   // absolute; "" = none
 }
 
 // TSA is what time-stamp tokens say.
@@ -87,11 +93,14 @@ const (
 )
 
 // Load reads the file at path; relative paths in it are taken from the folder it is in. The error is a fault.Error: NotFound or Forbidden for the file, Invalid with Problems as its cause.
-func Load(path string) (Config, error) {
+func Load(path string) (Config, error) { return load(path, appliance(), `"appliance config`) }
+
+// load reads the file at path as doc says; tool is the beginning of the command that prints an example, and that checks.
+func load(path string, doc document, tool string) (Config, error) {
 	f, err := os.Open(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return Config{}, fault.New(fault.NotFound, "there is no configuration file "+path).WithHint(`name another with --config, or begin with what "appliance config example" prints`).WithCause(err)
+		return Config{}, fault.New(fault.NotFound, "there is no configuration file "+path).WithHint("name another with --config, or begin with what " + tool + ` example" prints`).WithCause(err)
 	case err != nil:
 		return Config{}, fault.New(fault.Forbidden, "the configuration file "+path+" cannot be opened").WithCause(err)
 	}
@@ -104,27 +113,35 @@ func Load(path string) (Config, error) {
 	if err != nil {
 		return Config{}, fault.New(fault.Invalid, "the folder of the configuration file "+path+" has no name").WithCause(err)
 	}
-	cfg, err := parse(data, filepath.Dir(abs))
+	cfg, err := doc.parse(data, filepath.Dir(abs))
 	if err != nil {
 		// The problems name keys and rules, never values, so they may be shown.
 		return Config{}, fault.New(fault.Invalid, fmt.Sprintf("the configuration %s is not valid:\n%v", path, err)).
-			WithHint(`correct the file, then run "appliance config check"`).WithCause(err)
+			WithHint("correct the file, then run " + tool + ` check"`).WithCause(err)
 	}
 	return cfg, nil
 }
 
 // Parse reads a configuration that is in no folder: its paths must be absolute. The error is Problems: everything that is wrong, in the order
 // of the documentation.
-func Parse(data []byte) (Config, error) { return parse(data, "") }
+func Parse(data []byte) (Config, error) { return appliance().parse(data, "") }
+
+// document is one kind of configuration file.
+type document struct {
+	title    string // for the example
+	sections []section
+	keys     []key
+	agree    func(Config) Problems // checks what no key can be judged for alone
+}
 
 // parse reads a configuration and takes relative paths from dir, unless that is empty.
-func parse(data []byte, dir string) (Config, error) {
-	values, problems := decode(data)
+func (doc document) parse(data []byte, dir string) (Config, error) {
+	values, problems := doc.decode(data)
 	if len(problems) > 0 {
 		return Config{}, problems
 	}
 	var cfg Config
-	for _, k := range table() {
+	for _, k := range doc.keys {
 		value, there := values[k.ref()]
 		if !there {
 			if k.mandatory() {
@@ -141,9 +158,9 @@ func parse(data []byte, dir string) (Config, error) {
 			problems = append(problems, Problem{Key: k.ref().String(), Text: err.Error(), Cure: fmt.Sprintf("for instance %s = %s", k.name, literal(k.example))})
 		}
 	}
-	problems = append(problems, unknown(values)...)
+	problems = append(problems, doc.unknown(values)...)
 	if len(problems) == 0 {
-		problems = append(problems, agree(cfg)...)
+		problems = append(problems, doc.agree(cfg)...)
 	}
 	if len(problems) > 0 {
 		return Config{}, problems
@@ -152,7 +169,7 @@ func parse(data []byte, dir string) (Config, error) {
 }
 
 // decode returns the values of the file.
-func decode(data []byte) (map[ref]any, Problems) {
+func (doc document) decode(data []byte) (map[ref]any, Problems) {
 	if p := measure(data); p != nil {
 		return nil, p
 	}
@@ -163,7 +180,7 @@ func decode(data []byte) (map[ref]any, Problems) {
 	values := map[ref]any{}
 	for name, v := range tree {
 		section, isTable := v.(map[string]any)
-		if !isTable || !slices.Contains(sectionNames(), name) {
+		if !isTable || !slices.Contains(doc.sectionNames(), name) {
 			values[ref{"", name}] = v
 			continue
 		}
@@ -200,25 +217,25 @@ func syntax(err error) Problem {
 }
 
 // unknown returns a Problem for each of what is left over.
-func unknown(values map[ref]any) Problems {
+func (doc document) unknown(values map[ref]any) Problems {
 	var problems Problems
 	for r, value := range values {
-		problems = append(problems, Problem{Key: r.String(), Text: "is not known", Cure: suggest(r, value)})
+		problems = append(problems, Problem{Key: r.String(), Text: "is not known", Cure: doc.suggest(r, value)})
 	}
 	slices.SortFunc(problems, func(a, b Problem) int { return strings.Compare(a.Key, b.Key) })
 	return problems
 }
 
 // suggest says what may have been meant by an unknown key.
-func suggest(r ref, value any) string {
-	if slices.Contains(sectionNames(), r.name) && r.section == "" {
+func (doc document) suggest(r ref, value any) string {
+	if slices.Contains(doc.sectionNames(), r.name) && r.section == "" {
 		return fmt.Sprintf("%s is a section: write [%s] on a line of its own, once", r.name, r.name)
 	}
 	if _, isTable := value.(map[string]any); isTable && r.section == "" {
-		return "the sections are " + strings.Join(sectionNames(), ", ")
+		return "the sections are " + strings.Join(doc.sectionNames(), ", ")
 	}
 	var known []string
-	for _, k := range table() {
+	for _, k := range doc.keys {
 		if k.name == r.name {
 			return fmt.Sprintf("it belongs into %s", k.place())
 		}
@@ -236,7 +253,8 @@ func agree(c Config) Problems {
 	if policy, arc := c.TSA.Policy, c.PKI.PolicyArc; policy != nil && (len(policy) <= len(arc) || !slices.Equal(policy[:len(arc)], arc)) {
 		problems = append(problems, Problem{Key: "tsa.policy", Text: "is not under pki.policy_arc", Cure: "leave it out, or choose one under " + arc.String()})
 	}
-	return append(problems, agreePortal(c.Portal)...)
+	problems = append(problems, agreePortal(c.Portal)...)
+	return append(problems, c.agreeBackup()...)
 }
 
 // Problem is one thing that is wrong with a configuration.

@@ -41,7 +41,8 @@ func TestMinimalConfigHasSafeDefaults(t *testing.T) {
 		Signer: Signer{PortalSocket: "/run/aes-appliance/portal/signer.sock", AdminSocket: "/run/aes-appliance/admin/signer.sock", OperationTime: time.Minute},
 		Portal: Portal{StateDir: "/var/lib/aes-appliance/portal", Listen: ":443", ListenHTTP: ":80", ListenMetrics: "127.0.0.1:9464", TLS: TLSACME,
 			ACMEDirectory: "https://acme-v02.api.letsencrypt.org/directory", BodyBytes: 24 << 20, RequestTime: 30 * time.Second, CallerRate: 20, PublicRate: 20},
-		Limits: Limits{PDFBytes: 64 << 20},
+		Limits:      Limits{PDFBytes: 64 << 20},
+		Replication: Replication{Mode: ModeSync, Wait: 5 * time.Second, MaxLag: time.Minute, Heartbeat: 5 * time.Second},
 	}
 	if !reflect.DeepEqual(cfg, want) {
 		t.Errorf("got  %+v\nwant %+v", cfg, want)

@@ -8,16 +8,20 @@ import (
 
 // Example returns a documented configuration file with every key, each commented out: those that have a value when absent show it, those
 // that must be set show an example. Parse refuses it until the latter are set.
-func Example() string {
+func Example() string { return appliance().example() }
+
+// ReceiverExample is Example for the backup host's file, which LoadReceiver takes.
+func ReceiverExample() string { return receiver().example() }
+
+func (doc document) example() string {
 	var b strings.Builder
-	b.WriteString("# Configuration of the AES appliance. Check it with: appliance config check\n" +
-		"# A key that is commented out has the value shown, except those marked \"Must be set\".\n")
+	b.WriteString(doc.title + "# A key that is commented out has the value shown, except those marked \"Must be set\".\n")
 	section := ""
-	for _, k := range table() {
+	for _, k := range doc.keys {
 		if k.section != section {
 			section = k.section
 			fmt.Fprintf(&b, "\n[%s]\n", section)
-			for _, s := range sections {
+			for _, s := range doc.sections {
 				if s.name == section {
 					comment(&b, s.doc)
 				}

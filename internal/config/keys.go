@@ -39,6 +39,7 @@ func (k key) isPath() bool {
 		{"", "state_dir"}, {"token", "module"}, {"token", "pin_file"},
 		{"signer", "portal_socket"}, {"signer", "admin_socket"},
 		{"portal", "state_dir"}, {"portal", "certificate_file"}, {"portal", "key_file"}, {"portal", "acme_roots_file"},
+		{"token", "backup_dir"}, {"alarm", "command"}, {"alarm", "webhook_file"}, {"alarm", "webhook_roots_file"}, {"alarm", "mail_password_file"},
 	}, k.ref())
 }
 
@@ -53,21 +54,34 @@ func (k key) place() string {
 	return "[" + k.section + "]"
 }
 
-// sections are the tables of the file, in order.
-var sections = []struct{ name, doc string }{
-	{"pki", "What the certificates say. Changes count for certificates issued from then on."},
-	{"token", "Where the keys are: a PKCS#11 token."},
-	{"tsa", "The time-stamping authority."},
-	{"signing", "How documents are signed."},
-	{"clock", "How the time is proven that signatures and time stamps carry."},
-	{"signer", "The process that holds the keys and the log, and the two sockets on which it answers."},
-	{"portal", "What faces the network: HTTPS, and plain http where certificates point to it."},
-	{"limits", "What is taken in at most."},
+// section is a table of the file.
+type section struct{ name, doc string }
+
+// appliance is the file of the appliance itself.
+func appliance() document {
+	return document{
+		"# Configuration of the AES appliance. Check it with: appliance config check\n", sections(), table(), agree,
+	}
 }
 
-func sectionNames() []string {
-	names := make([]string, len(sections))
-	for i, s := range sections {
+// sections are the tables of the appliance's file, in order.
+func sections() []section {
+	return []section{
+		{"pki", "What the certificates say. Changes count for certificates issued from then on."},
+		{"token", "Where the keys are: a PKCS#11 token."},
+		{"tsa", "The time-stamping authority."},
+		{"signing", "How documents are signed."},
+		{"clock", "How the time is proven that signatures and time stamps carry."},
+		{"signer", "The process that holds the keys and the log, and the two sockets on which it answers."},
+		{"portal", "What faces the network: HTTPS, and plain http where certificates point to it."},
+		{"replication", "The backup host, which holds a copy of the log and cosigns it. Which one it is, is an act in the log: \"appliance backup enrol\"."},
+		{"limits", "What is taken in at most."},
+	}
+}
+
+func (doc document) sectionNames() []string {
+	names := make([]string, len(doc.sections))
+	for i, s := range doc.sections {
 		names[i] = s.name
 	}
 	return names
@@ -77,7 +91,7 @@ func sectionNames() []string {
 func table() []key {
 	keys := []key{{"", "state_dir", "Folder of the log, the sealed objects, the index and the token. The service's user owns it; nobody else may read it. A relative path, as any in this file, is taken from the folder that the file is in.",
 		"/var/lib/aes-appliance/signer", "/var/lib/aes-appliance/signer", text(absolute, func(c *Config) *string { return &c.StateDir })}}
-	return slices.Concat(keys, pkiKeys(), tokenKeys(), timeKeys(), portalKeys(), signerKeys(), []key{
+	return slices.Concat(keys, pkiKeys(), tokenKeys(), timeKeys(), portalKeys(), signerKeys(), replicationKeys(), []key{
 		{"signing", "status_in_later_second", "Wait until the second of the signature time stamp is over before asking for the status of certificates: strict validators want " +
 			"a status that is visibly later than the time stamp. Each signature then takes up to a second longer.",
 			true, false, flag(func(c *Config) *bool { return &c.Signing.StatusInLaterSecond })},
@@ -117,6 +131,11 @@ func tokenKeys() []key {
 			"/run/credentials/aes-signer.service/token-pin", nil, text(absolute, func(c *Config) *string { return &c.Token.PINFile })},
 		{"token", "max_sessions", "Signatures at once. 0: one more than there are processor cores, beyond which SoftHSM2 only gets slower.",
 			int64(0), int64(0), number(0, 1024, func(c *Config, n int64) { c.Token.MaxSessions = int(n) })},
+		{"token", "backup_recipients", "Who can open the backups of the token, which hold its PIN: age recipients (age1…, made by age-keygen; ssh-ed25519 keys are not taken), separated by " +
+			"spaces. Keep the identities off this machine and off the backup host. Empty: the token is not backed up, and a lost machine is a lost appliance.",
+			"age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p", "", texts(ageRecipient, func(c *Config, each []string) { c.Token.BackupRecipients = each })},
+		{"token", "backup_dir", "Folder that each backup of the token is also written to, besides the backup host. Empty: none.",
+			"/var/backups/aes-appliance", "", text(optional(absolute), func(c *Config) *string { return &c.Token.BackupDir })},
 	}
 }
 
