@@ -18,7 +18,7 @@ var rows = [][]string{
 	{"config", "wire", "enrol", "pdf", "cms", "tsp", "cert", "jwt", "prescription", "panel"},
 	{"token", "clock", "objects", "index"},
 	{"ledger"},
-	{"ca", "tsa", "pades", "activation", "oidctest", "evidence", "onboarding", "delivery"},
+	{"ca", "tsa", "pades", "activation", "oidctest", "demorealm", "evidence", "onboarding", "delivery"},
 	{"signer", "portal", "replica"},
 }
 

@@ -140,7 +140,12 @@ func (p *Portal) readOrder(ctx context.Context, in *signInput) (order, error) {
 	if body.ClientUserAgent != "" {
 		q.userAgent = plainText(body.ClientUserAgent, maxUserAgent)
 	}
+	status, _, err := p.lately(ctx)
+	if err != nil {
+		return order{}, err
+	}
 	o := order{prescription: body.prescription(), given: given, key: in.IdempotencyKey}
+	o.prescription.Demonstration = status.Demo // a mark on the page alone: what the signer records of the data is the same without
 	content := p.renderer.Check(o.prescription, p.cfg.Now())
 	var about []FieldProblem
 	o.consent, about = body.consent()
