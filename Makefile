@@ -44,8 +44,8 @@ check: deps
 	if [ -n "$$diff" ]; then printf 'error: go mod tidy would change:\n%s\n' "$$diff" >&2; exit 1; fi
 
 # The whole appliance, static, in one run: a table with ratios, and build/bench.json. Packages have benchmarks of their own: go test -bench.
-bench: deps-test softhsm2
-	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -tags $(STATIC_TAGS) -ldflags '$(STATIC_LDFLAGS)' ./cmd/appliance >build/bench.txt || { cat build/bench.txt; exit 1; }
+bench: deps-test build
+	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -tags $(STATIC_TAGS) -ldflags '$(STATIC_LDFLAGS)' ./cmd/appliance -appliance $(abspath $(BINARY)) >build/bench.txt || { cat build/bench.txt; exit 1; }
 	$(GO) run ./packaging/benchtable -out build/bench.json <build/bench.txt
 
 # Every fuzz target that there is, FUZZTIME each, one after another.

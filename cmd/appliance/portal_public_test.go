@@ -255,7 +255,7 @@ func (e *estate) checkTokens(t *testing.T) {
 }
 
 // signBody is a good request to sign.
-func signBody(t *testing.T) map[string]any {
+func signBody(t testing.TB) map[string]any {
 	t.Helper()
 	raw, err := json.Marshal(prescription.Demo(time.Now()))
 	if err != nil {

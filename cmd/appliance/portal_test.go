@@ -27,15 +27,18 @@ import (
 
 // service is one of the appliance's processes.
 type service struct {
-	t    *testing.T
+	t    testing.TB
 	cmd  *exec.Cmd
 	done chan struct{} // closed when its output has ended
 	log  bytes.Buffer  // complete once done is closed
 }
 
-// program is this test binary as the appliance itself.
-func program(t *testing.T, args ...string) *exec.Cmd {
+// program is this test binary as the appliance itself, or the program that -appliance names.
+func program(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
+	if *built != "" {
+		return exec.Command(*built, args...)
+	}
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -46,7 +49,7 @@ func program(t *testing.T, args ...string) *exec.Cmd {
 }
 
 // run runs a verb to its end.
-func run(t *testing.T, args ...string) string {
+func run(t testing.TB, args ...string) string {
 	t.Helper()
 	out, err := program(t, args...).CombinedOutput()
 	if err != nil {
@@ -56,7 +59,7 @@ func run(t *testing.T, args ...string) string {
 }
 
 // start starts a service and waits until it says that it is ready.
-func start(t *testing.T, args ...string) *service {
+func start(t testing.TB, args ...string) *service {
 	t.Helper()
 	s := &service{t: t, cmd: program(t, args...), done: make(chan struct{})}
 	pipe, err := s.cmd.StderrPipe()
@@ -119,7 +122,7 @@ func (s *service) kill() {
 
 // estate is a demo appliance with both processes running, a real OpenID provider, and a clinic whose realm is registered.
 type estate struct {
-	t              *testing.T
+	t              testing.TB
 	dir, config    string
 	url            string // of the portal
 	plain          string // of its plain http listener
@@ -130,7 +133,7 @@ type estate struct {
 	client         *http.Client
 }
 
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -140,14 +143,27 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
+// newEstate also starts a provider, registers its realm a for the clinic wharf-lane, and starts both processes.
 func newEstate(t *testing.T) *estate {
+	t.Helper()
+	e := newGround(t, "")
+	e.provider = oidctest.Start(t, oidctest.Options{})
+	e.signer = start(t, "--config", e.config, "signer")
+	run(t, "--config", e.config, "clinic", "add", "wharf-lane", "--name", "Wharf Lane Clinic", "--acr", "2", "--audience", "aes-portal", "--admin-role", "aes-admin")
+	run(t, "--config", e.config, "realm", "add", e.provider.A.Issuer, "--clinic", "wharf-lane")
+	e.portal = start(t, "--config", e.config, "portal")
+	return e
+}
+
+// newGround makes a demo appliance whose processes have addresses of their own, and a client that trusts it. more goes into the portal's section.
+func newGround(t testing.TB, more string) *estate {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "aes") // short: it holds sockets
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	e := &estate{t: t, dir: dir, provider: oidctest.Start(t, oidctest.Options{})}
+	e := &estate{t: t, dir: dir}
 	demo := filepath.Join(dir, "demo")
 	e.config, e.root = filepath.Join(demo, "appliance.toml"), filepath.Join(demo, "root.pem")
 	run(t, "demo", "--dir", demo)
@@ -163,17 +179,13 @@ listen = "127.0.0.1:%[2]d"
 listen_http = "127.0.0.1:%[3]d"
 listen_metrics = "127.0.0.1:%[4]d"
 tls = "own-ca"
-`, dir, https, plain, metrics))
+`, dir, https, plain, metrics) + more)
 	e.url, e.plain, e.metrics = fmt.Sprintf("https://localhost:%d", https), fmt.Sprintf("http://127.0.0.1:%d", plain), fmt.Sprintf("http://127.0.0.1:%d", metrics)
 	for _, folder := range []string{"p", "a"} {
 		if err := os.Mkdir(filepath.Join(dir, folder), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	e.signer = start(t, "--config", e.config, "signer")
-	run(t, "--config", e.config, "clinic", "add", "wharf-lane", "--name", "Wharf Lane Clinic", "--acr", "2", "--audience", "aes-portal", "--admin-role", "aes-admin")
-	run(t, "--config", e.config, "realm", "add", e.provider.A.Issuer, "--clinic", "wharf-lane")
-	e.portal = start(t, "--config", e.config, "portal")
 	pool := x509.NewCertPool()
 	pem, err := os.ReadFile(e.root)
 	if err != nil {

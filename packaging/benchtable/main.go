@@ -48,6 +48,23 @@ var rows = []row{
 	{"50 MB document: beyond hashing it", "large_50mb/beyond_hash_s", "large_50mb/sign_s", "< 1 s"},
 	{"50 MB document: peak heap / size", "large_50mb/memory_ratio", "", "<= 3"},
 	{"start with 10,000 certificates", "start_10k/start_s", "", "< 2 s"},
+	{"POST /api/sign over TLS, 1 client", "api_sign_1/per_s", "", ""},
+	{"  p50", "api_sign_1/p50_ms", "", ""},
+	{"  p99", "api_sign_1/p99_ms", "", "<= 120 ms"},
+	{"POST /api/sign over TLS, 8 clients", "api_sign_8/per_s", "api_sign_1/per_s", ""},
+	{"  p50", "api_sign_8/p50_ms", "", ""},
+	{"  p99", "api_sign_8/p99_ms", "", "<= 120 ms"},
+	{"POST /api/sign over TLS, 32 clients", "api_sign_32/per_s", "api_sign_1/per_s", ">= 400/s"},
+	{"  p50", "api_sign_32/p50_ms", "", ""},
+	{"  p99", "api_sign_32/p99_ms", "", "<= 120 ms"},
+	{"  CPU of the signer per prescription", "api_sign_32/signer_cpu_ms", "document_32/cpu_ms", ""},
+	{"  CPU of the portal per prescription", "api_sign_32/portal_cpu_ms", "document_32/cpu_ms", ""},
+	{"  CPU of the clients per prescription", "api_sign_32/cpu_ms", "document_32/cpu_ms", ""},
+	{"both processes after the load, idle: memory (PSS)", "api_idle/pss_mib", "", "<= 80 MB"},
+	{"log lines appended, 512 at once", "log_append/per_s", "", ">= 20,000/s"},
+	{"log lines verified", "log_million/verified_per_s", "", ">= 300,000/s"},
+	{"start with a log of 1,000,000 lines, index present", "log_million/start_s", "", "< 2 s"},
+	{"start with a log of 1,000,000 lines, index rebuilt", "log_million/rebuild_s", "", "< 60 s"},
 }
 
 func main() {
@@ -95,7 +112,7 @@ func parse(r io.Reader) (map[string]measure, error) {
 				return nil, fmt.Errorf("%q: %w", line, err)
 			}
 			metric, unit := f[i+1], f[i+1]
-			if metric == "per_s" {
+			if strings.HasSuffix(metric, "per_s") {
 				unit = "1/s"
 			} else if i := strings.LastIndexByte(metric, '_'); i > 0 {
 				unit = metric[i+1:]
