@@ -4,13 +4,13 @@ package panel
 
 import (
 	"bytes"
-	"compress/zlib"
 	"fmt"
 	"math"
 	"strconv"
 	"sync"
 	"unicode/utf8"
 
+	"github.com/klauspost/compress/zlib"
 	"golang.org/x/image/font/sfnt"
 
 	"github.com/veripath/aes-appliance/internal/fault"

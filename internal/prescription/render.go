@@ -2,7 +2,6 @@ package prescription
 
 import (
 	"bytes"
-	"compress/zlib"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"codeberg.org/go-pdf/fpdf"
+	"github.com/klauspost/compress/zlib"
 	"golang.org/x/image/font/sfnt"
 
 	"github.com/veripath/aes-appliance/internal/fault"

@@ -63,8 +63,8 @@ func (g *Signing) StampSize() int { return g.time.TokenSize() + sizeSlack }
 // sizeSlack is what validators' experience asks for beyond the measured size.
 const sizeSlack = 64
 
-// Sign implements pades.Authority. The order is what the proof rests on: signature, time stamp over it, status of every certificate made
-// after that, the line in the log; only then anything leaves.
+// Sign implements pades.Authority. The order is what the proof rests on: signature, time stamp over it, then the status of every certificate and the
+// line in the log; only after both anything leaves.
 func (g *Signing) Sign(ctx context.Context, digest []byte) (pades.Signature, error) {
 	if g.digest != nil {
 		return pades.Signature{}, fault.New(fault.Conflict, "this operation has signed its document already")
@@ -94,20 +94,26 @@ func (g *Signing) Sign(ctx context.Context, digest []byte) (pades.Signature, err
 	if err != nil {
 		return pades.Signature{}, err
 	}
-	material, err := g.s.material(ctx, g.credential, g.time.certificate, info)
-	if err != nil {
-		return pades.Signature{}, err
-	}
+	// The line and the status of the certificates do not depend on each other: the disk works while the token signs.
 	id := hex.EncodeToString(value[:])
-	g.line, err = g.s.ledger.Append(ctx, ledger.Event{Type: eventCreated, Actor: g.actor, Details: created{
-		Signature: id, Certificate: g.credential.serial, Digest: hex.EncodeToString(digest),
-		GenTime: info.GenTime, TimeStamp: info.Serial.Text(16), ClockProven: g.s.cfg.Clock.Mode == clock.System,
-	}})
-	if err != nil {
+	recorded := make(chan error, 1)
+	go func() {
+		var err error
+		g.line, err = g.s.ledger.Append(ctx, ledger.Event{Type: eventCreated, Actor: g.actor, Details: created{
+			Signature: id, Certificate: g.credential.serial, Digest: hex.EncodeToString(digest),
+			GenTime: info.GenTime, TimeStamp: info.Serial.Text(16), ClockProven: g.s.cfg.Clock.Mode == clock.System,
+		}})
+		recorded <- err
+	}()
+	material, err := g.s.material(ctx, g.credential, g.time.certificate, info)
+	if err := <-recorded; err != nil {
 		return pades.Signature{}, err
 	}
 	// A crash from here on leaves a signature_created without its end, which the next start closes: never an unlogged signature.
 	g.signature, g.info = id, info
+	if err != nil {
+		return pades.Signature{}, err
+	}
 	g.material = material
 	return pades.Signature{CMS: stamped.Bytes(), Material: material}, nil
 }
