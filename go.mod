@@ -3,6 +3,7 @@ module github.com/veripath/aes-appliance
 go 1.26.0
 
 require (
+	filippo.io/age v1.3.2
 	codeberg.org/go-pdf/fpdf v0.12.0
 	github.com/BurntSushi/toml v1.6.0
 	github.com/ThalesGroup/crypto11 v1.6.0
@@ -32,7 +33,6 @@ require (
 )
 
 require (
-	filippo.io/age v1.3.2 // indirect
 	filippo.io/hpke v0.4.0 // indirect
 	filippo.io/mldsa v1.0.0 // indirect
 	github.com/caddyserver/zerossl v0.1.6 // indirect

@@ -24,26 +24,14 @@ import (
 // SecretSize is how long a code's secret is, in bytes.
 const SecretSize = 16
 
-// Key is the SHA-256 of a public key's SubjectPublicKeyInfo: how each side knows the other's TLS key (RFC 7469 §2.4).
-type Key [sha256.Size]byte
-
-// String returns the key's short form for people: 16 groups of four hexadecimal digits.
-func (k Key) String() string {
-	groups := make([]string, 0, len(k)/2)
-	for i := 0; i < len(k); i += 2 {
-		groups = append(groups, fmt.Sprintf("%x", k[i:i+2]))
-	}
-	return strings.Join(groups, ":")
-}
-
-// KeyOf returns the Key of a SubjectPublicKeyInfo in DER.
-func KeyOf(spki []byte) Key { return sha256.Sum256(spki) }
+// Key is the Ed25519 public key that one side shows in TLS: there is no CA between a primary and its backup host.
+type Key [ed25519.PublicKeySize]byte
 
 // Join is what a join code says to the backup host: which primary will dial it, and the secret by which the two know each other.
 type Join struct {
 	Expires time.Time // whole seconds
 	Secret  [SecretSize]byte
-	Primary Key               // of the primary's TLS key
+	Primary Key               // shown by the primary
 	LogKey  ed25519.PublicKey // signs the log's checkpoints
 	Origin  string            // of the log
 	Backup  string            // host:port that the primary dials
@@ -56,7 +44,7 @@ func (j Join) VerifierKey() (string, error) { return chain.VerifierKey(j.Origin,
 type Restore struct {
 	Expires time.Time // whole seconds
 	Secret  [SecretSize]byte
-	Backup  Key    // of the backup host's TLS key
+	Backup  Key    // shown by the backup host
 	Origin  string // of the log
 }
 
