@@ -87,5 +87,8 @@ func Open(_ context.Context, cfg Config) (*Activation, error) {
 	}
 	cfg.Timing = cfg.Timing.withDefaults()
 	a := &Activation{cfg: cfg, refusals: newLimiter(), spent: newSpending()}
+	if err := cfg.Ledger.View(a.spent.restore); err != nil {
+		return nil, err
+	}
 	return a, a.reload()
 }

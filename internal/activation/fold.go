@@ -20,6 +20,7 @@ const (
 	eventKeysConfirmed = "realm_keys_confirmed"   // fetched again, and the same; not more often than Timing.Confirm
 	eventTokenRefused  = "authentication_refused" // a token that was not believed
 	eventRefused       = "authorisation_refused"  // someone known may not do what was asked for
+	eventSigned        = "signature_created"      // the signer's: what was signed on a token counts against its caps
 )
 
 type policyDetails struct {
@@ -61,10 +62,12 @@ type keySet struct {
 }
 
 const (
-	foldName     = "activation/1"
+	foldName     = "activation/2"
 	bucketClinic = foldName + "/clinic" // slug -> Clinic
 	bucketRealm  = foldName + "/realm"  // issuer -> Realm
 	bucketKeys   = foldName + "/keys"   // issuer -> keySet
+	bucketSpent  = foldName + "/spent"  // when it ends (8 bytes), hash of a token -> signatures made on it (8 bytes)
+	bucketRecent = foldName + "/recent" // clinic, a space, sub -> []spentSecond
 	bucketSeen   = foldName + "/seen"   // issuer, a space, thumbprint -> time of its first line; outlives the realm
 )
 
@@ -102,6 +105,8 @@ func (f fold) Apply(tx *index.Tx, r ledger.Record) error {
 		}
 	case eventKeyFirstSeen, eventKeysChanged, eventKeysConfirmed:
 		err = f.keys(tx, r)
+	case eventSigned:
+		err = f.spent(tx, r)
 	}
 	if err != nil {
 		return fmt.Errorf("activation: line %d, %s: %w", r.Seq, r.Type, err)

@@ -1,14 +1,27 @@
 package activation
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/fault"
+	"github.com/veripath/aes-appliance/internal/index"
+	"github.com/veripath/aes-appliance/internal/ledger"
 )
 
-// spending counts signatures per token and per person. It is in memory: a restart forgets it, and a token lives minutes.
+// spentKept is how long after its end a token's count is kept.
+const spentKept = time.Hour
+
+// spending counts signatures per token and per person. What is counted here is an authorisation; what was signed is a line, and a restart brings the
+// count of those back (restore). Authorisations that were not used die with the process, so that what is forgotten is none that could still sign.
 type spending struct {
 	mu      sync.Mutex
 	tokens  map[[32]byte]*spentToken
@@ -38,7 +51,7 @@ func (s *spending) take(c Caller, now time.Time) *fault.Error {
 		return refuse(TokenSpent, fault.Unavailable, fmt.Sprintf("the token has been used for %d signatures, as many as the clinic allows", t.count),
 			"refresh the token, and send the new one")
 	}
-	who := c.Clinic + " " + c.Sub
+	who := spender(c.Clinic, c.Sub)
 	times := recent(s.persons[who], now)
 	if len(times) >= c.Policy.SignaturesPerMinute {
 		s.persons[who] = times
@@ -65,7 +78,7 @@ func (s *spending) sweep(now time.Time) {
 	}
 	s.swept = now
 	for hash, t := range s.tokens {
-		if now.Sub(t.expires) > time.Hour {
+		if now.Sub(t.expires) > spentKept {
 			delete(s.tokens, hash)
 		}
 	}
@@ -74,4 +87,95 @@ func (s *spending) sweep(now time.Time) {
 			delete(s.persons, who)
 		}
 	}
+}
+
+// spender names who signs, for the cap per minute.
+func spender(clinic, sub string) string { return clinic + " " + sub }
+
+// spentDetails is what a signature_created line says of what it was signed on. The line is the signer's; one without a token is nobody's to count.
+type spentDetails struct {
+	Token   string    `json:"token_sha256"`
+	Expires time.Time `json:"token_expires"`
+	Clinic  string    `json:"clinic"`
+	Sub     string    `json:"actor_sub"`
+}
+
+// spentSecond is how many signatures somebody made in one second.
+type spentSecond struct {
+	Unix  int64 `json:"unix"`
+	Count int   `json:"count"`
+}
+
+// spent counts a signature of the log. The index holds tokens in the order in which they end, until an hour after that, and of each person one minute.
+func (fold) spent(tx *index.Tx, r ledger.Record) error {
+	var d spentDetails
+	if err := json.Unmarshal(r.Details, &d); err != nil || d.Token == "" {
+		return err
+	}
+	hash, err := hex.DecodeString(d.Token)
+	if err != nil || len(hash) != sha256.Size {
+		return fmt.Errorf("token_sha256 %.80q", d.Token)
+	}
+	b := tx.Bucket(bucketSpent)
+	var ended [][]byte
+	for key := range b.Seek(nil) {
+		if len(key) >= 8 && r.Time.Unix()-int64(binary.BigEndian.Uint64(key)) <= int64(spentKept/time.Second) {
+			break
+		}
+		ended = append(ended, bytes.Clone(key))
+	}
+	for _, key := range ended {
+		if err := b.Delete(key); err != nil {
+			return err
+		}
+	}
+	key := spentKey(d.Expires, hash)
+	var n uint64
+	if raw := b.Get(key); len(raw) == 8 {
+		n = binary.BigEndian.Uint64(raw)
+	}
+	if err := b.Put(key, binary.BigEndian.AppendUint64(nil, n+1)); err != nil {
+		return err
+	}
+	return spentNow(tx.Bucket(bucketRecent), spender(d.Clinic, d.Sub), r.Time.Unix())
+}
+
+// spentNow adds one signature at that second to what somebody signed in the minute before.
+func spentNow(b *index.Bucket, who string, now int64) error {
+	var list []spentSecond
+	if raw := b.Get([]byte(who)); raw != nil {
+		if err := json.Unmarshal(raw, &list); err != nil {
+			return err
+		}
+	}
+	list = slices.DeleteFunc(list, func(s spentSecond) bool { return now-s.Unix > 60 })
+	if n := len(list); n > 0 && list[n-1].Unix >= now {
+		list[n-1].Count++
+	} else {
+		list = append(list, spentSecond{now, 1})
+	}
+	return putJSON(b, who, list)
+}
+
+// spentKey sorts by when a token ends, in whole seconds.
+func spentKey(expires time.Time, hash []byte) []byte {
+	return append(binary.BigEndian.AppendUint64(nil, uint64(max(0, expires.Unix()))), hash...)
+}
+
+// restore takes up what the log counted.
+func (s *spending) restore(tx *index.Tx) error {
+	for key, raw := range tx.Bucket(bucketSpent).Seek(nil) {
+		if len(key) != 8+sha256.Size || len(raw) != 8 {
+			return errors.New("activation: a token's count in the index is malformed")
+		}
+		t := &spentToken{count: int(binary.BigEndian.Uint64(raw)), expires: time.Unix(int64(binary.BigEndian.Uint64(key)), 0)}
+		s.tokens[[32]byte(key[8:])] = t
+	}
+	return each(tx, bucketRecent, func(who string, list []spentSecond) {
+		for _, one := range list {
+			for range one.Count { // at the second's end: never too early
+				s.persons[who] = append(s.persons[who], time.Unix(one.Unix+1, 0))
+			}
+		}
+	})
 }

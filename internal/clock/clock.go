@@ -88,6 +88,8 @@ type Clock struct {
 
 	mu     sync.Mutex
 	last   time.Time     // the newest reading, or the high-water mark
+	since  time.Duration // Boot at the newest reading
+	read   bool          // there was a reading, so that since is known
 	offset time.Duration // of Wall against Boot since the last step
 	begun  bool          // offset is known
 	step   time.Duration // the last step, positive = forwards; 0 when there was none or it is settled
@@ -130,12 +132,32 @@ func (c *Clock) Now() (Reading, error) {
 		return Reading{}, unavailable(fmt.Sprintf("the clock is %v behind the newest time on record, %s", c.last.Sub(now), c.last.Format(time.RFC3339Nano))).
 			WithHint("set the clock right; a time that was used is never used again")
 	}
-	c.last = now
+	c.last, c.since, c.read = now, s.Boot, true
 	r := Reading{Time: now, Proven: proven}
 	if proven {
 		r.MaxError = s.State.MaxError
 	}
 	return r, nil
+}
+
+// Estimate returns the time for what need not be proven: the machine's, but never before the newest reading (or the high-water mark) and the time that
+// has passed since by a clock that nobody can set. Whoever sets the wall clock back revives nothing by it that had ended; whoever sets it forward ends
+// things too early.
+func (c *Clock) Estimate() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, err := c.kernel.Sample(false)
+	if err != nil {
+		return c.last
+	}
+	least := c.last
+	if c.read {
+		least = least.Add(s.Boot - c.since)
+	}
+	if now := s.Wall.Round(0).UTC(); now.After(least) {
+		return now
+	}
+	return least
 }
 
 // follow compares the sample with the ones before and takes note of a step.

@@ -320,3 +320,33 @@ func TestThisMachineAndConcurrency(t *testing.T) {
 		t.Errorf("reading %v is %v away from the runtime's clock, error %v", r.Time, d, err)
 	}
 }
+
+// TestEstimateNeverGoesBack: the estimate is there when no reading is, and no setting of the clock makes it earlier than it is.
+func TestEstimateNeverGoesBack(t *testing.T) {
+	m := newMachine()
+	c := open(t, clock.System, m, start.Add(-time.Minute))
+	given(t, c)
+	m.pass(time.Hour)
+	m.step(-3 * time.Hour)
+	if got := c.Estimate(); !got.Equal(start.Add(time.Hour)) {
+		t.Errorf("set back: %v", got)
+	}
+	m.step(5 * time.Hour)
+	if got := c.Estimate(); !got.Equal(start.Add(3 * time.Hour)) {
+		t.Errorf("set forward: %v", got)
+	}
+	m.step(-2 * time.Hour)
+	if got := c.Estimate(); !got.Equal(start.Add(time.Hour)) {
+		t.Errorf("set right again: %v", got)
+	}
+	m.state.Unsynchronised = true
+	refused(t, c, "not synchronised")
+	if got := c.Estimate(); !got.Equal(start.Add(time.Hour)) {
+		t.Errorf("unsynchronised: %v", got)
+	}
+	// Without a reading there is only what the log says.
+	m.step(-24 * time.Hour)
+	if got := open(t, clock.System, m, start).Estimate(); !got.Equal(start) {
+		t.Errorf("after a restart: %v", got)
+	}
+}

@@ -49,6 +49,16 @@ type created struct {
 	GenTime     time.Time `json:"gen_time"`        // of the signature time stamp
 	TimeStamp   string    `json:"time_stamp_serial"`
 	ClockProven bool      `json:"clock_proven"`
+	onToken
+}
+
+// onToken is what a signature was authorised by, when that was a token: package activation counts it against the token's caps, also after a restart. The
+// token itself is nowhere, only its SHA-256.
+type onToken struct {
+	Token   string    `json:"token_sha256,omitempty"`
+	Expires time.Time `json:"token_expires,omitzero"`
+	Clinic  string    `json:"clinic,omitempty"`
+	Sub     string    `json:"actor_sub,omitempty"`
 }
 
 // signed is the details of eventSigned.

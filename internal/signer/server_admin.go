@@ -32,7 +32,7 @@ func asAdmin[In bearer, Out any](v *Server, f func(context.Context, admin, In) (
 		if err != nil {
 			return out, err
 		}
-		if err := v.s.gate.RequireAdmin(ctx, c, fmt.Sprintf("%T", in), time.Now()); err != nil {
+		if err := v.s.gate.RequireAdmin(ctx, c, fmt.Sprintf("%T", in), v.s.clock.Estimate()); err != nil {
 			return out, err
 		}
 		a := admin{actor: c.Actor(), clinic: c.Clinic}

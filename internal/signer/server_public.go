@@ -111,7 +111,7 @@ func (v *Server) status(context.Context, wire.Nothing) (wire.Status, error) {
 // realmKeys answers OpRealmKeys: the connection is the portal's, what is said over it is the signer's.
 func (v *Server) realmKeys(ctx context.Context, in wire.RealmKeys, fd *os.File) (wire.Nothing, *os.File, error) {
 	if fd == nil { // the portal could not dial
-		return wire.Nothing{}, nil, v.s.gate.FetchKeys(ctx, in.Issuer, nil, time.Now())
+		return wire.Nothing{}, nil, v.s.gate.FetchKeys(ctx, in.Issuer, nil, v.s.clock.Estimate())
 	}
 	conn, err := net.FileConn(fd) // a duplicate: fd is closed by wire
 	if err != nil {
@@ -121,7 +121,7 @@ func (v *Server) realmKeys(ctx context.Context, in wire.RealmKeys, fd *os.File) 
 		conn.Close()
 		return wire.Nothing{}, nil, fault.New(fault.Invalid, "the descriptor is not of a TCP connection")
 	}
-	return wire.Nothing{}, nil, v.s.gate.FetchKeys(ctx, in.Issuer, conn, time.Now())
+	return wire.Nothing{}, nil, v.s.gate.FetchKeys(ctx, in.Issuer, conn, v.s.clock.Estimate())
 }
 
 // listenerValidity is short: the portal asks again by itself.

@@ -8,7 +8,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/veripath/aes-appliance/internal/activation"
@@ -122,7 +121,7 @@ func (v *Server) unseal(ctx context.Context, rec *record) (dossier, error) {
 
 // live says what is true of a prescription now.
 func (v *Server) live(ctx context.Context, rec *record) (evidence.Live, error) {
-	now := time.Now().UTC()
+	now := v.s.clock.Estimate()
 	crt, err := v.s.ca.Get(rec.Certificate)
 	if err != nil {
 		return evidence.Live{}, err

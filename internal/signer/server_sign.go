@@ -36,12 +36,16 @@ func (v *Server) guard(table map[wire.Op]wire.Handler) map[wire.Op]wire.Handler 
 }
 
 // authenticate verifies the token of a request. Who the portal says it is does not count.
+//
+// What needs no proven time (reading, administration) goes on while the clock cannot prove it: an appliance whose time service is down must still show
+// what it holds, and revoke. It goes by the clock's estimate, which setting the clock back does not move: no token comes to life again. Nothing is signed
+// meanwhile: signOpen and sign ask for a proven time first.
 func (v *Server) authenticate(ctx context.Context, c wire.Credentials) (activation.Caller, error) {
 	if c.Token == "" {
 		return activation.Caller{}, fault.New(fault.Unauthorized, "there is no token").
 			WithHint("send the clinician's access token: Authorization: Bearer …").WithCode("token-missing")
 	}
-	return v.s.gate.Authenticate(ctx, c.Token, time.Now())
+	return v.s.gate.Authenticate(ctx, c.Token, v.s.clock.Estimate())
 }
 
 func (v *Server) whoIs(ctx context.Context, in wire.AuthRequest) (wire.Caller, error) {
@@ -55,15 +59,15 @@ func (v *Server) whoIs(ctx context.Context, in wire.AuthRequest) (wire.Caller, e
 	}, nil
 }
 
-// signOpen answers OpSignOpen. The order: who asks, what is asked, has it been answered before, may it be signed now.
+// signOpen answers OpSignOpen. The order: what time is it, who asks, what is asked, has it been answered before, may it be signed now.
 func (v *Server) signOpen(ctx context.Context, in wire.SignOpen) (wire.SignOpened, error) {
-	c, err := v.authenticate(ctx, in.Credentials)
-	if err != nil {
-		return wire.SignOpened{}, err
-	}
 	now, err := v.s.Now()
 	if err != nil {
 		return wire.SignOpened{}, clockFault(err)
+	}
+	c, err := v.authenticate(ctx, in.Credentials)
+	if err != nil {
+		return wire.SignOpened{}, err
 	}
 	want, err := newRequest(in, c, now)
 	if err != nil {
@@ -99,7 +103,8 @@ func (v *Server) refused(ctx context.Context, c activation.Caller, want request,
 	if !ok {
 		return err
 	}
-	_, logErr := v.s.ledger.Append(ctx, ledger.Event{Type: eventRefused, Actor: c.Actor(), Details: refusal{
+	// Whoever has gone meanwhile, or says that it has, is recorded all the same.
+	_, logErr := v.s.ledger.Append(context.WithoutCancel(ctx), ledger.Event{Type: eventRefused, Actor: c.Actor(), Details: refusal{
 		PrescriptionID: clean(want.prescription.PrescriptionID, maxIDLength), Clinic: c.Clinic, ActorSub: c.Sub, ActorIP: actorIP(want.observed, want.asserted),
 		Kind: fault.KindOf(err).String(), Code: fault.CodeOf(err), RequestID: want.observed.RequestID, Suppressed: without,
 	}})
@@ -189,6 +194,7 @@ func (v *Server) open(ctx context.Context, op *operation, now time.Time) (opened
 	if op.signing, err = v.s.Begin(ctx, c.Actor(), crt.Serial); err != nil {
 		return opened, err
 	}
+	op.signing.on = onToken{Token: hex.EncodeToString(c.TokenHash[:]), Expires: c.Expires.UTC(), Clinic: c.Clinic, Sub: c.Sub}
 	return wire.SignOpened{
 		Operation: op.id, Name: crt.CommonName, RegisterName: string(p.ProfessionalRegister), RegistrationNumber: p.ProfessionalRegistrationNumber, Time: now,
 		SignatureSize: op.signing.SignatureSize(), StampSize: op.signing.StampSize(), Policy: wire.SignPolicy{GivenPDFAllowed: c.Policy.GivenPDF}, Expires: op.expires,
@@ -210,7 +216,11 @@ func (v *Server) sign(ctx context.Context, in wire.SignDigest) (wire.Signature, 
 		return wire.Signature{}, err
 	}
 	defer op.mu.Unlock()
-	if err := op.allowed.Use(in.Digest, time.Now()); err != nil {
+	now, err := v.s.Now()
+	if err != nil {
+		return wire.Signature{}, clockFault(err)
+	}
+	if err := op.allowed.Use(in.Digest, now); err != nil {
 		return wire.Signature{}, err
 	}
 	sig, err := op.signing.Sign(ctx, in.Digest)

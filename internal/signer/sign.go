@@ -23,6 +23,7 @@ import (
 type Signing struct {
 	s          *Signer
 	actor      string
+	on         onToken
 	credential *credential
 	time       *timeAuthority // the same one for both time stamps
 	digest     []byte         // of the ByteRange that was signed
@@ -101,7 +102,7 @@ func (g *Signing) Sign(ctx context.Context, digest []byte) (pades.Signature, err
 		var err error
 		g.line, err = g.s.ledger.Append(ctx, ledger.Event{Type: eventCreated, Actor: g.actor, Details: created{
 			Signature: id, Certificate: g.credential.serial, Digest: hex.EncodeToString(digest),
-			GenTime: info.GenTime, TimeStamp: info.Serial.Text(16), ClockProven: g.s.cfg.Clock.Mode == clock.System,
+			GenTime: info.GenTime, TimeStamp: info.Serial.Text(16), ClockProven: g.s.cfg.Clock.Mode == clock.System, onToken: g.on,
 		}})
 		recorded <- err
 	}()

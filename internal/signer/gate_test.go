@@ -1,0 +1,147 @@
+package signer_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/veripath/aes-appliance/internal/fault"
+	"github.com/veripath/aes-appliance/internal/oidctest"
+	"github.com/veripath/aes-appliance/internal/prescription"
+	"github.com/veripath/aes-appliance/internal/signer"
+	"github.com/veripath/aes-appliance/internal/wire"
+)
+
+// restart ends the serving and opens the appliance again; without its index, when that is lost, so that all there is comes from the log.
+func (h *house) restart(t *testing.T, lost bool, cfg signer.ServerConfig) {
+	t.Helper()
+	h.stop()
+	if err := h.s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if lost {
+		if err := os.Remove(filepath.Join(h.cfg.StateDir, "index.db")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var err error
+	if h.s, err = signer.Open(context.Background(), h.cfg); err != nil {
+		t.Fatal(err)
+	}
+	s := h.s
+	t.Cleanup(func() { s.Close() })
+	h.portal, h.admin, h.stop = onSockets(t, h.s, cfg)
+}
+
+// TestCapsSurviveARestart: who can make the signer start again has no fresh caps for a stolen token.
+func TestCapsSurviveARestart(t *testing.T) {
+	h := newHouse(t, signer.ServerConfig{})
+	ctx := t.Context()
+	h.policy(t, "a", func(p *wire.Policy) { p.SignaturesPerToken = 4 })
+	token, other := h.token(t, nil), h.token(t, nil)
+	for i, id := range []string{"RX-1", "RX-2", "RX-3", "RX-4"} {
+		if _, _, err := h.portal.sign(ctx, wanted(token, id)); err != nil {
+			t.Fatalf("%s: %v", id, err)
+		}
+		if i > 0 && i < 3 {
+			h.restart(t, i == 2, signer.ServerConfig{})
+		}
+	}
+	h.restart(t, true, signer.ServerConfig{})
+	_, _, err := h.portal.sign(ctx, wanted(token, "RX-5"))
+	wantCode(t, err, fault.Unavailable, "token-signature-cap", "a fifth signature on the token")
+	if _, _, err := h.portal.sign(ctx, wanted(other, "RX-5")); err != nil {
+		t.Errorf("another token: %v", err)
+	}
+	h.policy(t, "a", func(p *wire.Policy) { p.SignaturesPerMinute = 5 })
+	h.restart(t, false, signer.ServerConfig{})
+	_, _, err = h.portal.sign(ctx, wanted(other, "RX-6"))
+	wantCode(t, err, fault.Unavailable, "signature-rate", "a sixth signature within a minute")
+	if text := h.logText(t); strings.Contains(text, token) {
+		t.Error("the log holds a token")
+	}
+}
+
+// TestClockSetBackRevivesNothing: without a proven time nothing is signed; what is only read goes on, but not with a token that has ended.
+func TestClockSetBackRevivesNothing(t *testing.T) {
+	h := newHouse(t, signer.ServerConfig{})
+	ctx, k := t.Context(), h.cfg.Kernel.(*kernel)
+	good := h.token(t, nil)
+	if _, _, err := h.portal.sign(ctx, wanted(good, "RX-1")); err != nil {
+		t.Fatal(err)
+	}
+	header, claims := oidctest.Decode(t, good)
+	const leeway = 30 * time.Second
+	ending := time.Now().Add(2*time.Second - leeway)
+	short := h.provider.A.Sign(t, header, oidctest.With(claims, map[string]any{"iat": ending.Add(-time.Minute).Unix(), "exp": ending.Unix()}))
+	if _, _, err := h.portal.download(ctx, wire.OpDocument, short, "RX-1"); err != nil {
+		t.Fatalf("before its end: %v", err)
+	}
+	r, err := h.portal.open(ctx, wanted(good, "RX-2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Until(ending.Add(leeway + time.Second)))
+	_, _, err = h.portal.download(ctx, wire.OpDocument, short, "RX-1")
+	wantCode(t, err, fault.Unauthorized, "token-expired", "after its end")
+
+	k.set(func(k *kernel) { k.shift, k.unsync = -time.Hour, true })
+	lines := h.lines(t)
+	_, _, err = h.portal.download(ctx, wire.OpDocument, short, "RX-1")
+	wantCode(t, err, fault.Unauthorized, "token-expired", "with the clock set back")
+	if _, _, err = h.portal.download(ctx, wire.OpDocument, good, "RX-1"); err != nil {
+		t.Errorf("reading without a proven time: %v", err)
+	}
+	boss := h.token(t, func(p *oidctest.Person) { p.Sub, p.Roles = "boss", []string{"aes-admin"} })
+	if _, err := h.portal.call(ctx, wire.OpCertList, wire.CertListRequest{Credentials: creds(boss)}, nil, nil); err != nil {
+		t.Errorf("administering without a proven time: %v", err)
+	}
+	_, err = h.portal.open(ctx, wanted(good, "RX-3"))
+	wantCode(t, err, fault.Unavailable, "clock-unproven", "opening")
+	_, err = r.Sign(ctx, make([]byte, 32))
+	wantCode(t, err, fault.Unavailable, "clock-unproven", "signing what was opened before")
+	if got := h.since(t, lines); slices.Contains(got, "signature_created") {
+		t.Errorf("the log goes on with %v", got)
+	}
+	k.set(func(k *kernel) { k.unsync = false })
+	h.restart(t, false, signer.ServerConfig{})
+	_, _, err = h.portal.download(ctx, wire.OpDocument, short, "RX-1")
+	wantCode(t, err, fault.Unauthorized, "token-expired", "with the clock set back, after a restart")
+}
+
+// TestARefusalIsOneLine: one act, one line, whoever refused it.
+func TestARefusalIsOneLine(t *testing.T) {
+	h := newHouse(t, signer.ServerConfig{})
+	h.credential(t, "a", "Una Unbound", "")
+	token := h.token(t, nil)
+	cn := func(name string) func(*prescription.Prescription, *wire.SignOpen) {
+		return func(p *prescription.Prescription, _ *wire.SignOpen) { p.ClinicianCN = name }
+	}
+	if _, _, err := h.portal.sign(t.Context(), wanted(token, "RX-0")); err != nil {
+		t.Fatal(err)
+	}
+	for what, in := range map[string]wire.SignOpen{
+		"no token that could be read": wanted("nonsense", "RX-1"),
+		"no role":                     wanted(h.token(t, func(p *oidctest.Person) { p.Roles = []string{"reader"} }), "RX-1"),
+		"a service account":           wanted(h.provider.A.Service(t), "RX-1"),
+		"a weak log-in":               wanted(h.token(t, func(p *oidctest.Person) { p.ACR = "1" }), "RX-1"),
+		"another person":              wanted(h.token(t, func(p *oidctest.Person) { p.Sub = "somebody-else" }), "RX-1"),
+		"an unbound credential":       wanted(token, "RX-1", cn("Una Unbound")),
+		"no credential":               wanted(token, "RX-1", cn("No Body")),
+		"no consent":                  wanted(token, "RX-1", func(_ *prescription.Prescription, in *wire.SignOpen) { in.Consent.Text = "" }),
+		"a controlled drug":           wanted(token, "RX-1", func(p *prescription.Prescription, _ *wire.SignOpen) { p.ControlledDrugSchedule = "1" }),
+		"other content":               wanted(token, "RX-0", func(p *prescription.Prescription, _ *wire.SignOpen) { p.Dosage = "Another dosage" }),
+	} {
+		before := h.lines(t)
+		if _, err := h.portal.open(t.Context(), in); err == nil {
+			t.Errorf("%s was not refused", what)
+		}
+		if got := h.since(t, before); len(got) != 1 || !strings.HasSuffix(got[0], "_refused") {
+			t.Errorf("%s left %v", what, got)
+		}
+	}
+}
