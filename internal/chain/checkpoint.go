@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"golang.org/x/mod/sumdb/note"
@@ -34,15 +33,15 @@ func ParseCheckpoint(text string) (Checkpoint, error) {
 	if err := CheckOrigin(lines[0]); err != nil {
 		return Checkpoint{}, err
 	}
-	size, err := strconv.ParseUint(lines[1], 10, 63)
-	if err != nil || strconv.FormatUint(size, 10) != lines[1] {
-		return Checkpoint{}, fmt.Errorf("chain: checkpoint size %q is not a decimal number", lines[1])
+	size, err := parseSize(lines[1])
+	if err != nil {
+		return Checkpoint{}, fmt.Errorf("%w: the size of a checkpoint", err)
 	}
-	root, err := base64.StdEncoding.Strict().DecodeString(lines[2])
-	if err != nil || len(root) != HashSize {
-		return Checkpoint{}, fmt.Errorf("chain: checkpoint root %q is not the base64 of %d bytes", lines[2], HashSize)
+	root, err := parseHashes(lines[2:3], 1)
+	if err != nil {
+		return Checkpoint{}, fmt.Errorf("chain: the root of a checkpoint: %w", err)
 	}
-	return Checkpoint{Origin: lines[0], Tree: Tree{Size: size, Root: Hash(root)}}, nil
+	return Checkpoint{Origin: lines[0], Tree: Tree{Size: size, Root: root[0]}}, nil
 }
 
 // CheckOrigin returns what keeps a string from being an origin and a key name: it must be 1 to 255 printable ASCII characters, without spaces and
@@ -65,6 +64,24 @@ func VerifierKey(origin string, pub ed25519.PublicKey) (string, error) {
 		return "", err
 	}
 	return note.NewEd25519VerifierKey(origin, pub)
+}
+
+// logKey reads the verifier key of a log, of signature type 0x01, and returns its name and its public key.
+func logKey(vkey string) (name string, pub ed25519.PublicKey, err error) {
+	v, err := note.NewVerifier(vkey)
+	if err != nil {
+		return "", nil, fmt.Errorf("chain: the verifier key of a log: %w", err)
+	}
+	// The base64 may hold a "+" itself: it begins after the second one.
+	raw, err := base64.StdEncoding.DecodeString(strings.SplitN(vkey, "+", 3)[2])
+	if err != nil {
+		return "", nil, fmt.Errorf("chain: the verifier key of a log: %w", err)
+	}
+	pub = raw[1:]
+	if again, err := VerifierKey(v.Name(), pub); err != nil || again != vkey {
+		return "", nil, fmt.Errorf("chain: %q is not written as a verifier key is", vkey)
+	}
+	return v.Name(), pub, nil
 }
 
 // Sign returns c as a note signed by an Ed25519 key, which is handed the message itself (crypto.Hash(0)), as Ed25519 wants it.
