@@ -71,6 +71,14 @@ func (f *Frontier) Tree() Tree {
 	return Tree{Size: f.size, Root: h}
 }
 
+// Perfect returns the root of the subtree over 2^level leaves that f consists of, among others; false when it has none of that size.
+func (f *Frontier) Perfect(level int) (Hash, bool) {
+	if level < 0 || level > 63 || f.size>>level&1 == 0 {
+		return Hash{}, false
+	}
+	return f.roots[bits.OnesCount64(f.size>>level)-1], true
+}
+
 // Clone returns a Frontier that does not change with f.
 func (f *Frontier) Clone() Frontier {
 	return Frontier{size: f.size, roots: append([]Hash(nil), f.roots...)}

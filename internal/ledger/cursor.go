@@ -11,13 +11,13 @@ import (
 )
 
 // blockLines is how many lines a block of the offset table covers: the width of a C2SP tlog-tiles tile.
-const blockLines = 256
+const blockLines = 1 << blockLevel
 
 // The ledger's own buckets and keys in the index.
 const (
 	bucketState  = "_ledger"
 	bucketBlocks = "_blocks"
-	stateFormat  = "1" // changed when anything below changes: an index of another format is rebuilt
+	stateFormat  = "2" // changed when anything below changes: an index of another format is rebuilt
 )
 
 var (
@@ -47,11 +47,12 @@ type cursor struct {
 	full []block  // completed since the last save
 }
 
-// block is the offset table of blockLines lines.
+// block is the offset table of blockLines lines, and the tree at its end.
 type block struct {
 	number uint64
 	start  int64
 	ends   []uint32
+	tree   chain.Frontier // over all lines up to the block's last; only of a block that is full
 }
 
 // clone returns a cursor that can be moved without c noticing.
@@ -63,7 +64,7 @@ func (c *cursor) clone() cursor {
 func (c *cursor) add(l chain.Link, leaf chain.Hash, size int) error {
 	// A full block is left only for the next line, so that base is always before the last line and Open always has a line to verify.
 	if len(c.ends) == blockLines {
-		c.full = append(c.full, block{c.base.Size / blockLines, c.base.offset, c.ends})
+		c.full = append(c.full, block{c.base.Size / blockLines, c.base.offset, c.ends, c.cur.tree.Clone()})
 		c.base, c.ends = c.cur.clone(), nil
 	}
 	if err := c.cur.Next(l); err != nil {
@@ -94,18 +95,30 @@ func (c *cursor) save(tx *index.Tx) error {
 func blockKey(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
 func (b block) encode() []byte {
-	out := binary.BigEndian.AppendUint64(make([]byte, 0, 8+4*len(b.ends)), uint64(b.start))
+	out := binary.BigEndian.AppendUint64(make([]byte, 0, 2048), uint64(b.start))
 	for _, e := range b.ends {
 		out = binary.BigEndian.AppendUint32(out, e)
 	}
-	return out
+	return append(out, encodeTree(&b.tree)...)
 }
 
-func decodeBlock(v []byte) (block, error) {
-	if len(v) != 8+4*blockLines {
+func encodeTree(f *chain.Frontier) []byte {
+	tree, err := f.MarshalBinary()
+	if err != nil {
+		panic("ledger: a frontier that cannot be encoded: " + err.Error())
+	}
+	return tree
+}
+
+func decodeBlock(number uint64, v []byte) (block, error) {
+	const table = 8 + 4*blockLines
+	if len(v) < table {
 		return block{}, fmt.Errorf("%w: an offset table of %d bytes", index.ErrDamaged, len(v))
 	}
-	b := block{start: int64(binary.BigEndian.Uint64(v)), ends: make([]uint32, blockLines)}
+	b := block{number: number, start: int64(binary.BigEndian.Uint64(v)), ends: make([]uint32, blockLines)}
+	if err := b.tree.UnmarshalBinary(v[table:]); err != nil || b.tree.Size() != (number+1)*blockLines {
+		return block{}, fmt.Errorf("%w: the tree after block %d cannot be read", index.ErrDamaged, number)
+	}
 	for i := range b.ends {
 		b.ends[i] = binary.BigEndian.Uint32(v[8+4*i:])
 	}
@@ -125,11 +138,7 @@ func (p *position) encode() []byte {
 	b := binary.BigEndian.AppendUint64(nil, uint64(p.offset))
 	b = binary.BigEndian.AppendUint64(b, uint64(p.Micros))
 	b = append(b, p.Head[:]...)
-	tree, err := p.tree.MarshalBinary()
-	if err != nil {
-		panic("ledger: a frontier that cannot be encoded: " + err.Error())
-	}
-	return append(b, tree...)
+	return append(b, encodeTree(&p.tree)...)
 }
 
 func decodePosition(b []byte) (position, error) {

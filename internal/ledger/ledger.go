@@ -95,8 +95,6 @@ type Ledger struct {
 	folded chan struct{} // closed when the fold goroutine has ended
 	failed chan struct{} // closed when the ledger stopped by a failure
 	aside  *SetAside
-
-	roots roots // for Prove
 }
 
 // SetAside tells of a torn tail that Open found.

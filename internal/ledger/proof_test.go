@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"testing"
@@ -69,4 +70,86 @@ func TestProve(t *testing.T) {
 		t.Errorf("a changed line was proven: %v", err)
 	}
 	closeBoth(t, l, db)
+}
+
+// Between any two sizes, before and after a restart, the larger tree is proven to begin with the smaller, and each line to be in every tree that has
+// it; the trees are those that are computed from the file alone.
+func TestProveConsistency(t *testing.T) {
+	p := newPlace(t)
+	l, db := p.open()
+	const lines = 2100
+	appendN(t, l, 0, lines)
+	trees := treesOf(t, p.logPath())
+	sizes := []uint64{0, 1, 2, 255, 256, 257, 511, 512, 513, 768, 1000, 1024, 1280, 1536, 1792, 2047, 2048, 2049, 2099, lines}
+	for restarted := range 2 {
+		for i, size := range sizes {
+			tree, err := l.TreeAt(context.Background(), size)
+			if err != nil || tree != trees[size] {
+				t.Fatalf("the tree of %d: %x, %v, not %x", size, tree.Root, err, trees[size].Root)
+			}
+			for _, old := range sizes[:i+1] {
+				proof, err := l.ProveConsistency(context.Background(), old, size)
+				if err != nil {
+					t.Fatalf("%d to %d: %v", old, size, err)
+				}
+				if err := chain.VerifyConsistency(trees[old], trees[size], proof); err != nil {
+					t.Fatalf("%d to %d: %v", old, size, err)
+				}
+				if old == 0 {
+					continue
+				}
+				at, proofs, err := l.ProveAt(context.Background(), size, old-1)
+				if err != nil || at != tree {
+					t.Fatalf("line %d in %d: %v", old-1, size, err)
+				}
+				if err := chain.VerifyInclusion(chain.LeafHash(proofs[0].Line), old-1, trees[size], proofs[0].Path); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, _, err := l.ProveAt(context.Background(), size, size); fault.KindOf(err) != fault.NotFound {
+				t.Errorf("line %d in a tree of %d: %v", size, size, err)
+			}
+		}
+		if _, err := l.ProveConsistency(context.Background(), 1, lines+1); fault.KindOf(err) != fault.NotFound {
+			t.Errorf("a tree of more lines than there are: %v", err)
+		}
+		if _, err := l.ProveConsistency(context.Background(), 2, 1); err == nil {
+			t.Error("a tree was proven to begin with a larger one")
+		}
+		if restarted == 0 {
+			closeBoth(t, l, db)
+			l, db = p.open()
+		}
+	}
+	// A file that was changed gives no proof.
+	f, err := os.OpenFile(p.logPath(), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("x"), 40); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.ProveConsistency(context.Background(), 1, lines); fault.KindOf(err) != fault.Corrupt {
+		t.Errorf("a changed log was proven to be consistent: %v", err)
+	}
+	closeBoth(t, l, db)
+}
+
+// treesOf returns the tree over the first n lines of a file at n.
+func treesOf(t *testing.T, path string) []chain.Tree {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var f chain.Frontier
+	trees := []chain.Tree{f.Tree()}
+	for _, line := range bytes.Split(bytes.TrimSuffix(data, []byte("\n")), []byte("\n")) {
+		f.Append(chain.LeafHash(line))
+		trees = append(trees, f.Tree())
+	}
+	return trees
 }

@@ -53,7 +53,7 @@ func (l *Ledger) locate(seq uint64) (from, to int64, err error) {
 
 func (l *Ledger) block(number uint64) (b block, err error) {
 	err = l.View(func(tx *index.Tx) error {
-		b, err = decodeBlock(tx.Bucket(bucketBlocks).Get(blockKey(number)))
+		b, err = decodeBlock(number, tx.Bucket(bucketBlocks).Get(blockKey(number)))
 		return err
 	})
 	return b, err
