@@ -26,6 +26,8 @@ type FS interface {
 	List(dir string) ([]string, error)
 	// SyncDir makes the names in a directory durable.
 	SyncDir(dir string) error
+	// Volume opens the file system that dir is on. Everything below dir must be on that one.
+	Volume(dir string) (Volume, error)
 	// Lock takes an advisory lock on the file, which it makes when missing; ErrLocked when another holds it in a way that excludes this one.
 	// Closing what it returns lets go.
 	Lock(name string, shared bool) (io.Closer, error)
@@ -42,6 +44,13 @@ type File interface {
 	Truncate(size int64) error
 	// Sync makes the content and the size durable.
 	Sync() error
+}
+
+// Volume is an open file system.
+type Volume interface {
+	// Sync makes all content and all names durable that were there when it was called. It reports each loss since Volume once, whoever wrote.
+	Sync() error
+	io.Closer
 }
 
 // ErrLocked says that another process holds the lock.

@@ -58,6 +58,28 @@ func (OS) SyncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// Volume implements FS.
+func (OS) Volume(dir string) (Volume, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	return osVolume{f}, nil
+}
+
+type osVolume struct{ *os.File }
+
+// Sync uses syncfs(2). Since Linux 5.8 it reports, once to each open file, that something could not be written back since that was opened: so the file
+// is the one of Volume, never a new one.
+func (v osVolume) Sync() error {
+	for {
+		err := unix.Syncfs(int(v.Fd()))
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
 // Lock implements FS with flock(2): the kernel lets go when the process ends, however it ends.
 func (OS) Lock(name string, shared bool) (io.Closer, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)

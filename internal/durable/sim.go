@@ -15,7 +15,7 @@ import (
 // fail, done or not done, and the power can be cut: then any part of what was not synced may be there or not, page by page.
 //
 // Its model of a disk is the weakest that this program relies on: Sync makes one file's content durable, SyncDir makes the names in one folder
-// durable (in the order in which they changed), and nothing else makes anything durable.
+// durable (in the order in which they changed), Volume.Sync makes everything durable, and nothing else makes anything durable.
 type Sim struct {
 	root  string
 	mu    sync.Mutex

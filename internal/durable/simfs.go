@@ -118,6 +118,40 @@ func (s *Sim) SyncDir(dir string) error {
 	return err
 }
 
+// Volume implements FS.
+func (s *Sim) Volume(string) (Volume, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dead {
+		return nil, ErrSim
+	}
+	return simVolume{s}, nil
+}
+
+type simVolume struct{ sim *Sim }
+
+// Sync implements Volume.
+func (v simVolume) Sync() error {
+	s := v.sim
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	do, _, err := s.step()
+	if !do {
+		return err
+	}
+	for _, c := range s.log {
+		c.apply(s.disk)
+	}
+	s.log = nil
+	for _, n := range s.disk {
+		n.synced = slices.Clone(n.data)
+	}
+	return err
+}
+
+// Close implements Volume.
+func (simVolume) Close() error { return nil }
+
 // Lock implements FS.
 func (s *Sim) Lock(name string, shared bool) (io.Closer, error) {
 	s.mu.Lock()

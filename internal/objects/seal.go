@@ -112,8 +112,8 @@ func nonce(i uint64, final bool) []byte {
 	return n
 }
 
-// sealTo reads all of r and writes the object to w: the header, then the chunks.
-func sealTo(w io.Writer, kind string, key, sealedKey []byte, r io.Reader) error {
+// sealTo reads all of r, which is at most size bytes, and writes the object to w: the header, then the chunks.
+func sealTo(w io.Writer, kind string, key, sealedKey []byte, r io.Reader, size int64) error {
 	head, err := appendHeader(nil, kind, sealedKey)
 	if err != nil {
 		return err
@@ -122,12 +122,10 @@ func sealTo(w io.Writer, kind string, key, sealedKey []byte, r io.Reader) error 
 	if err != nil {
 		return err
 	}
-	if _, err := w.Write(head); err != nil {
-		return err
-	}
-	// One byte more than a chunk is read ahead: only so is it known which chunk is the last.
-	buf := make([]byte, chunkSize+1)
-	out := make([]byte, 0, chunkSize+tagSize)
+	// One byte more than a chunk is read ahead: only so is it known which chunk is the last. The header goes along with the first.
+	chunk := int(min(size, chunkSize))
+	buf := make([]byte, chunk+1)
+	out := append(make([]byte, 0, len(head)+chunk+tagSize), head...)
 	have := 0
 	for i := uint64(0); ; i++ {
 		n, err := io.ReadFull(r, buf[have:])
@@ -140,10 +138,13 @@ func sealTo(w io.Writer, kind string, key, sealedKey []byte, r io.Reader) error 
 			_, err = w.Write(aead.Seal(out, nonce(i, true), buf[:have], head))
 			return err
 		}
+		if chunk < chunkSize {
+			return fmt.Errorf("objects: the content has more than the %d bytes that it was said to have", size)
+		}
 		if _, err := w.Write(aead.Seal(out, nonce(i, false), buf[:chunkSize], head)); err != nil {
 			return err
 		}
-		buf[0], have = buf[chunkSize], 1
+		out, buf[0], have = out[:0], buf[chunkSize], 1
 	}
 }
 

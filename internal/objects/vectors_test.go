@@ -44,7 +44,7 @@ func TestVectors(t *testing.T) {
 			content[i] = byte(7 * i)
 		}
 		var b bytes.Buffer
-		if err := sealTo(&b, c.Kind, unhex(c.Key), unhex(c.SealedKey), bytes.NewReader(content)); err != nil {
+		if err := sealTo(&b, c.Kind, unhex(c.Key), unhex(c.SealedKey), bytes.NewReader(content), int64(len(content))); err != nil {
 			t.Fatal(err)
 		}
 		if id := sha256.Sum256(b.Bytes()); hex.EncodeToString(id[:]) != c.ID || c.Object != "" && hex.EncodeToString(b.Bytes()) != c.Object {
