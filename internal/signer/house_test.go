@@ -32,7 +32,12 @@ type house struct {
 }
 
 // peer is a process on one of the sockets. What it does about NeedDial is what the portal does.
-type peer struct{ *wire.Client }
+type peer struct {
+	*wire.Client
+	path string
+}
+
+func peerAt(path string) peer { return peer{wire.New(path), path} }
 
 // onSockets serves s on two sockets until stop, or the test's end.
 func onSockets(t testing.TB, s *signer.Signer, cfg signer.ServerConfig) (portal, admin peer, stop func()) {
@@ -59,7 +64,7 @@ func onSockets(t testing.TB, s *signer.Signer, cfg signer.ServerConfig) (portal,
 			t.Errorf("Serve: %v", err)
 		}
 	})
-	portal, admin = peer{wire.New(filepath.Join(dir, "portal"))}, peer{wire.New(filepath.Join(dir, "admin"))}
+	portal, admin = peerAt(filepath.Join(dir, "portal")), peerAt(filepath.Join(dir, "admin"))
 	t.Cleanup(func() {
 		portal.Close()
 		admin.Close()

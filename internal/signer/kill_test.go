@@ -62,7 +62,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(sockets)
-	portal := peer{wire.New(filepath.Join(sockets, "portal"))}
+	portal := peerAt(filepath.Join(sockets, "portal"))
 	defer portal.Close()
 
 	var mu sync.Mutex

@@ -26,7 +26,8 @@ type operation struct {
 	want     request
 	keys     []string // what no other operation may be about meanwhile
 	expires  time.Time
-	finished chan struct{} // closed when it has ended, whatever way
+	gone     <-chan struct{} // closed when that connection has ended: nobody can finish it any more
+	finished chan struct{}   // closed when it has ended, whatever way
 
 	mu      sync.Mutex // one step at a time
 	signing *Signing   // nil until it is opened
@@ -139,17 +140,27 @@ func (o *operations) end(op *operation) {
 	close(op.finished)
 }
 
-// list returns those that are open, only the expired ones when now is not zero.
-func (o *operations) list(now time.Time) []*operation {
+// list returns those that are open and of which is true.
+func (o *operations) list(of func(*operation) bool) []*operation {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var all []*operation
 	for _, op := range o.byID {
-		if now.IsZero() || now.After(op.expires) {
+		if of(op) {
 			all = append(all, op)
 		}
 	}
 	return all
+}
+
+// orphaned says whether the connection that opened it has ended.
+func (op *operation) orphaned() bool {
+	select {
+	case <-op.gone:
+		return true
+	default:
+		return false
+	}
 }
 
 func (o *operations) count() int {
@@ -167,9 +178,9 @@ func (o *operations) shut() {
 
 // abandon ends the operations and closes the signatures that they leave without a document. One that is being worked on just now is left for the next
 // time: a slow one must not keep the others open.
-func (v *Server) abandon(ctx context.Context, list []*operation, reason string) error {
+func (v *Server) abandon(ctx context.Context, of func(*operation) bool, reason string) error {
 	var errs []error
-	for _, op := range list {
+	for _, op := range v.ops.list(of) {
 		if !op.mu.TryLock() {
 			continue
 		}

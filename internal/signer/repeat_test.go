@@ -1,8 +1,10 @@
 package signer_test
 
 import (
+	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/oidctest"
@@ -97,5 +99,55 @@ func TestSameContentAtTheSameTimeIsSignedOnce(t *testing.T) {
 	}
 	if n := count(h.since(t, 0), "prescription_signed"); n != 1 {
 		t.Errorf("signed %d times", n)
+	}
+}
+
+// TestLostPeerHoldsNothingUp: a portal that is gone leaves prescriptions half signed; whoever asks for them again, through the next one, need not wait.
+func TestLostPeerHoldsNothingUp(t *testing.T) {
+	h := newHouse(t, signer.ServerConfig{})
+	for _, far := range []string{"opened", "signed", "stamped"} {
+		t.Run(far, func(t *testing.T) {
+			before := count(h.since(t, 0), "signing_incomplete")
+			in := wanted(h.token(t, nil), "RX-"+far)
+			lost := peerAt(h.portal.path)
+			r, err := lost.open(t.Context(), in)
+			if err == nil && far != "opened" {
+				_, err = r.Sign(t.Context(), make([]byte, 32))
+			}
+			if err == nil && far == "stamped" {
+				_, err = r.Stamp(t.Context(), make([]byte, 32))
+			}
+			if err := errors.Join(err, lost.Close()); err != nil {
+				t.Fatal(err)
+			}
+			begun := time.Now()
+			if _, _, err := h.portal.sign(t.Context(), in); err != nil {
+				t.Fatal(err)
+			}
+			if waited := time.Since(begun); waited > 5*time.Second {
+				t.Errorf("waited %v for an operation of which nobody knows any more", waited)
+			}
+			want := 1
+			if far == "opened" {
+				want = 0
+			}
+			if got := count(h.since(t, 0), "signing_incomplete") - before; got != want {
+				t.Errorf("%d signatures closed as incomplete, want %d", got, want)
+			}
+		})
+	}
+	// Nobody asks again: it is closed all the same, long before its time is up.
+	lost := peerAt(h.portal.path)
+	r, err := lost.open(t.Context(), wanted(h.token(t, nil), "RX-nobody"))
+	if err == nil {
+		_, err = r.Sign(t.Context(), make([]byte, 32))
+	}
+	if err := errors.Join(err, lost.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for begun := time.Now(); count(h.since(t, 0), "signing_incomplete") < 3; time.Sleep(50 * time.Millisecond) {
+		if time.Since(begun) > 20*time.Second {
+			t.Fatal("the signature is still open")
+		}
 	}
 }

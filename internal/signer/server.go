@@ -151,7 +151,8 @@ func (v *Server) Serve(ctx context.Context, portal, admin *net.UnixListener) err
 	<-kept
 	if v.s.ledger.Err() == nil {
 		last := context.WithoutCancel(ctx)
-		errs = append(errs, v.abandon(last, v.ops.list(time.Time{}), "the signer was stopped"), v.publicLine(last))
+		all := func(*operation) bool { return true }
+		errs = append(errs, v.abandon(last, all, "the signer was stopped"), v.publicLine(last))
 		_, err := v.s.ledger.Append(last, ledger.Event{Type: eventShutdown, Actor: "system"})
 		errs = append(errs, err)
 	}
@@ -164,6 +165,9 @@ const (
 	upkeepInterval = 5 * time.Minute
 )
 
+// lostPeer is why an operation of which nobody knows any more is closed: whoever asks again must not wait for it.
+const lostPeer = "whoever asked for it is gone"
+
 // keep does what is due until ctx ends.
 func (v *Server) keep(ctx context.Context) {
 	expiry, upkeep := time.NewTicker(expiryInterval), time.NewTicker(upkeepInterval)
@@ -175,7 +179,8 @@ func (v *Server) keep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-expiry.C:
-			err = v.abandon(ctx, v.ops.list(now), "it was not completed in time")
+			late := func(op *operation) bool { return now.After(op.expires) }
+			err = errors.Join(v.abandon(ctx, late, "it was not completed in time"), v.abandon(ctx, (*operation).orphaned, lostPeer))
 		case <-upkeep.C:
 			_, err = v.s.Maintain(ctx)
 			err = errors.Join(err, v.publicLine(ctx))

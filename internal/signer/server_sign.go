@@ -114,7 +114,7 @@ func (v *Server) refused(ctx context.Context, c activation.Caller, want request,
 // reserve returns a new operation, or what the same content was answered before. It waits for an operation on the same content to end.
 func (v *Server) reserve(ctx context.Context, c activation.Caller, want request) (*operation, *wire.SignResult, error) {
 	for {
-		op := &operation{caller: c, want: want, keys: want.lockKeys(c.Clinic), expires: time.Now().Add(v.cfg.Lifetime)}
+		op := &operation{caller: c, want: want, keys: want.lockKeys(c.Clinic), expires: time.Now().Add(v.cfg.Lifetime), gone: wire.Gone(ctx)}
 		busy, err := v.ops.reserve(op)
 		if err != nil {
 			return nil, nil, err
@@ -135,6 +135,17 @@ func (v *Server) reserve(ctx context.Context, c activation.Caller, want request)
 		}
 		select {
 		case <-busy.finished:
+		case <-busy.gone: // it will never be finished, so this one takes its place
+			// Its last step may still be at work, and then comes to its end by itself.
+			busy.mu.Lock()
+			var err error
+			if !busy.ended {
+				err = v.end(ctx, busy, lostPeer)
+			}
+			busy.mu.Unlock()
+			if err != nil {
+				return nil, nil, err
+			}
 		case <-ctx.Done():
 			return nil, nil, ctx.Err()
 		}

@@ -78,6 +78,16 @@ func Serve(ctx context.Context, l *net.UnixListener, table map[Op]Handler, obser
 	return nil
 }
 
+// connectionKey is what a Handler's context has its connection's end under.
+type connectionKey struct{}
+
+// Gone returns what is closed when the connection has ended over which the operation of ctx came, nil when it came over none. What a peer began there
+// nobody can go on with then.
+func Gone(ctx context.Context) <-chan struct{} {
+	ended, _ := ctx.Value(connectionKey{}).(<-chan struct{})
+	return ended
+}
+
 func pause(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-time.After(d):
@@ -121,6 +131,7 @@ func (s *server) drain() {
 // connection serves one peer until it closes, breaks the format, or the server drains.
 func (s *server) connection(ctx context.Context, c *net.UnixConn) {
 	ctx, cancel := context.WithCancel(ctx)
+	ctx = context.WithValue(ctx, connectionKey{}, ctx.Done())
 	var calls sync.WaitGroup
 	var sending sync.Mutex
 	var broken sync.Once
