@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -278,16 +279,16 @@ func TestTornTail(t *testing.T) {
 		l, db := q.open()
 		aside := l.Aside()
 		if cut == good {
-			if aside != nil {
+			if len(aside) != 0 {
 				t.Errorf("cut at %d: a whole log was torn: %+v", cut, aside)
 			}
 			closeBoth(t, l, db)
 			continue
 		}
-		if aside == nil || aside.Offset != int64(good) {
+		if len(aside) != 1 || aside[0].Offset != int64(good) {
 			t.Fatalf("cut at %d: %+v", cut, aside)
 		}
-		kept, err := os.ReadFile(filepath.Join(q.dir, "log", aside.File))
+		kept, err := os.ReadFile(filepath.Join(q.dir, "log", aside[0].File))
 		if err != nil || !bytes.Equal(kept, whole[good:cut]) {
 			t.Errorf("cut at %d: set aside %q, %v", cut, kept, err)
 		}
@@ -306,5 +307,79 @@ func TestTornTail(t *testing.T) {
 	}
 	if now, err := os.ReadFile(p.logPath()); err != nil || len(now) != len(whole)-3 {
 		t.Errorf("a refused log was changed: %d bytes, %v", len(now), err)
+	}
+}
+
+// TestTornTailIsReportedAfterACrash makes each durable step of setting a torn tail aside fail: once the log is open, one line tells of the file that is
+// there, and nothing unfinished is.
+func TestTornTailIsReportedAfterACrash(t *testing.T) {
+	for mode := range map[durable.Mode]bool{durable.NotDone: true, durable.Done: true} {
+		for step, more := 1, true; more; step++ {
+			p := newSimPlace(t)
+			l, db, err := p.open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			appendN(t, l, 0, 3)
+			closeBoth(t, l, db)
+			f, err := p.sim.Open("/s/log/"+FileName, os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			size, err := f.Size()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.WriteAt([]byte(`{"prev_hash":"`), size); err != nil {
+				t.Fatal(err)
+			}
+			p.sim.Fail(durable.Plan{Step: step, Mode: mode, Die: true})
+			l, db, err = p.open()
+			more = p.sim.Steps() >= step
+			if err == nil {
+				_ = l.Close() // its program died, or it is whole
+				if err := db.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p.sim = p.sim.Kill()
+			p.keepIndex()
+			p.reported(fmt.Sprintf("step %d, mode %v", step, mode))
+		}
+	}
+}
+
+// reported opens the log and looks at what it tells of a tail that was set aside.
+func (p *simPlace) reported(what string) {
+	p.t.Helper()
+	l, db, err := p.open()
+	if err != nil {
+		p.t.Fatalf("%s: %v", what, err)
+	}
+	defer closeBoth(p.t, l, db)
+	names, err := p.sim.List("/s/log")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var torn []string
+	for _, n := range names {
+		if strings.Contains(n, "torn") {
+			torn = append(torn, n)
+		}
+	}
+	var told []string
+	size, _ := l.Head()
+	for seq := range size {
+		r, err := l.Read(seq)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		var d struct{ File string }
+		if err := json.Unmarshal(r.Details, &d); err == nil && r.Type == TypeSetAside {
+			told = append(told, d.File)
+		}
+	}
+	if len(torn) != 1 || !slices.Equal(torn, told) {
+		p.t.Errorf("%s: there are %q, and the log tells of %q", what, torn, told)
 	}
 }

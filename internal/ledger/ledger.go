@@ -94,10 +94,10 @@ type Ledger struct {
 	grown  chan struct{} // closed and replaced when seen grows
 	folded chan struct{} // closed when the fold goroutine has ended
 	failed chan struct{} // closed when the ledger stopped by a failure
-	aside  *SetAside
+	aside  []SetAside
 }
 
-// SetAside tells of a torn tail that Open found.
+// SetAside tells of a torn tail that Open found, or found set aside and not reported yet.
 type SetAside struct {
 	File   string // the name of the file that holds it now, in the log's folder
 	Offset int64  // where it began
@@ -158,7 +158,11 @@ func (l *Ledger) start(ctx context.Context) error {
 			return err
 		}
 	}
-	// A crash before this leaves the torn tail in both places; the next Open makes the same copy again.
+	if err := l.findAside(); err != nil {
+		return err
+	}
+	// A crash before this leaves the torn tail in both places, and the next Open makes the same copy again; one after it leaves the copy alone, and the
+	// next Open finds it.
 	l.file, err = durable.OpenAppend(l.cfg.FS, l.path(FileName), l.path(reserveName), l.seen.cur.offset)
 	if err != nil {
 		return stopped(err)
@@ -168,8 +172,8 @@ func (l *Ledger) start(ctx context.Context) error {
 	return nil
 }
 
-// Aside returns what Open had to set aside, nil when the log was whole.
-func (l *Ledger) Aside() *SetAside { return l.aside }
+// Aside returns what Open had to set aside and report, nothing when the log was whole.
+func (l *Ledger) Aside() []SetAside { return l.aside }
 
 // View reads the index, as it is after some line no earlier than the last that was acknowledged.
 func (l *Ledger) View(fn func(*index.Tx) error) error {

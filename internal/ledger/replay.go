@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/veripath/aes-appliance/internal/chain"
 	"github.com/veripath/aes-appliance/internal/durable"
@@ -196,21 +197,58 @@ func (l *Ledger) mismatch(cause error) error {
 // setAside copies a torn tail into a file of its own, durably, before it is cut off. The name depends on the tail alone: done twice it is one file.
 func (l *Ledger) setAside(t *tornTail) error {
 	sum := sha256.Sum256(t.data)
-	l.aside = &SetAside{File: fmt.Sprintf("%s.torn-%d-%s", FileName, t.offset, hex.EncodeToString(sum[:8])), Offset: t.offset, Bytes: int64(len(t.data))}
-	l.cfg.Log.Warn("the log's end was torn by a crash and is set aside", "file", l.aside.File, "offset", t.offset, "bytes", len(t.data), "cause", t.cause.Error())
-	if err := durable.WriteFile(l.cfg.FS, l.path(l.aside.File), t.data, 0o600); err != nil {
+	name := asidePrefix(t.offset) + hex.EncodeToString(sum[:8])
+	l.cfg.Log.Warn("the log's end was torn by a crash and is set aside", "file", name, "offset", t.offset, "bytes", len(t.data), "cause", t.cause.Error())
+	if err := durable.WriteFile(l.cfg.FS, l.path(name), t.data, 0o600); err != nil {
 		return fmt.Errorf("ledger: setting a torn tail aside: %w", err)
 	}
 	return nil
 }
 
-// reportAside records in the log that a tail was set aside.
-func (l *Ledger) reportAside(ctx context.Context) error {
-	if l.aside == nil {
-		return nil
+func asidePrefix(offset int64) string { return fmt.Sprintf("%s.torn-%d-", FileName, offset) }
+
+// findAside finds what was set aside at the present end of the log: by this Open, or by one that a crash ended before it could report it. What was
+// reported lies further back, for the report itself follows it.
+func (l *Ledger) findAside() error {
+	names, err := l.cfg.FS.List(l.cfg.Dir)
+	if err != nil {
+		return fmt.Errorf("ledger: looking for what was set aside: %w", err)
 	}
-	_, err := l.Append(ctx, Event{Type: TypeSetAside, Actor: systemActor, Details: map[string]any{
-		"file": l.aside.File, "offset": l.aside.Offset, "bytes": l.aside.Bytes,
-	}})
-	return err
+	for _, name := range names {
+		if !strings.HasPrefix(name, asidePrefix(l.seen.cur.offset)) {
+			continue
+		}
+		if strings.HasSuffix(name, ".tmp") { // part of a copy of what is in the log still, or again
+			if err := l.cfg.FS.Remove(l.path(name)); err != nil {
+				return fmt.Errorf("ledger: removing part of a copy: %w", err)
+			}
+			continue
+		}
+		size, err := l.sizeOf(name)
+		if err != nil {
+			return fmt.Errorf("ledger: looking at what was set aside: %w", err)
+		}
+		l.aside = append(l.aside, SetAside{File: name, Offset: l.seen.cur.offset, Bytes: size})
+	}
+	return nil
+}
+
+func (l *Ledger) sizeOf(name string) (int64, error) {
+	f, err := l.cfg.FS.Open(l.path(name), os.O_RDONLY, 0)
+	if err != nil {
+		return 0, err
+	}
+	size, err := f.Size()
+	return size, errors.Join(err, f.Close())
+}
+
+// reportAside records in the log what was set aside.
+func (l *Ledger) reportAside(ctx context.Context) error {
+	for _, a := range l.aside {
+		_, err := l.Append(ctx, Event{Type: TypeSetAside, Actor: systemActor, Details: map[string]any{"file": a.File, "offset": a.Offset, "bytes": a.Bytes}})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
