@@ -27,10 +27,11 @@ import (
 
 // service is one of the appliance's processes.
 type service struct {
-	t    testing.TB
-	cmd  *exec.Cmd
-	done chan struct{} // closed when its output has ended
-	log  bytes.Buffer  // complete once done is closed
+	t     testing.TB
+	cmd   *exec.Cmd
+	ready chan bool     // true once it says so; closed when its output has ended
+	done  chan struct{} // closed when its output has ended
+	log   bytes.Buffer  // complete once done is closed
 }
 
 // program is this test binary as the appliance itself, or the program that -appliance names.
@@ -61,7 +62,15 @@ func run(t testing.TB, args ...string) string {
 // start starts a service and waits until it says that it is ready.
 func start(t testing.TB, args ...string) *service {
 	t.Helper()
-	s := &service{t: t, cmd: program(t, args...), done: make(chan struct{})}
+	s := launch(t, program(t, args...))
+	s.wait()
+	return s
+}
+
+// launch starts a service that the test ends, at the latest by ending.
+func launch(t testing.TB, cmd *exec.Cmd) *service {
+	t.Helper()
+	s := &service{t: t, cmd: cmd, ready: make(chan bool, 1), done: make(chan struct{})}
 	pipe, err := s.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -69,29 +78,33 @@ func start(t testing.TB, args ...string) *service {
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ready := make(chan bool, 1)
 	go func() {
 		defer close(s.done)
 		lines := bufio.NewScanner(pipe)
 		for lines.Scan() {
 			s.log.WriteString(lines.Text() + "\n")
 			if strings.Contains(lines.Text(), "msg=ready ") {
-				ready <- true
+				s.ready <- true
 			}
 		}
-		close(ready)
+		close(s.ready)
 	}()
 	t.Cleanup(s.kill)
+	return s
+}
+
+// wait waits until the service says that it is ready.
+func (s *service) wait() {
+	s.t.Helper()
 	select {
-	case ok := <-ready:
+	case ok := <-s.ready:
 		if !ok {
 			<-s.done
-			t.Fatalf("appliance %s ended before it was ready:\n%s", strings.Join(args, " "), s.log.String())
+			s.t.Fatalf("%s ended before it was ready:\n%s", s.cmd.Args, s.log.String())
 		}
 	case <-time.After(30 * time.Second):
-		t.Fatalf("appliance %s is not ready after 30 s", strings.Join(args, " "))
+		s.t.Fatalf("%s is not ready after 30 s", s.cmd.Args)
 	}
-	return s
 }
 
 // stop asks it to end and expects that it does, well.
@@ -146,7 +159,7 @@ func freePort(t testing.TB) int {
 // newEstate also starts a provider, registers its realm a for the clinic wharf-lane, and starts both processes.
 func newEstate(t *testing.T) *estate {
 	t.Helper()
-	e := newGround(t, "")
+	e := newGround(t, "caller_rate = 1000\n")
 	e.provider = oidctest.Start(t, oidctest.Options{})
 	e.signer = start(t, "--config", e.config, "signer")
 	run(t, "--config", e.config, "clinic", "add", "wharf-lane", "--name", "Wharf Lane Clinic", "--acr", "2", "--audience", "aes-portal", "--admin-role", "aes-admin")
