@@ -172,16 +172,10 @@ func (l *Ledger) publish(next cursor) {
 func (l *Ledger) fail(group []*pending, cause error) {
 	err := error(fault.New(fault.Unavailable, "the log takes no more entries: the index could not be updated").
 		WithHint("restart: the index is rebuilt from the log").WithCause(cause))
-	l.mu.Lock()
-	l.err = err
-	rest := l.queue
-	l.queue = nil
-	l.mu.Unlock()
-	close(l.failed)
-	l.cfg.Log.Error("the ledger stopped", "error", cause.Error())
-	for _, p := range append(group, rest...) {
-		p.done <- err
+	if public, _ := durable.Explain(cause); public != "" { // the index's disk is the log's
+		err = stopped(cause)
 	}
+	l.stop(err, cause, group)
 }
 
 // end ends the ledger when its file takes no more: closed, or failed. After a failure it tries to leave a last line that says so.
@@ -189,38 +183,61 @@ func (l *Ledger) end(cause error) {
 	if !errors.Is(cause, durable.ErrFailed) {
 		return // closed, and everything that was queued is folded
 	}
-	err := stopped(cause)
+	l.stop(stopped(cause), cause, nil)
+}
+
+// stop lets nothing more in, tries to leave a last line that says why, and answers those who wait: group, which is durable and not folded, and the
+// queue.
+func (l *Ledger) stop(err, cause error, group []*pending) {
 	l.mu.Lock()
 	l.err = err
-	rest := l.queue
+	waiting := append(group, l.queue...)
 	l.queue = nil
 	l.mu.Unlock()
 	defer close(l.failed)
 	l.cfg.Log.Error("the ledger stopped", "error", cause.Error())
 	// Before anyone is told: an answer must not overtake the attempt to record why.
-	l.writeLast(cause)
-	for _, p := range rest {
+	if err := l.writeLast(cause, waiting); err != nil {
+		l.cfg.Log.Error("the stop could not be recorded in the log", "error", err.Error())
+	}
+	for _, p := range waiting {
 		p.done <- err
 	}
 }
 
-// writeLast tries to append TypeStopped from the reserve, after the last line that is durable.
-func (l *Ledger) writeLast(cause error) {
+// writeLast tries to append TypeStopped: after all that is queued while the file still takes data, else from the reserve, after the last line that is
+// durable.
+func (l *Ledger) writeLast(cause error, waiting []*pending) error {
 	details, err := encodeDetails(map[string]any{"reason": strings.ToValidUTF8(cause.Error(), "?")})
 	if err != nil {
-		return
+		return err
 	}
+	last := chain.Entry{EventType: TypeStopped, Actor: systemActor, Details: details}
 	l.mu.Lock()
-	tip := l.seen.cur.State
-	p, err := l.build(chain.Entry{EventType: TypeStopped, Actor: systemActor, Details: details}, &tip)
-	l.mu.Unlock()
-	if err == nil {
-		err = l.file.Last(l.buf)
+	defer l.mu.Unlock() // for l.buf alone: nobody appends any more
+	p, err := l.build(last, &l.tip)
+	if err != nil {
+		return err
 	}
-	if err == nil {
+	if l.file.Append(l.buf) != nil {
+		tip := l.seen.cur.State
+		for _, w := range waiting {
+			if w.end <= l.file.Durable() {
+				tip = chain.State{Size: tip.Size + 1, Head: w.rec.Hash, Micros: w.rec.Time.UnixMicro()}
+			}
+		}
+		if p, err = l.build(last, &tip); err != nil {
+			return err
+		}
+		if err := l.file.Last(l.buf); err != nil {
+			return err
+		}
+	}
+	if p.rec.Seq == l.seen.cur.Size { // else the next Open folds it, after those before it
 		err = l.foldGroup([]*pending{p})
 	}
 	if err != nil {
-		l.cfg.Log.Error("the stop could not be recorded in the log", "error", err.Error())
+		l.cfg.Log.Warn("the last line is in the log, and not in the index", "error", err.Error())
 	}
+	return nil
 }

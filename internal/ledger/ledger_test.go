@@ -385,6 +385,10 @@ func TestFoldFails(t *testing.T) {
 	if n := count(t, l, "tick"); n != 3 {
 		t.Errorf("%d folded after the reopen", n)
 	}
+	size, _ := l.Head()
+	if last, err := l.Read(size - 1); err != nil || last.Type != TypeStopped || !strings.Contains(string(last.Details), ": no") {
+		t.Errorf("the last line is %+v, %v", last, err)
+	}
 }
 
 func TestExport(t *testing.T) {
