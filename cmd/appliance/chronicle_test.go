@@ -32,7 +32,7 @@ type chronicle struct {
 	objects   map[string]string     // object -> the event that names it
 	aside     map[string]int        // file -> how many lines report it
 	starts    int64                 // lines system_startup
-	shut      bool                  // the last line is system_shutdown
+	last      string                // the type of the last line
 }
 
 // signedLine is what prescription_signed says, and where the line ends.
@@ -101,7 +101,7 @@ func (c *chronicle) line(line []byte) error {
 		}
 	}
 	c.types[l.Entry.Type]++
-	c.shut = false
+	c.last = l.Entry.Type
 	d.end = c.size
 	switch t := l.Entry.Type; t {
 	case "signature_created":
@@ -125,8 +125,6 @@ func (c *chronicle) line(line []byte) error {
 		c.keys[d.Label] = t
 	case ledger.TypeSetAside:
 		c.aside[d.File]++
-	case "system_shutdown":
-		c.shut = true
 	}
 	return nil
 }

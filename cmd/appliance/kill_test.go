@@ -51,8 +51,8 @@ func TestKilled(t *testing.T) {
 	s.acknowledged()
 	s.log.consistent(t)
 	s.keysHaveLines()
-	if !s.log.shut {
-		t.Error("the last line is not system_shutdown")
+	if s.log.last != "system_shutdown" {
+		t.Errorf("the last line is %s", s.log.last)
 	}
 	run(t, "--config", s.config, "audit", "verify")
 	t.Logf("%d kills of the signer, %d of the portal in %.0f s; %d index files deleted, %d tails torn; %d prescriptions and %d certificates acknowledged, %d requests repeated, %d ms the longest wait; lines: %v",
