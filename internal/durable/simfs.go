@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -39,7 +40,7 @@ func (s *Sim) Open(name string, flag int, _ fs.FileMode) (File, error) {
 			return nil, err
 		}
 	}
-	return &simFile{sim: s, node: n}, nil
+	return &simFile{sim: s, node: n, atEnd: flag&os.O_APPEND != 0}, nil
 }
 
 // Rename implements FS.
@@ -187,9 +188,10 @@ func (l *simLock) Close() error {
 }
 
 type simFile struct {
-	sim  *Sim
-	node *simNode
-	pos  int64
+	sim   *Sim
+	node  *simNode
+	pos   int64
+	atEnd bool // opened with O_APPEND: Write writes at the end, and there is no WriteAt
 }
 
 // Read implements io.Reader.
@@ -221,6 +223,13 @@ func (f *simFile) ReadAt(p []byte, off int64) (int, error) {
 
 // Write implements io.Writer.
 func (f *simFile) Write(p []byte) (int, error) {
+	if f.atEnd {
+		size, err := f.Size()
+		if err != nil {
+			return 0, err
+		}
+		return f.writeAt(p, size)
+	}
 	n, err := f.WriteAt(p, f.pos)
 	f.pos += int64(n)
 	return n, err
@@ -228,6 +237,13 @@ func (f *simFile) Write(p []byte) (int, error) {
 
 // WriteAt implements io.WriterAt.
 func (f *simFile) WriteAt(p []byte, off int64) (int, error) {
+	if f.atEnd {
+		return 0, errors.New("durable: WriteAt on a file opened with O_APPEND") // as os.File
+	}
+	return f.writeAt(p, off)
+}
+
+func (f *simFile) writeAt(p []byte, off int64) (int, error) {
 	s := f.sim
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"sync/atomic"
 
 	"github.com/veripath/aes-appliance/internal/durable"
@@ -41,6 +42,9 @@ type Store struct {
 	lock   io.Closer
 	disk   *durable.Together
 	serial atomic.Uint64 // names temporary files
+
+	mu   sync.Mutex
+	sure map[string]bool // objects that Missing need not look at again
 }
 
 // Open opens the store in dir, which it makes when missing. Several processes may have it open.
