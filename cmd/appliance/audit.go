@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -21,48 +20,11 @@ import (
 func (a *app) auditCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "audit",
-		Short: "Verify, show the head of, or export the audit log",
+		Short: "Verify the audit log, show its head or its checkpoint, export it",
 		Args:  noSuch,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.auditVerify(), a.auditHead(), a.auditExport())
-	return cmd
-}
-
-func (a *app) auditVerify() *cobra.Command {
-	var file string
-	var known []string
-	cmd := &cobra.Command{
-		Use:   "verify",
-		Short: "Check every line of the log: form, hash chain, order of time",
-		Long: `Checks every line: its form, the chain of hashes from the first line on, that time never goes back.
-
-The file alone cannot show that its last lines were cut off, or that all of it was written anew. Give what "audit head" printed
-at an earlier time (--known): the log must have grown from exactly that.`,
-		Args: exactly(0, "none"),
-		RunE: func(*cobra.Command, []string) error {
-			trees, err := parseTrees(known)
-			if err != nil {
-				return err
-			}
-			report, err := a.verifyLog(file, trees...)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(a.stdout, "lines      %d\nhead       %x\ntree root  %x\nfirst      %s\nlast       %s\n",
-				report.Size, report.Head, report.Root, report.First.Format(time.RFC3339Nano), report.Last.Format(time.RFC3339Nano))
-			for _, t := range trees {
-				fmt.Fprintf(a.stdout, "grown from %d:%x\n", t.Size, t.Root)
-			}
-			fmt.Fprintln(a.stdout, "every line is right and follows the one before")
-			if len(trees) == 0 {
-				fmt.Fprintln(a.stdout, "whether lines were cut off at the end, only --known can show")
-			}
-			return nil
-		},
-	}
-	cmd.Flags().StringVar(&file, "file", "", "the log file (default: that of the configured appliance)")
-	cmd.Flags().StringArrayVar(&known, "known", nil, "SIZE:ROOT that \"audit head\" printed before; may be repeated")
+	cmd.AddCommand(a.auditVerify(), a.auditHead(), a.auditCheckpoint(), a.auditExport())
 	return cmd
 }
 
@@ -82,13 +44,12 @@ func parseTrees(texts []string) ([]chain.Tree, error) {
 }
 
 func (a *app) auditHead() *cobra.Command {
-	var file string
-	cmd := &cobra.Command{
-		Use:   "head",
+	return &cobra.Command{
+		Use:   "head [FILE]",
 		Short: "Verify the log and print SIZE:ROOT, to be noted elsewhere",
-		Args:  exactly(0, "none"),
-		RunE: func(*cobra.Command, []string) error {
-			report, err := a.verifyLog(file)
+		Args:  atMost(1, "a log file"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			report, err := a.verifyLog(args)
 			if err != nil {
 				return err
 			}
@@ -96,19 +57,17 @@ func (a *app) auditHead() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&file, "file", "", "the log file (default: that of the configured appliance)")
-	return cmd
 }
 
 func (a *app) auditExport() *cobra.Command {
-	var file, out string
+	var out string
 	var from, to uint64
 	cmd := &cobra.Command{
-		Use:   "export",
+		Use:   "export [FILE]",
 		Short: "Write verified lines of the log, byte for byte",
-		Args:  exactly(0, "none"),
-		RunE: func(*cobra.Command, []string) error {
-			report, err := a.verifyLog(file)
+		Args:  atMost(1, "a log file"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			report, err := a.verifyLog(args)
 			if err != nil {
 				return err
 			}
@@ -118,23 +77,23 @@ func (a *app) auditExport() *cobra.Command {
 			if from >= to {
 				return usage("there are no lines from %d to %d: the log has %d", from, to, report.Size)
 			}
-			path, err := a.logPath(file)
+			path, err := a.logPath(args)
 			if err != nil {
 				return err
 			}
 			return a.exportLines(path, out, from, to)
 		},
 	}
-	cmd.Flags().StringVar(&file, "file", "", "the log file (default: that of the configured appliance)")
 	cmd.Flags().StringVar(&out, "out", "-", "file to write, - for standard output")
 	cmd.Flags().Uint64Var(&from, "from", 0, "first line, counted from 0")
 	cmd.Flags().Uint64Var(&to, "to", 0, "line to stop before (default: the end)")
 	return cmd
 }
 
-func (a *app) logPath(file string) (string, error) {
-	if file != "" {
-		return file, nil
+// logPath returns the log that the arguments name, or that of the configured appliance.
+func (a *app) logPath(args []string) (string, error) {
+	if len(args) > 0 {
+		return args[0], nil
 	}
 	cfg, err := a.loadConfig()
 	if err != nil {
@@ -143,8 +102,8 @@ func (a *app) logPath(file string) (string, error) {
 	return filepath.Join(cfg.StateDir, ledger.FileName), nil
 }
 
-func (a *app) verifyLog(file string, known ...chain.Tree) (ledger.Report, error) {
-	path, err := a.logPath(file)
+func (a *app) verifyLog(args []string, known ...chain.Tree) (ledger.Report, error) {
+	path, err := a.logPath(args)
 	if err != nil {
 		return ledger.Report{}, err
 	}
@@ -156,7 +115,7 @@ func (a *app) verifyLog(file string, known ...chain.Tree) (ledger.Report, error)
 	defer a.progress("verifying " + path)()
 	report, err := ledger.Verify(f, known...)
 	if err == nil && report.Size == 0 {
-		err = &exit{exitUnjudged, fault.New(fault.Invalid, path+" has no line").WithHint("--file names another log")}
+		err = &exit{exitUnjudged, fault.New(fault.Invalid, path+" has no line").WithHint("name another file: it comes after the verb")}
 	}
 	if err != nil && fault.KindOf(err) != fault.Corrupt {
 		err = &exit{exitUnjudged, public(err)}
@@ -165,7 +124,7 @@ func (a *app) verifyLog(file string, known ...chain.Tree) (ledger.Report, error)
 }
 
 func noLog(path string, err error) error {
-	return fault.New(fault.Unavailable, "cannot read the log "+path+reason(err)).WithHint("--file names another log, --config another appliance").WithCause(err)
+	return fault.New(fault.Unavailable, "cannot read the log "+path+reason(err)).WithHint("name the file after the verb, or another appliance with --config").WithCause(err)
 }
 
 // exportLines writes the lines from to to-1 of a verified log, byte for byte; a file appears whole or not at all.

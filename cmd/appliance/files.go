@@ -216,6 +216,16 @@ func exactly(n int, what string) cobra.PositionalArgs {
 	}
 }
 
+// atMost takes no or up to n arguments; what says what they are.
+func atMost(n int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > n {
+			return usage("%q takes at most %d argument(s): %s", cmd.CommandPath(), n, what)
+		}
+		return nil
+	}
+}
+
 // defaultConfigs are tried in this order when --config is not given.
 func defaultConfigs() []string {
 	return []string{"/etc/aes-appliance/appliance.toml", "demo/appliance.toml"}

@@ -27,6 +27,7 @@ func TestPublicEndpoints(t *testing.T) {
 	t.Run("TLS", e.checkTLS)
 	t.Run("time stamps", e.checkTSA)
 	t.Run("status", e.checkOCSP)
+	t.Run("checkpoint", e.checkCheckpoint)
 	t.Run("loopback", e.checkLoopback)
 	t.Run("tokens", e.checkTokens)
 }
@@ -97,6 +98,29 @@ func (e *estate) checkTSA(t *testing.T) {
 	defer answer.Body.Close()
 	if token, err := io.ReadAll(answer.Body); err != nil || answer.StatusCode != 200 || len(token) == 0 || token[0] != 0x30 {
 		t.Errorf("nonsense: %d %x", answer.StatusCode, token)
+	}
+}
+
+// checkCheckpoint keeps the log's checkpoint as anybody can, and the log passes with it.
+func (e *estate) checkCheckpoint(t *testing.T) {
+	answer, err := e.client.Get(e.url + "/log/checkpoint")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	note, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != 200 || answer.Header.Get("Content-Type") != "text/plain; charset=utf-8" {
+		t.Fatalf("%d %v %v", answer.StatusCode, answer.Header, err)
+	}
+	kept := filepath.Join(e.dir, "kept.txt")
+	if err := os.WriteFile(kept, note, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	state := filepath.Join(filepath.Dir(e.root), "state")
+	var out bytes.Buffer
+	if code := Main(t.Context(), []string{"audit", "verify", filepath.Join(state, "audit_chain.jsonl"), "--checkpoint", kept,
+		"--log-key", filepath.Join(state, "log-key.txt")}, strings.NewReader(""), &out, &out); code != 0 || !strings.Contains(out.String(), "signed by the log's key") {
+		t.Errorf("exit code %d:\n%s", code, &out)
 	}
 }
 

@@ -149,3 +149,9 @@ func OpenCheckpoint(signed []byte, origin, verifierKey string) (Checkpoint, erro
 	}
 	return c, nil
 }
+
+// LogName returns the origin that a log's verifier key is for: its name.
+func LogName(verifierKey string) string {
+	origin, _, _ := strings.Cut(verifierKey, "+")
+	return origin
+}

@@ -254,3 +254,10 @@ func cosignatures(n *note.Note, keys []WitnessKey) ([]Cosignature, error) {
 	}
 	return out, nil
 }
+
+// Cosigned is a signed checkpoint with what its verified cosignatures say.
+type Cosigned struct {
+	Checkpoint
+	Note []byte        // with the signatures
+	By   []Cosignature // verified
+}

@@ -74,7 +74,7 @@ func ParseLogProof(b []byte) (LogProof, error) {
 // policy asks for nobody. ErrQuorum comes with both.
 func (p LogProof) Verify(line []byte, origin, verifierKey string, policy *Policy) (Checkpoint, []Cosignature, error) {
 	if policy == nil {
-		policy = &Policy{quorum: quorumNone}
+		policy = &Policy{}
 	}
 	c, found, err := policy.Open(p.Checkpoint, origin, verifierKey)
 	if err != nil && !errors.Is(err, ErrQuorum) {

@@ -72,7 +72,7 @@ func (c Checkpoint) tree() (chain.Tree, error) {
 func (v *verification) checkpoint() {
 	const name = "checkpoint"
 	key := v.report.LogKey
-	signed, err := chain.OpenCheckpoint(v.files[nameCheckpoint], logOrigin(key), key)
+	signed, err := chain.OpenCheckpoint(v.files[nameCheckpoint], chain.LogName(key), key)
 	tree, treeErr := v.live.Checkpoint.tree()
 	switch {
 	case err == nil && treeErr != nil:

@@ -7,7 +7,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/chain"
@@ -234,9 +233,3 @@ func decodeCRLs(b []byte) ([]*x509.RevocationList, error) {
 
 // logKeyText is log-key.txt.
 func logKeyText(key string) []byte { return []byte(key + "\n") }
-
-// logOrigin returns the origin that a verifier key is for: its name.
-func logOrigin(key string) string {
-	origin, _, _ := strings.Cut(key, "+")
-	return origin
-}

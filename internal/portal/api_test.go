@@ -45,7 +45,7 @@ func TestCommittedDescription(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{"/api/sign", "/api/pdf/{prescription_id}", "/api/evidence/{prescription_id}", "/api/prescriptions", "/api/verify", "/certificates/issue",
-		"/certificates", "/certificates/{serial}/revoke", "/certificates/{serial}/bind", "/tsa", "/ocsp", "/crl/{name}", "/ca/{name}", "/api/prescriptions/{prescription_id}/cancel"} {
+		"/certificates", "/certificates/{serial}/revoke", "/certificates/{serial}/bind", "/tsa", "/ocsp", "/crl/{name}", "/ca/{name}", "/log/checkpoint", "/api/prescriptions/{prescription_id}/cancel"} {
 		if doc.Paths[path] == nil {
 			t.Errorf("%s is not described", path)
 		}

@@ -29,6 +29,7 @@ func (p *Portal) publicRoutes(api huma.API, mux *http.ServeMux) {
 	// GET /ocsp/… does not go through the mux, see passOCSP.
 	mux.HandleFunc("GET /crl/{name}", p.publicly(p.published(".crl")))
 	mux.HandleFunc("GET /ca/{name}", p.publicly(p.published(".cer")))
+	mux.HandleFunc("GET /log/checkpoint", p.publicly(p.checkpoint))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-store")
@@ -64,6 +65,7 @@ func describePublic(o *huma.OpenAPI) {
 	add("POST", "/ocsp", "ocsp", "Ask for a certificate's status (RFC 6960)", "application/ocsp-request", "application/ocsp-response", nil)
 	add("GET", "/ocsp/{request}", "ocsp-get", "Ask for a certificate's status (RFC 6960 A.1)", "", "application/ocsp-response", in("request", "base64 of the request, URL-escaped"))
 	add("GET", "/crl/{name}", "crl", "Get a revocation list", "", "application/pkix-crl", in("name", "as certificates point to it"))
+	add("GET", "/log/checkpoint", "checkpoint", "Get the newest signed and cosigned state of the audit log (C2SP tlog-checkpoint)", "", "text/plain; charset=utf-8", nil)
 	add("GET", "/ca/{name}", "ca", "Get a CA's certificate", "", "application/pkix-cert", in("name", "as certificates point to it"))
 }
 
@@ -147,6 +149,20 @@ func (p *Portal) relay(w http.ResponseWriter, r *http.Request, op wire.Op, der [
 func cacheable(der []byte) bool {
 	r, err := cert.ParseOCSPResponse(der)
 	return err == nil && r.Status == 0 && r.Nonce == nil
+}
+
+// checkpoint serves the log's newest checkpoint, for anybody to keep (C2SP tlog-tiles: text/plain, not to be cached beyond a few seconds).
+func (p *Portal) checkpoint(w http.ResponseWriter, r *http.Request) {
+	var got wire.Checkpoint
+	if _, err := p.call(r.Context(), wire.OpCheckpoint, wire.Nothing{}, &got, nil); err != nil {
+		writeProblem(w, p.problem(r.Context(), err))
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("Cache-Control", "public, max-age=2")
+	h.Set("Content-Length", fmt.Sprint(len(got.Note)))
+	w.Write(got.Note) // the client is gone
 }
 
 // published serves what the CAs publish: with the names that stand in certificates, and nothing else.

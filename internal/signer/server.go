@@ -21,6 +21,8 @@ type ServerConfig struct {
 	Lifetime time.Duration // of a signing operation, from OpSignOpen to OpComplete; 0 = a minute
 	// Reload reads the settings anew; nil when they cannot change.
 	Reload func() (Settings, error)
+	// Cosigned is what others vouch for of the log; nil when nobody does.
+	Cosigned Cosigned
 }
 
 // Settings are what can change without a restart.
@@ -43,6 +45,7 @@ type Server struct {
 	ops      *operations
 	public   public
 	refusals *allowances
+	heads    heads
 }
 
 // NewServer returns a Server for s.
@@ -79,6 +82,7 @@ func (v *Server) Portal() map[wire.Op]wire.Handler {
 		wire.OpStatus:        plain(v.status),
 		wire.OpRealmKeys:     wire.Handle(v.realmKeys),
 		wire.OpListener:      plain(v.listener),
+		wire.OpCheckpoint:    plain(v.checkpoint),
 	})
 }
 
@@ -99,6 +103,7 @@ func (v *Server) Admin() map[wire.Op]wire.Handler {
 		wire.OpRealmRemove:  plain(v.realmRemove),
 		wire.OpRealmList:    plain(v.realmList),
 		wire.OpReload:       plain(v.reload),
+		wire.OpCheckpoint:   plain(v.checkpoint),
 	})
 }
 

@@ -29,12 +29,13 @@ const (
 
 // What needs no token, on the portal's socket.
 const (
-	OpTSA       Op = "tsa"        // DER -> DER: RFC 3161, always an answer
-	OpOCSP      Op = "ocsp"       // DER -> DER: RFC 6960, always an answer
-	OpPublished Op = "published"  // PublishedRequest -> Published
-	OpStatus    Op = "status"     // Nothing -> Status
-	OpRealmKeys Op = "realm_keys" // RealmKeys, the connection as descriptor -> Nothing
-	OpListener  Op = "listener"   // ListenerRequest -> ListenerCertificate
+	OpTSA        Op = "tsa"        // DER -> DER: RFC 3161, always an answer
+	OpOCSP       Op = "ocsp"       // DER -> DER: RFC 6960, always an answer
+	OpPublished  Op = "published"  // PublishedRequest -> Published
+	OpStatus     Op = "status"     // Nothing -> Status
+	OpRealmKeys  Op = "realm_keys" // RealmKeys, the connection as descriptor -> Nothing
+	OpListener   Op = "listener"   // ListenerRequest -> ListenerCertificate
+	OpCheckpoint Op = "checkpoint" // Nothing -> Checkpoint; the admin socket has it too
 )
 
 // What only the admin socket has, besides status and the operations on certificates (their Token stays empty there).
@@ -124,6 +125,21 @@ type PublishedRequest struct {
 type Published struct {
 	DER         []byte `json:"der"`
 	ContentType string `json:"content_type"`
+}
+
+// Checkpoint is a signed state of the log: the newest that others cosigned, or else its newest.
+type Checkpoint struct {
+	Note         []byte        `json:"note"` // C2SP tlog-checkpoint, with all signatures
+	Size         uint64        `json:"size"`
+	Root         string        `json:"root"` // hexadecimal
+	Cosignatures []Cosignature `json:"cosignatures,omitempty"`
+}
+
+// Cosignature says who vouches for a checkpoint.
+type Cosignature struct {
+	Name string    `json:"name"`
+	Key  string    `json:"key"` // verifier key
+	Time time.Time `json:"time"`
 }
 
 // Status is how the signer is.
