@@ -45,18 +45,28 @@ func (a *Activation) FetchKeys(ctx context.Context, issuer string, conn net.Conn
 	body, err := a.get(ctx, r, conn, now)
 	if err != nil {
 		a.cfg.Log.WarnContext(ctx, "a realm's keys could not be fetched", "issuer", issuer, "error", err.Error())
+		var other *tls.CertificateVerificationError
+		if errors.As(err, &other) { // whoever dialled led elsewhere, somebody sits in between, or the realm's certificate is not in order
+			a.refuseKeys(ctx, r, RealmCertificate, now)
+		}
 		return unreachable(err)
 	}
 	keys, err := jwt.ParseKeys(body)
 	if err != nil {
 		a.cfg.Log.WarnContext(ctx, "a realm's keys cannot be used", "issuer", issuer, "error", err.Error())
-		return unreachable(err)
+		a.refuseKeys(ctx, r, string(jwt.BadKeys), now)
+		return unreachable(err).WithCode(string(jwt.BadKeys))
 	}
 	return a.takeKeys(ctx, r, keys, now)
 }
 
-func unreachable(err error) error {
-	return fault.New(fault.Unavailable, "the keys of the realm could not be fetched").WithCause(err).WithHint("is the realm up, and its TLS certificate in order?")
+// refuseKeys records that what was offered as a realm's keys was not taken. It has an allowance of lines, as all refusals have.
+func (a *Activation) refuseKeys(ctx context.Context, r *realm, code string, now time.Time) {
+	a.noteRefusal(ctx, eventKeysRefused, actorSelf, refusedDetails{Clinic: r.Clinic, Issuer: r.Issuer, Code: code}, now)
+}
+
+func unreachable(err error) *fault.Error {
+	return fault.New(fault.Unavailable, "the keys of the realm could not be fetched").WithCode(NoKeys).WithCause(err).WithHint("is the realm up, and its TLS certificate in order?")
 }
 
 // get makes one request for the JWK set over conn.

@@ -142,6 +142,14 @@ func TestLyingMiddleman(t *testing.T) {
 		if lines := q.lines("realm_key_first_seen", "realm_keys_changed"); len(lines) != 0 {
 			t.Errorf("%s: %v", name, lines)
 		}
+		// What broke off is no proof of a lie; a certificate that is not the realm's is a line.
+		if lines := q.lines("realm_keys_refused"); strings.Contains(name, "TLS") || strings.Contains(name, "changed bytes") {
+			if len(lines) != 0 {
+				t.Errorf("%s: %v", name, lines)
+			}
+		} else if len(lines) != 1 || lines[0].Details["code"] != activation.RealmCertificate || lines[0].Details["issuer"] != issuer {
+			t.Errorf("%s: %v", name, lines)
+		}
 	}
 	// The same lie by whoever really has the realm's certificate would be believed: that the table above refuses is TLS's doing.
 	q := &portal{lab: newLab(t), to: https(t, leaf, leafKey, lie)}

@@ -18,6 +18,7 @@ const (
 	eventKeyFirstSeen  = "realm_key_first_seen"   // a key that this realm has not published before
 	eventKeysChanged   = "realm_keys_changed"     // the whole set that tokens are verified with from this line on
 	eventKeysConfirmed = "realm_keys_confirmed"   // fetched again, and the same; not more often than Timing.Confirm
+	eventKeysRefused   = "realm_keys_refused"     // what was offered as a realm's keys was not taken
 	eventTokenRefused  = "authentication_refused" // a token that was not believed
 	eventRefused       = "authorisation_refused"  // someone known may not do what was asked for
 	eventSigned        = "signature_created"      // the signer's: what was signed on a token counts against its caps

@@ -15,6 +15,7 @@ import (
 const (
 	UnknownRealm         = "realm-unknown"          // the issuer is not registered
 	NoKeys               = "realm-keys-unavailable" // the realm's keys could not be had
+	RealmCertificate     = "realm-certificate"      // whoever answered for the realm is not the realm, by its TLS certificate
 	MissingRole          = "role-missing"           // neither clinician nor admin, or not the one that is needed
 	ServiceRefused       = "service-account"        // a service account, where the clinic's policy allows none
 	WeakLogin            = "acr-too-low"            // acr is not one that the clinic's policy names

@@ -33,7 +33,11 @@ type Options struct {
 type Provider struct {
 	Address string // where it listens: 127.0.0.1:PORT
 	CA      string // PEM of who vouches for its TLS; "" without Host
-	A, B    *Realm // A writes tokens as a Keycloak does, B as RFC 9068 says
+
+	Authority    *x509.Certificate // of CA
+	AuthorityKey crypto.Signer
+
+	A, B *Realm // A writes tokens as a Keycloak does, B as RFC 9068 says
 
 	tls *tls.Config // of clients
 	mu  sync.Mutex
@@ -173,6 +177,7 @@ func (p *Provider) makeTLS(t testing.TB, host string, command map[string]any) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.Authority, p.AuthorityKey = ca, caKey
 	p.CA = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Raw}))
 	command["key"] = string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 	command["cert"] = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw}))

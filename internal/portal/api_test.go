@@ -75,7 +75,7 @@ func TestTokenRefused(t *testing.T) {
 		"two":      {[]string{"Authorization", "Bearer a", "Authorization", "Bearer b"}, 401, "token-malformed", 0},
 		"blank":    {[]string{"Authorization", "Bearer a b"}, 401, "token-malformed", 0},
 		"controls": {[]string{"Authorization", "Bearer a\x01"}, 401, "token-malformed", 0},
-		"huge":     {[]string{"Authorization", "Bearer " + strings.Repeat("a", maxToken+1)}, 401, "token-malformed", 0},
+		"huge":     {[]string{"Authorization", "Bearer " + strings.Repeat("a", maxToken+1)}, 401, "token-too-large", 0},
 		"forged":   {[]string{"Authorization", "Bearer forged"}, 401, "token-signature", 1},
 		"expired":  {[]string{"Authorization", "bearer expired"}, 401, "token-expired", 1},
 		"roleless": {[]string{"Authorization", "Bearer roleless"}, 403, "role-missing", 1},

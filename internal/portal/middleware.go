@@ -69,6 +69,7 @@ func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 func (p *Portal) observed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		started := time.Now()
+		tooMuch := overlong(r)
 		q := p.newRequest(r)
 		ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), requestKey{}, q), p.cfg.RequestTime)
 		defer cancel()
@@ -90,6 +91,11 @@ func (p *Portal) observed(next http.Handler) http.Handler {
 			p.log.LogAttrs(ctx, slog.LevelInfo, "request", slog.String("request", q.id), slog.String("route", route(r)), slog.Int("status", a.status),
 				slog.Int64("bytes", a.size), slog.Duration("took", took), slog.String("client", q.client.String()), slog.String("clinic", q.caller.Clinic))
 		}()
+		if tooMuch != nil {
+			a.Header().Set("Connection", "close")
+			writeProblem(a, p.problem(ctx, tooMuch))
+			return
+		}
 		next.ServeHTTP(a, r)
 	})
 }

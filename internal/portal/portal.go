@@ -129,18 +129,23 @@ func (p *Portal) pdfLimits() pdf.Limits { return pdf.Limits{MaxSize: p.cfg.Limit
 const maxDials = 2
 
 // call performs an operation of the signer. When the signer needs a connection to a realm, it is dialled and handed over, and the operation
-// repeated: what the signer hears over it is between the signer and the realm's TLS certificate.
+// repeated: what the signer hears over it is between the signer and the realm's TLS certificate. It is repeated too when that came to nothing: the signer
+// may still have keys that it believes.
 func (p *Portal) call(ctx context.Context, op wire.Op, in, out any, fd *os.File) (*os.File, error) {
+	var failed error
 	for dials := 0; ; dials++ {
 		started := time.Now()
 		got, err := p.cfg.Signer.Call(ctx, op, in, out, fd)
 		p.metrics.signer(string(op), err, time.Since(started))
 		need, asked := errors.AsType[*wire.NeedDial](err)
-		if !asked || dials == maxDials {
+		switch {
+		case failed != nil && err != nil && fault.CodeOf(err) == "realm-keys-unavailable":
+			return nil, failed // it says why
+		case !asked || dials == maxDials:
 			return got, err
 		}
-		if err := p.dial(ctx, need); err != nil {
-			return nil, err
+		if failed = p.dial(ctx, need); failed != nil {
+			p.log.WarnContext(ctx, "a realm's keys", "issuer", need.Issuer, "cause", failed)
 		}
 	}
 }
@@ -154,8 +159,14 @@ func (p *Portal) dial(ctx context.Context, need *wire.NeedDial) error {
 		return ctx.Err()
 	}
 	unreachable := fault.New(fault.Unavailable, "the identity provider of the clinic cannot be reached").WithCode("realm-keys-unavailable")
+	keys := wire.RealmKeys{Issuer: need.Issuer}
+	if r := requestOf(ctx); r != nil {
+		keys.Observed = r.observed()
+	}
 	conn, err := p.cfg.Dial(ctx, need.Address)
 	if err != nil {
+		// Whoever waits for these keys need not wait any longer; that there is no connection is all that the answer could say.
+		_, _ = p.cfg.Signer.Call(ctx, wire.OpRealmKeys, keys, nil, nil)
 		return unreachable.WithCause(fmt.Errorf("dialling %s for %s: %w", need.Address, need.Issuer, err))
 	}
 	defer conn.Close()
@@ -168,10 +179,6 @@ func (p *Portal) dial(ctx context.Context, need *wire.NeedDial) error {
 		return unreachable.WithCause(err)
 	}
 	defer fd.Close()
-	keys := wire.RealmKeys{Issuer: need.Issuer}
-	if r := requestOf(ctx); r != nil {
-		keys.Observed = r.observed()
-	}
 	_, err = p.cfg.Signer.Call(ctx, wire.OpRealmKeys, keys, nil, fd)
 	return err
 }

@@ -66,6 +66,7 @@ func contentProblems() []problemType {
 		{"prescription-conflict", 409, "A prescription of this number was signed with other content", "Use a new prescription_id: what was signed is never replaced."},
 		{"idempotency-conflict", 409, "The Idempotency-Key was used for other content", "Use a new Idempotency-Key for each new prescription."},
 		{"too-large", 413, "The request is too large", "Send less: the limit is the operator's to set. A PDF may be sent to be signed only where the clinic's policy allows it."},
+		{"header-too-large", 431, "The header of the request is too large", "Send fewer or smaller header fields: 32 KiB are read in all."},
 		{"too-slow", 408, "The request took too long", "Send it again."},
 		{"unsupported", 415, "This form is not dealt with", "Use the content types that /docs names."},
 		{"unavailable", 503, "It cannot be done now", "Try again as Retry-After says: with the same Idempotency-Key nothing is signed twice."},

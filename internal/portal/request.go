@@ -108,7 +108,7 @@ func bearer(h http.Header) (string, *Problem) {
 	case !strings.EqualFold(scheme, "Bearer"):
 		return "", problem("token-missing", "The Authorization header is not of the scheme Bearer.")
 	case len(token) > maxToken:
-		return "", problem("token-malformed", "The token is longer than 16 KiB.")
+		return "", problem("token-too-large", fmt.Sprintf("The access token has more than %d bytes.", maxToken))
 	case token == "" || strings.ContainsFunc(token, notToken68):
 		return "", problem("token-malformed", "What stands after Bearer is not a token.")
 	}

@@ -71,9 +71,10 @@ func (p *Portal) Serve(ctx context.Context, l Listeners, ready func()) error {
 	defer cancel(nil)
 	secure := p.server(p.handler)
 	secure.TLSConfig = source.tlsConfig()
+	secure.MaxHeaderBytes = readHeader
 	servers := []*http.Server{secure, p.server(p.plain(source)), p.server(p.inside())}
 	var running sync.WaitGroup
-	running.Go(func() { cancel(secure.ServeTLS(l.HTTPS, "", "")) })
+	running.Go(func() { cancel(secure.ServeTLS(newCrowd(l.HTTPS, p.cfg.TrustedProxies), "", "")) })
 	running.Go(func() { cancel(servers[1].Serve(l.HTTP)) })
 	running.Go(func() { cancel(servers[2].Serve(l.Metrics)) })
 	certified := make(chan struct{})
@@ -121,7 +122,7 @@ func (p *Portal) server(h http.Handler) *http.Server {
 		ReadTimeout:       p.cfg.RequestTime,
 		WriteTimeout:      p.cfg.RequestTime + 5*time.Second,
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
+		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 	}
 }

@@ -2,6 +2,20 @@ package signer_test
 
 import (
 	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"log"
+	"math/big"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -111,6 +125,94 @@ func TestClockSetBackRevivesNothing(t *testing.T) {
 	h.restart(t, false, signer.ServerConfig{})
 	_, _, err = h.portal.download(ctx, wire.OpDocument, short, "RX-1")
 	wantCode(t, err, fault.Unauthorized, "token-expired", "with the clock set back, after a restart")
+}
+
+// liar serves keys of its own choosing, as a realm would, with that certificate.
+func liar(t *testing.T, crt *x509.Certificate, key crypto.Signer, jwks []byte) string {
+	t.Helper()
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{crt.Raw}, PrivateKey: key}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{ErrorLog: log.New(io.Discard, "", 0), Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Write(jwks)
+	})}
+	go s.Serve(l)
+	t.Cleanup(func() { s.Close() })
+	return l.Addr().String()
+}
+
+// TestPortalThatLiesAboutARealm: whoever has the portal's socket says where connections lead. Keys of its own are not believed, the lie is a line, and
+// the truth is believed afterwards.
+func TestPortalThatLiesAboutARealm(t *testing.T) {
+	const host = "sso.example.org"
+	h := newHouseOf(t, signer.ServerConfig{}, oidctest.Options{Host: host})
+	ctx, login := t.Context(), h.provider.A.Login(t, h.doctor)
+	header, claims := oidctest.Decode(t, login.Access)
+	mallory := oidctest.Realm{Kid: "mallory"}
+	var err error
+	if mallory.Key, err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
+		t.Fatal(err)
+	}
+	forged := mallory.Sign(t, oidctest.With(header, map[string]any{"kid": mallory.Kid}), claims)
+	jwks := fmt.Appendf(nil, `{"keys":[{"kty":"RSA","use":"sig","alg":"RS256","kid":"mallory","n":%q,"e":"AQAB"}]}`, base64.RawURLEncoding.EncodeToString(mallory.Key.N.Bytes()))
+	otherCA, otherKey := oidctest.Issue(t, nil, nil, "")
+	wrongCA, wrongCAKey := oidctest.Issue(t, otherCA, otherKey, host)
+	wrongHost, wrongHostKey := oidctest.Issue(t, h.provider.Authority, h.provider.AuthorityKey, "mallory.example.org")
+	self, selfKey := selfSigned(t, host)
+	for what, to := range map[string]string{
+		"a self-signed certificate":                  liar(t, self, selfKey, jwks),
+		"the right name by another CA":               liar(t, wrongCA, wrongCAKey, jwks),
+		"another host's certificate by the right CA": liar(t, wrongHost, wrongHostKey, jwks),
+	} {
+		before := h.lines(t)
+		evil := h.portal
+		evil.to = to
+		_, err := evil.open(ctx, wanted(forged, "RX-1"))
+		wantCode(t, err, fault.Unavailable, "realm-keys-unavailable", what)
+		if got := h.since(t, before); !slices.Contains(got, "realm_keys_refused") || slices.Contains(got, "realm_key_first_seen") {
+			t.Errorf("%s left %v", what, got)
+		}
+		time.Sleep(1100 * time.Millisecond) // until the signer asks for a connection again
+	}
+	if text := h.logText(t); strings.Count(text, `"code":"realm-certificate"`) != 3 || !strings.Contains(text, h.provider.A.Issuer) {
+		t.Error("the lines do not say whose certificate was wrong")
+	}
+	honest := h.portal
+	honest.to = h.provider.Address
+	if _, _, err := honest.sign(ctx, wanted(login.Access, "RX-1")); err != nil {
+		t.Errorf("the truth: %v", err)
+	}
+	evil := h.portal
+	evil.to = liar(t, self, selfKey, jwks)
+	_, err = evil.open(ctx, wanted(forged, "RX-2"))
+	wantCode(t, err, fault.Unauthorized, "token-unknown-key", "a lie after the truth")
+	if _, _, err := honest.sign(ctx, wanted(login.Access, "RX-2")); err != nil {
+		t.Errorf("the truth after a lie: %v", err)
+	}
+	if n := count(h.since(t, 0), "signature_created"); n != 2 {
+		t.Errorf("%d signatures", n)
+	}
+}
+
+// selfSigned makes a certificate that vouches for itself.
+func selfSigned(t *testing.T, host string) (*x509.Certificate, crypto.Signer) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: host}, DNSNames: []string{host}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	crt, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return crt, key
 }
 
 // TestARefusalIsOneLine: one act, one line, whoever refused it.

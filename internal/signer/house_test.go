@@ -35,9 +35,10 @@ type house struct {
 type peer struct {
 	*wire.Client
 	path string
+	to   string // where its connections to realms really lead; "" = where they should
 }
 
-func peerAt(path string) peer { return peer{wire.New(path), path} }
+func peerAt(path string) peer { return peer{Client: wire.New(path), path: path} }
 
 // onSockets serves s on two sockets until stop, or the test's end.
 func onSockets(t testing.TB, s *signer.Signer, cfg signer.ServerConfig) (portal, admin peer, stop func()) {
@@ -77,12 +78,18 @@ func onSockets(t testing.TB, s *signer.Signer, cfg signer.ServerConfig) (portal,
 // newHouse founds the appliance. It is a demo, so that realms may be on loopback.
 func newHouse(t testing.TB, cfg signer.ServerConfig) *house {
 	t.Helper()
-	h := &house{cfg: settings(t), provider: oidctest.Start(t, oidctest.Options{}), doctor: oidctest.Doctor()}
-	h.s = found(t, h.cfg, true)
+	return newHouseOf(t, cfg, oidctest.Options{})
+}
+
+// newHouseOf is newHouse with realms as o says; with a host they have TLS, and the appliance is no demo.
+func newHouseOf(t testing.TB, cfg signer.ServerConfig, o oidctest.Options) *house {
+	t.Helper()
+	h := &house{cfg: settings(t), provider: oidctest.Start(t, o), doctor: oidctest.Doctor()}
+	h.s = found(t, h.cfg, o.Host == "")
 	h.portal, h.admin, h.stop = onSockets(t, h.s, cfg)
 	for slug, issuer := range map[string]string{"a": h.provider.A.Issuer, "b": h.provider.B.Issuer} {
 		h.must(t, wire.OpClinicAdd, wire.Clinic{Slug: slug, Name: "Clinic " + slug}, nil)
-		h.must(t, wire.OpRealmAdd, wire.Realm{Clinic: slug, Issuer: issuer}, nil)
+		h.must(t, wire.OpRealmAdd, wire.Realm{Clinic: slug, Issuer: issuer, CA: h.provider.CA}, nil)
 	}
 	h.serial = h.credential(t, "a", h.doctor.Name, h.doctor.Sub)
 	return h
@@ -134,7 +141,11 @@ func (p peer) call(ctx context.Context, op wire.Op, in, out any, fd *os.File) (*
 		if !errors.As(err, &need) {
 			return back, err
 		}
-		conn, err := net.Dial("tcp", need.Address)
+		to := need.Address
+		if p.to != "" {
+			to = p.to
+		}
+		conn, err := net.Dial("tcp", to)
 		if err != nil {
 			return nil, err
 		}

@@ -21,7 +21,7 @@ func (n *NeedDial) Error() string {
 
 // Unwrap gives the error its kind and public text.
 func (n *NeedDial) Unwrap() error {
-	return fault.New(fault.Unavailable, "the keys of the realm are not known yet").WithHint("try again in a moment")
+	return fault.New(fault.Unavailable, "the keys of the realm are not known yet").WithHint("try again in a moment").WithCode("realm-keys-unavailable")
 }
 
 // failure is an error on its way to the other process: what fault lets out, and never the cause.
