@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -17,7 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/veripath/aes-appliance/internal/oidctest"
 	"github.com/veripath/aes-appliance/internal/prescription"
 )
 
@@ -29,7 +27,6 @@ func TestPublicEndpoints(t *testing.T) {
 	t.Run("status", e.checkOCSP)
 	t.Run("checkpoint", e.checkCheckpoint)
 	t.Run("loopback", e.checkLoopback)
-	t.Run("tokens", e.checkTokens)
 }
 
 // openssl runs it and fails with what to install.
@@ -222,58 +219,6 @@ func (e *estate) checkLoopback(t *testing.T) {
 	for _, path := range []string{"/metrics", "/readyz"} {
 		if status, body, _ := e.ask("GET", path, "", nil); status != 404 {
 			t.Errorf("%s is public: %d %s", path, status, body)
-		}
-	}
-}
-
-// checkTokens: each refusal has the type that booking apps act on. The tokens are a real provider's, or made from them.
-func (e *estate) checkTokens(t *testing.T) {
-	realm, doctor := e.provider.A, oidctest.Doctor()
-	tokens := realm.Login(t, doctor)
-	header, claims := oidctest.Decode(t, tokens.Access)
-	change := func(h, c map[string]any) string {
-		return realm.Sign(t, oidctest.With(header, h), oidctest.With(claims, c))
-	}
-	roleless := doctor
-	roleless.Roles = []string{"patient"}
-	for name, c := range map[string]struct {
-		token  string
-		status int
-		code   string
-	}{
-		"ID token":      {tokens.ID, 401, "token-"},
-		"refresh token": {tokens.Refresh, 401, "token-"},
-		"other realm":   {e.provider.B.Login(t, doctor).Access, 401, "realm-unknown"},
-		"wrong issuer":  {change(nil, map[string]any{"iss": realm.Issuer + "/"}), 401, "realm-unknown"},
-		"expired":       {change(nil, map[string]any{"exp": 1000}), 401, "token-expired"},
-		"unknown key":   {change(map[string]any{"kid": "nobody"}, nil), 401, "token-unknown-key"},
-		"other key":     {e.provider.B.Sign(t, header, claims), 401, "token-signature"},
-		"none":          {oidctest.Encode(t, oidctest.With(header, map[string]any{"alg": "none"}), claims, func([]byte) []byte { return nil }), 401, "token-"},
-		"no role":       {realm.Login(t, roleless).Access, 403, "role-missing"},
-		"service":       {realm.Service(t), 403, "service-account"},
-		"17 KB":         {change(nil, map[string]any{"x": strings.Repeat("x", 13000)}), 401, "token-"},
-	} {
-		status, body, _ := e.ask("GET", "/api/prescriptions", c.token, nil)
-		var p struct{ Type, Detail string }
-		if err := json.Unmarshal(body, &p); err != nil || status != c.status || !strings.HasPrefix(p.Type, "/problems/"+c.code) {
-			t.Errorf("%s: %d %s", name, status, body)
-		}
-		if status, _, _ := e.ask("GET", p.Type, "", nil); status != 200 {
-			t.Errorf("%s: there is no page %s", name, p.Type)
-		}
-	}
-	if status, _, _ := e.ask("GET", "/api/prescriptions", strings.Repeat("a", 1<<20), nil); status != http.StatusRequestHeaderFieldsTooLarge {
-		t.Errorf("a token of 1 MB: %d", status)
-	}
-	body := signBody(t)
-	for name, c := range map[string]struct {
-		token  string
-		status int
-		code   string
-	}{"no certificate": {tokens.Access, 404, "certificate-not-found"}} {
-		status, answer, _ := e.ask("POST", "/api/sign", c.token, body)
-		if status != c.status || !strings.Contains(string(answer), fmt.Sprintf(`"type":"/problems/%s"`, c.code)) {
-			t.Errorf("%s: %d %s", name, status, answer)
 		}
 	}
 }

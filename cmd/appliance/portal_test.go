@@ -159,7 +159,7 @@ func freePort(t testing.TB) int {
 // newEstate also starts a provider, registers its realm a for the clinic wharf-lane, and starts both processes.
 func newEstate(t *testing.T) *estate {
 	t.Helper()
-	e := newGround(t, "caller_rate = 1000\n")
+	e := newGround(t, "caller_rate = 1000\npublic_rate = 1000\n")
 	e.provider = oidctest.Start(t, oidctest.Options{})
 	e.signer = start(t, "--config", e.config, "signer")
 	run(t, "--config", e.config, "clinic", "add", "wharf-lane", "--name", "Wharf Lane Clinic", "--acr", "2", "--audience", "aes-portal", "--admin-role", "aes-admin")

@@ -48,6 +48,7 @@ func (a *Activation) FetchKeys(ctx context.Context, issuer string, conn net.Conn
 		var other *tls.CertificateVerificationError
 		if errors.As(err, &other) { // whoever dialled led elsewhere, somebody sits in between, or the realm's certificate is not in order
 			a.refuseKeys(ctx, r, RealmCertificate, now)
+			return unreachable(err).WithCode(RealmCertificate)
 		}
 		return unreachable(err)
 	}
