@@ -1,7 +1,6 @@
 package durable
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
@@ -47,7 +46,7 @@ const (
 )
 
 // ErrSim is the error of a step that was made to fail, and of all steps of a program that died.
-var ErrSim = errors.New("simulated failure")
+var ErrSim = fmt.Errorf("simulated: %w", unix.EIO)
 
 // ErrNoSpace is the error of a full Sim.
 var ErrNoSpace = fmt.Errorf("simulated: %w", unix.ENOSPC)

@@ -54,6 +54,7 @@ type Config struct {
 	Version string       // of the program, for the log
 	Log     *slog.Logger // nil: silent
 	Kernel  clock.Kernel // what the clock asks for the time; nil: the machine's
+	FS      durable.FS   // of the log and the objects; nil: the machine's
 
 	RealmRoots *x509.CertPool // for realms without a CA of their own; nil: the system's
 }
@@ -92,7 +93,7 @@ func Open(ctx context.Context, cfg Config) (*Signer, error) {
 	} else if !there {
 		return nil, fault.New(fault.NotFound, "there is no appliance in "+cfg.StateDir).WithHint(`make a demo appliance with "appliance demo"`)
 	}
-	if _, err := os.Stat(filepath.Join(cfg.StateDir, ledger.FileName)); err != nil {
+	if err := cfg.hasLog(); err != nil {
 		return nil, lost(cfg.StateDir, "the log is missing from "+cfg.StateDir).WithCause(err)
 	}
 	lock, err := take(cfg.StateDir)
@@ -100,6 +101,21 @@ func Open(ctx context.Context, cfg Config) (*Signer, error) {
 		return nil, err
 	}
 	return openTaken(ctx, cfg, lock)
+}
+
+func (c Config) fs() durable.FS {
+	if c.FS == nil {
+		return durable.OS{}
+	}
+	return c.FS
+}
+
+func (c Config) hasLog() error {
+	f, err := c.fs().Open(filepath.Join(c.StateDir, ledger.FileName), os.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // Founded reports whether there is an appliance in dir, whole or not. An appliance comes into being by a rename (see Found), so whatever is in
@@ -167,7 +183,7 @@ func open(ctx context.Context, cfg Config) (s *Signer, err error) {
 		return s, err
 	}
 	s.opened(s.token.Close)
-	if s.objects, err = objects.Open(filepath.Join(cfg.StateDir, objectsDir), s.token); err != nil {
+	if s.objects, err = objects.OpenFS(cfg.fs(), filepath.Join(cfg.StateDir, objectsDir), s.token); err != nil {
 		return s, err
 	}
 	s.opened(s.objects.Close)
@@ -176,7 +192,7 @@ func open(ctx context.Context, cfg Config) (s *Signer, err error) {
 	}
 	s.opened(s.index.Close)
 	log, err := ledger.Open(ctx, ledger.Config{
-		Dir: cfg.StateDir, Index: s.index, Folds: []ledger.Fold{ca.Fold(), fold{}, prescriptionFold{}, activation.Fold()}, Now: time.Now, Log: s.log,
+		Dir: cfg.StateDir, Index: s.index, Folds: []ledger.Fold{ca.Fold(), fold{}, prescriptionFold{}, activation.Fold()}, Now: time.Now, Log: s.log, FS: cfg.fs(),
 	})
 	if err != nil {
 		return s, err
