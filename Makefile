@@ -15,7 +15,7 @@ STATIC_LDFLAGS = -linkmode external -extldflags "-static -Wl,--gc-sections -Wl,-
 VCS   := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo true || echo false)
 BUILD := CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=$(VCS)
 
-.PHONY: build build-hsm demo test check bench fuzz clean go deps deps-test softhsm2
+.PHONY: build build-hsm demo serve test check bench fuzz clean go deps deps-test softhsm2
 
 build: deps softhsm2
 	$(BUILD) -tags $(STATIC_TAGS) -ldflags '-s -w -buildid= $(STATIC_LDFLAGS)' -o $(BINARY) ./cmd/appliance
@@ -27,6 +27,10 @@ build-hsm: deps
 
 demo: build
 	build/appliance demo --dir demo
+
+# Until ctrl-C, with demo/env for a shell: URL, CA, TOKEN and more.
+serve: build
+	build/appliance demo --dir demo --serve
 
 # Twice where it matters: everything against Debian's SoftHSM2, and what touches the token or the whole program against the one inside.
 # Last, the binary is built twice and compared.

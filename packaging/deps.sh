@@ -36,6 +36,7 @@ fonts-dejavu-core|/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf|text for those
 python3|!python3|runs independent checks
 npm|!npm|installs a real OpenID provider and the Node.js that it runs on
 pebble|!pebble|an ACME server to get a certificate from
+curl|!curl|calls the API as the demo tells people to
 python3-requests|/usr/lib/python3/dist-packages/requests/__init__.py|what booking apps call the API with
 '
 

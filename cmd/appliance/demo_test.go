@@ -16,6 +16,7 @@ import (
 	"github.com/veripath/aes-appliance/internal/clock"
 	"github.com/veripath/aes-appliance/internal/config"
 	"github.com/veripath/aes-appliance/internal/signer"
+	"github.com/veripath/aes-appliance/internal/wire"
 )
 
 // TestInterruptedDemoCanBeRepeated interrupts a demo at moments from its beginning to its end; the next one works all the same, and what it
@@ -93,14 +94,15 @@ func TestDemoClaimsNoProofOfTimeThatIsNotThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	clinician, err := s.Find(demoClinic, "Doctor Clinician")
-	if err != nil {
-		t.Fatal(err)
-	}
+	operations := signer.NewServer(s, signer.ServerConfig{}).Admin()
 	for _, unproven := range []bool{false, true} {
 		kernel.unsynchronised.Store(unproven)
 		var out bytes.Buffer
-		err := (&app{stdout: &out}).demoIntroduce(s, cfg, clinician)
+		answer, _, err := operations[wire.OpStatus](context.Background(), wire.Raw("{}"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = (&app{stdout: &out}).demoIntroduce(answer.(wire.Status), nil, wire.Certificate{})
 		if claimed := strings.Contains(out.String(), "proven by"); claimed == unproven || (err != nil) != unproven {
 			t.Errorf("unproven %v: %v\n%s", unproven, err, &out)
 		}

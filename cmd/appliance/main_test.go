@@ -17,7 +17,7 @@ import (
 // TestMain lets this test binary be the program: under testscript as "appliance", as the processes of their own that a ceremony and a service are, and as
 // a demo that a test interrupts.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && slices.Contains([]string{"ceremony", "signer", "demo"}, os.Args[1]) {
+	if len(os.Args) > 1 && slices.Contains([]string{"ceremony", "signer", "portal", "demo"}, os.Args[1]) {
 		main()
 	}
 	testscript.Main(m, map[string]func(){"appliance": main})

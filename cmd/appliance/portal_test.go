@@ -218,7 +218,7 @@ func (e *estate) configure(sections string) {
 	if err != nil {
 		e.t.Fatal(err)
 	}
-	kept := regexp.MustCompile(`(?ms)^\[(signer|portal)\].*?(^\[|\z)`).ReplaceAll(text, []byte("$2"))
+	kept := regexp.MustCompile(`(?m)^\[(signer|portal)\]\n([^\[].*\n|\n)*`).ReplaceAll(text, nil)
 	if err := os.WriteFile(e.config, append(kept, sections...), 0o600); err != nil {
 		e.t.Fatal(err)
 	}

@@ -1,0 +1,323 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/veripath/aes-appliance/internal/fault"
+	"github.com/veripath/aes-appliance/internal/ledger"
+	"github.com/veripath/aes-appliance/internal/pades"
+	"github.com/veripath/aes-appliance/internal/prescription"
+	"github.com/veripath/aes-appliance/internal/signer"
+)
+
+// bookingRequest is the body of POST /api/sign.
+type bookingRequest struct {
+	prescription.Prescription
+	ConsentText      string    `json:"consent_text"`
+	ConsentTimestamp time.Time `json:"consent_timestamp"`
+	ClientIP         string    `json:"client_ip"`
+	ClientUserAgent  string    `json:"client_user_agent"`
+}
+
+// newBooking is the demo's prescription, under an ID that no other run of the demo has used.
+func newBooking(now time.Time) bookingRequest {
+	p := prescription.Demo(now)
+	p.PrescriptionID = "DEMO-" + strings.ReplaceAll(now.UTC().Format("20060102-150405.000"), ".", "-")
+	return bookingRequest{
+		Prescription: p, ConsentText: "I have reviewed this prescription and sign it.", ConsentTimestamp: now.UTC().Truncate(time.Second),
+		ClientIP: "203.0.113.9", ClientUserAgent: "Mozilla/5.0 (X11; Linux x86_64)", // an address that RFC 5737 keeps for examples
+	}
+}
+
+// visitor calls the API as a booking app would, and shows each call.
+type visitor struct {
+	h   *demoHouse
+	out io.Writer
+}
+
+// visit makes one call, and shows it with what remark says of the answer; status is what is expected.
+func (v visitor) visit(ctx context.Context, status int, method, path, token string, body any, remark func(answer []byte, header http.Header, took time.Duration) (string, error)) error {
+	reader, kind := io.Reader(http.NoBody), ""
+	switch body := body.(type) {
+	case nil:
+	case []byte:
+		reader, kind = bytes.NewReader(body), "application/pdf"
+	default:
+		raw, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		reader, kind = bytes.NewReader(raw), "application/json"
+	}
+	q, err := http.NewRequestWithContext(ctx, method, v.h.url+path, reader)
+	if err != nil {
+		return err
+	}
+	if kind != "" {
+		q.Header.Set("Content-Type", kind)
+	}
+	if token != "" {
+		q.Header.Set("Authorization", "Bearer "+token)
+	}
+	began := time.Now()
+	got, err := v.h.client.Do(q)
+	if err != nil {
+		return fault.New(fault.Unavailable, "the portal does not answer "+method+" "+path).WithCause(err).WithHint("what it said is in " + v.h.files.portalLog)
+	}
+	defer got.Body.Close()
+	answer, err := io.ReadAll(got.Body)
+	if err != nil {
+		return err
+	}
+	took := time.Since(began)
+	if got.StatusCode != status {
+		return fault.New(fault.Internal, fmt.Sprintf("the portal answers %s %s with %d, not %d: %.300s", method, path, got.StatusCode, status, answer)).
+			WithHint("this is a defect: please report it with " + v.h.files.signerLog + " and " + v.h.files.portalLog)
+	}
+	text, err := remark(answer, got.Header, took)
+	if err != nil {
+		return fault.New(fault.Internal, method+" "+path+" has another answer than it should: "+err.Error()).WithHint("this is a defect: please report it")
+	}
+	_, err = fmt.Fprintf(v.out, "  %-4s %-47s %d  %s\n", method, path, got.StatusCode, text)
+	return err
+}
+
+// problemOf is the remark on a refusal, which must be of that type.
+func problemOf(want string) func([]byte, http.Header, time.Duration) (string, error) {
+	return func(answer []byte, _ http.Header, _ time.Duration) (string, error) {
+		var p struct {
+			Type   string `json:"type"`
+			Detail string `json:"detail"`
+			Errors []struct {
+				Field string `json:"field"`
+				Text  string `json:"text"`
+			} `json:"errors"`
+		}
+		if err := json.Unmarshal(answer, &p); err != nil {
+			return "", err
+		}
+		if p.Type != "/problems/"+want {
+			return "", fmt.Errorf("a problem of type %q, not %q", p.Type, want)
+		}
+		for i, e := range p.Errors {
+			p.Detail += strings.Repeat(";", min(i, 1)) + " " + e.Field + " " + e.Text
+		}
+		return want + ": " + p.Detail, nil
+	}
+}
+
+// demoSigned is what the booking app got.
+type demoSigned struct{ pdf, evidence, pack []byte }
+
+// demoTour goes through the API, writes what came to files, and verifies it.
+func (a *app) demoTour(ctx context.Context, h *demoHouse) error {
+	v := visitor{h: h, out: a.stdout}
+	got, err := v.use(ctx)
+	if err != nil {
+		return err
+	}
+	if err := v.beRefused(ctx); err != nil {
+		return err
+	}
+	f, err := pades.Open(got.pdf, limits(h.cfg))
+	if err != nil {
+		return err
+	}
+	rendered := got.pdf[:f.Revisions()[0].End] // what was signed: the signature and all after it are appended to it
+	for _, one := range []struct {
+		name string
+		data []byte
+	}{{h.files.plain, rendered}, {h.files.signed, got.pdf}, {h.files.evidence, got.evidence}, {h.files.pack, got.pack}} {
+		if err := writeOutput(one.name, one.data); err != nil {
+			return err
+		}
+	}
+	return a.demoVerify(ctx, h, got)
+}
+
+// use is what goes well.
+func (v visitor) use(ctx context.Context) (got demoSigned, err error) {
+	fmt.Fprintf(v.out, "The booking app, with a token of %s's\n", v.h.clinician.CommonName)
+	token, err := v.h.token(url.Values{})
+	if err != nil {
+		return got, err
+	}
+	want := newBooking(time.Now())
+	var signed struct {
+		PDF      []byte `json:"pdf_base64"`
+		SHA256   string `json:"pdf_sha256"`
+		Level    string `json:"level"`
+		Repeated bool   `json:"repeated"`
+	}
+	err = v.visit(ctx, http.StatusOK, "POST", "/api/sign", token, want, func(answer []byte, _ http.Header, took time.Duration) (string, error) {
+		err := json.Unmarshal(answer, &signed)
+		got.pdf = signed.PDF
+		return fmt.Sprintf("%s signed in %d ms, %d bytes", want.PrescriptionID, took.Milliseconds(), len(got.pdf)), err
+	})
+	if err != nil {
+		return got, err
+	}
+	sum := sha256.Sum256(got.pdf)
+	same := func(data []byte, hash string) error {
+		if !bytes.Equal(data, got.pdf) || hash != hex.EncodeToString(sum[:]) {
+			return fmt.Errorf("another document than the one signed")
+		}
+		return nil
+	}
+	id := want.PrescriptionID
+	for _, step := range []struct {
+		method, path string
+		body         any
+		remark       func([]byte, http.Header, time.Duration) (string, error)
+	}{
+		{"POST", "/api/sign", want, func(answer []byte, _ http.Header, _ time.Duration) (string, error) {
+			err := json.Unmarshal(answer, &signed)
+			if err == nil && !signed.Repeated {
+				err = fmt.Errorf("signed twice")
+			}
+			if err == nil {
+				err = same(signed.PDF, signed.SHA256)
+			}
+			return "asked again: the same answer, and nothing is signed twice", err
+		}},
+		{"GET", "/api/pdf/" + id, nil, func(answer []byte, header http.Header, _ time.Duration) (string, error) {
+			return "the same bytes, " + header.Get("Content-Disposition"), same(answer, header.Get("X-Content-SHA256"))
+		}},
+		{"GET", "/api/evidence/" + id, nil, func(answer []byte, _ http.Header, _ time.Duration) (string, error) {
+			got.evidence = answer
+			return summarise(answer)
+		}},
+		{"GET", "/api/evidence/" + id + "/pack", nil, func(answer []byte, _ http.Header, _ time.Duration) (string, error) {
+			got.pack = answer
+			return fmt.Sprintf("evidence pack, %d bytes", len(answer)), nil
+		}},
+		{"POST", "/api/verify", got.pdf, func(answer []byte, _ http.Header, _ time.Duration) (string, error) {
+			var report struct {
+				Summary string `json:"summary"`
+			}
+			err := json.Unmarshal(answer, &report)
+			return report.Summary, err
+		}},
+	} {
+		if err := v.visit(ctx, http.StatusOK, step.method, step.path, token, step.body, step.remark); err != nil {
+			return got, err
+		}
+	}
+	return got, nil
+}
+
+// summarise names what stands out in an Evidence Summary.
+func summarise(answer []byte) (string, error) {
+	var e struct {
+		Type  string `json:"evidence_type"`
+		Actor struct {
+			Username string `json:"username"`
+			ACR      string `json:"authentication_context_ref"`
+		} `json:"actor_evidence"`
+	}
+	if err := json.Unmarshal(answer, &e); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s: signed by %s, logged in at level %s", e.Type, e.Actor.Username, e.Actor.ACR), nil
+}
+
+// beRefused is what must not be done.
+func (v visitor) beRefused(ctx context.Context) error {
+	fmt.Fprintln(v.out, "\nis refused")
+	morphine := newBooking(time.Now())
+	morphine.PrescriptionID += "-MORPHINE"
+	morphine.MedicationName, morphine.SNOMEDCode, morphine.ControlledDrugSchedule = "Morphine sulfate", "", prescription.Schedule2
+	other := newBooking(time.Now())
+	other.PrescriptionID += "-OTHER"
+	for _, c := range []struct {
+		status  int
+		problem string
+		token   url.Values
+		body    bookingRequest
+	}{
+		{http.StatusUnauthorized, "token-expired", url.Values{"ttl": {"-300"}}, other},
+		{http.StatusForbidden, "acr-too-low", url.Values{"acr": {"1"}}, other},
+		{http.StatusForbidden, "certificate-of-another", url.Values{"sub": {"somebody-else-of-that-name"}}, other},
+		{http.StatusUnprocessableEntity, "controlled-drug", url.Values{}, morphine},
+	} {
+		token, err := v.h.token(c.token)
+		if err != nil {
+			return err
+		}
+		if err := v.visit(ctx, c.status, "POST", "/api/sign", token, c.body, problemOf(c.problem)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// demoVerify validates what came as anybody would, with the root as the only trust, and says where to look.
+func (a *app) demoVerify(ctx context.Context, h *demoHouse, got demoSigned) error {
+	roots, err := readCertificates(h.files.root)
+	if err != nil {
+		return err
+	}
+	options := pades.ValidateOptions{Roots: roots, At: time.Now(), Limits: limits(h.cfg)}
+	report, err := pades.Validate(ctx, got.pdf, options)
+	if err != nil {
+		return err
+	}
+	logKey := filepath.Join(h.cfg.StateDir, signer.LogKeyName)
+	keys, err := a.logKeys([]string{logKey})
+	if err != nil {
+		return err
+	}
+	pack, err := verifyPack(ctx, got.pack, options, keys)
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	if err := writeJSON(&b, report); err != nil {
+		return err
+	}
+	if err := writeOutput(h.files.verify, []byte(b.String())); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "\nVerified with the root certificate alone\n  the PDF             %s\n  the evidence pack   %s\n", report.Summary, pack.Summary)
+	if err := a.demoLook(h); err != nil {
+		return err
+	}
+	if !report.Good() || pack.ExitCode != exitGood {
+		return fault.New(fault.Internal, "the signed prescription or its evidence does not validate").WithHint("this is a defect: please report it with " + h.files.verify)
+	}
+	return nil
+}
+
+// demoLook says where to look, and what to try.
+func (a *app) demoLook(h *demoHouse) error {
+	t := tabwriter.NewWriter(a.stdout, 0, 0, 3, ' ', 0)
+	fmt.Fprint(t, "\nLook at\n")
+	for _, look := range [][2]string{
+		{h.files.signed, "what the clinician signed: open it in any PDF reader"},
+		{h.files.plain, "the same before: the signed file begins with exactly these bytes"},
+		{h.files.evidence, "the Evidence Summary"},
+		{h.files.pack, "the evidence pack, for a court"},
+		{h.files.root, "the root certificate, for your own validator"},
+		{h.files.verify, "the whole verdict on the PDF"},
+		{filepath.Join(h.cfg.StateDir, ledger.FileName), "the log: every act so far is a line"},
+	} {
+		fmt.Fprintf(t, "  %s\t%s\n", look[0], look[1])
+	}
+	program := os.Args[0]
+	fmt.Fprintf(t, "\nTry\n  %[1]s verify %[2]s --trust %[3]s\n  %[1]s verify %[4]s --trust %[3]s --log-key %[5]s\n  %[1]s demo --serve --dir %[6]s\n",
+		program, h.files.signed, h.files.root, h.files.pack, filepath.Join(h.cfg.StateDir, signer.LogKeyName), h.files.dir)
+	return t.Flush()
+}
