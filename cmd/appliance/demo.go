@@ -64,7 +64,7 @@ func (a *app) demo(ctx context.Context, dir string, serve bool) (err error) {
 	if err != nil {
 		return err
 	}
-	h := &demoHouse{files: files, cfg: cfg}
+	h := &demoHouse{app: a, files: files, cfg: cfg}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer func() {
 		if why := context.Cause(ctx); why != nil && !errors.Is(why, context.Canceled) {

@@ -112,15 +112,32 @@ func (a *app) demoServices(files demoFiles, cfg config.Config) (config.Config, e
 		return cfg, unreadable(files.config, err)
 	}
 	text := bytes.Clone(had)
-	for section, content := range map[string]string{"signer": demoSignerConfig, "portal": demoPortalConfig} {
-		if !regexp.MustCompile(`(?m)^\s*\[` + section + `\]`).Match(text) {
-			text = append(text, content...)
+	for _, one := range []struct{ section, content string }{{"signer", demoSignerConfig}, {"portal", demoPortalConfig}} {
+		if !regexp.MustCompile(`(?m)^\s*\[` + one.section + `\]`).Match(text) {
+			text = append(text, one.content...)
 		}
 	}
 	if cfg, err = rewriteConfig(files.config, had, text); err != nil {
 		return cfg, err
 	}
-	had = bytes.Clone(text)
+	if cfg, err = a.demoPorts(files, cfg); err != nil {
+		return cfg, err
+	}
+	for _, dir := range []string{filepath.Dir(cfg.Signer.PortalSocket), filepath.Dir(cfg.Signer.AdminSocket), cfg.Portal.StateDir} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return cfg, fault.New(fault.Unavailable, "cannot make the folder "+dir+reason(err)).WithCause(err)
+		}
+	}
+	return cfg, nil
+}
+
+// demoPorts moves the portal, in the configuration, from ports that somebody else listens on.
+func (a *app) demoPorts(files demoFiles, cfg config.Config) (config.Config, error) {
+	had, err := os.ReadFile(files.config)
+	if err != nil {
+		return cfg, unreadable(files.config, err)
+	}
+	text := had
 	var ports free
 	defer ports.release()
 	for _, one := range []struct{ key, have string }{
@@ -131,15 +148,7 @@ func (a *app) demoServices(files demoFiles, cfg config.Config) (config.Config, e
 			text = regexp.MustCompile(`(?m)^\s*`+one.key+`\s*=.*$`).ReplaceAll(text, []byte(one.key+` = "`+now+`"`))
 		}
 	}
-	if cfg, err = rewriteConfig(files.config, had, text); err != nil {
-		return cfg, err
-	}
-	for _, dir := range []string{filepath.Dir(cfg.Signer.PortalSocket), filepath.Dir(cfg.Signer.AdminSocket), cfg.Portal.StateDir} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return cfg, fault.New(fault.Unavailable, "cannot make the folder "+dir+reason(err)).WithCause(err)
-		}
-	}
-	return cfg, nil
+	return rewriteConfig(files.config, had, text)
 }
 
 // rewriteConfig replaces a configuration, if it changed, and reads it.

@@ -16,6 +16,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/activation"
@@ -30,6 +31,7 @@ import (
 
 // demoHouse is a demo appliance at work: both processes, and the realm that gives tokens.
 type demoHouse struct {
+	app            *app
 	files          demoFiles
 	cfg            config.Config
 	signer, portal *process
@@ -70,17 +72,32 @@ func (h *demoHouse) open(ctx context.Context, cancel context.CancelCauseFunc) (e
 	if err := h.furnish(ctx); err != nil {
 		return err
 	}
-	if h.portal, err = startProcess("portal", h.files.config, h.files.portalLog); err != nil {
-		return err
-	}
-	if err := h.connect(); err != nil {
-		return err
-	}
-	if err := h.portal.await(ctx, h.answers); err != nil {
+	if err := h.openPortal(ctx); err != nil {
 		return err
 	}
 	watch(h.portal)
 	return nil
+}
+
+// openPortal starts the portal, on other ports when somebody took one between the look for it and the start.
+func (h *demoHouse) openPortal(ctx context.Context) (err error) {
+	const tries = 5
+	for n := 1; ; n++ {
+		if h.portal, err = startProcess("portal", h.files.config, h.files.portalLog); err != nil {
+			return err
+		}
+		if err := h.connect(); err != nil {
+			return err
+		}
+		err := h.portal.await(ctx, h.answers)
+		if err == nil || n == tries || !strings.Contains(fault.PublicOf(err), "cannot listen") {
+			return err
+		}
+		h.portal = nil // it has ended
+		if h.cfg, err = h.app.demoPorts(h.files, h.cfg); err != nil {
+			return err
+		}
+	}
 }
 
 func (h *demoHouse) ask(ctx context.Context, op wire.Op, in, out any) error {
