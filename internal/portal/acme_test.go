@@ -28,14 +28,23 @@ func TestACME(t *testing.T) {
 		"tls-alpn-01": func(a *acmeCertificates) { a.issuer.DisableHTTPChallenge = true },
 	} {
 		t.Run(name, func(t *testing.T) {
-			https, plain := freePort(t), freePort(t)
+			// The listeners are given, as systemd gives them: the configuration's addresses are others, which nobody may bind here.
+			var l Listeners
+			for _, to := range []*net.Listener{&l.HTTPS, &l.HTTP, &l.Metrics} {
+				opened, err := net.Listen("tcp", "127.0.0.1:0")
+				if err != nil {
+					t.Fatal(err)
+				}
+				*to = opened
+			}
+			https, plain := l.HTTPS.Addr().(*net.TCPAddr).Port, l.HTTP.Addr().(*net.TCPAddr).Port
 			directory, roots, issued := startPebble(t, https, plain)
 			p, _ := newPortal(t, func(c *Config) {
 				c.TLS, c.ACMEDirectory, c.ACMERootsFile = config.TLSACME, directory, roots
-				c.Listen, c.ListenHTTP = fmt.Sprintf("127.0.0.1:%d", https), fmt.Sprintf("127.0.0.1:%d", plain)
+				c.Listen, c.ListenHTTP, c.ListenMetrics = "192.0.2.1:443", "192.0.2.1:80", "192.0.2.1:9464"
 			})
 			p.adjust = change
-			serve(t, p)
+			serveOn(t, p, l)
 			answer, err := clientOf(t, issued()).Get(fmt.Sprintf("https://127.0.0.1:%d/healthz", https))
 			if err != nil {
 				t.Fatal(err)

@@ -51,6 +51,11 @@ func serve(t *testing.T, p *Portal) (Listeners, func() error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return l, serveOn(t, p, l)
+}
+
+func serveOn(t *testing.T, p *Portal, l Listeners) func() error {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	go func() { ended <- p.Serve(ctx, l, func() { close(ready) }) }()
@@ -64,7 +69,7 @@ func serve(t *testing.T, p *Portal) (Listeners, func() error) {
 	case <-time.After(60 * time.Second):
 		t.Fatal("not ready after 60 s")
 	}
-	return l, stop
+	return stop
 }
 
 func clientOf(t *testing.T, root *x509.Certificate) *http.Client {

@@ -98,12 +98,13 @@ func (*holder) challenge(http.ResponseWriter, *http.Request) bool { return false
 // fileCertificates are those of two files, read again when they change.
 type fileCertificates struct {
 	holder
-	p    *Portal
-	read [2]time.Time // modification times of what is present
+	p       *Portal
+	read    [2]time.Time // modification times of what is present
+	stapler *stapler
 }
 
 func newFileCertificates(p *Portal) (*fileCertificates, error) {
-	f := &fileCertificates{p: p}
+	f := &fileCertificates{p: p, stapler: newStapler()}
 	return f, f.load()
 }
 
@@ -131,7 +132,7 @@ func (f *fileCertificates) load() error {
 		return err
 	}
 	f.set(&c)
-	f.read = modified
+	f.read, f.stapler.due = modified, time.Time{}
 	return nil
 }
 
@@ -151,6 +152,11 @@ const fileCheck = 30 * time.Second
 func (f *fileCertificates) run(ctx context.Context, ready chan<- struct{}) error {
 	close(ready)
 	for tick := time.NewTicker(fileCheck); ; {
+		c, err := f.stapler.fresh(ctx, f.get(), f.p.cfg.Now())
+		if err != nil && ctx.Err() == nil {
+			f.p.log.WarnContext(ctx, "no new status of the TLS certificate from its CA", "cause", err)
+		}
+		f.set(c)
 		select {
 		case <-ctx.Done():
 			tick.Stop()
