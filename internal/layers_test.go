@@ -15,7 +15,7 @@ const module = "github.com/veripath/aes-appliance/"
 // rows is the order of docs/architecture.md: a package imports only packages of lower rows, never its own row's.
 var rows = [][]string{
 	{"fault", "durable", "chain", "fonts"},
-	{"config", "wire", "enrol", "escrow", "pdf", "cms", "tsp", "cert", "jwt", "prescription", "panel"},
+	{"config", "wire", "enrol", "escrow", "pdf", "cms", "tsp", "cert", "jwt", "prescription", "dmd", "panel"},
 	{"token", "clock", "objects", "index"},
 	{"ledger"},
 	{"ca", "tsa", "pades", "activation", "oidctest", "demorealm", "evidence", "onboarding", "delivery"},

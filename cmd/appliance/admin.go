@@ -31,7 +31,7 @@ func (a *app) administer(ctx context.Context, op wire.Op, in, out any) error {
 
 func (a *app) administerHere(ctx context.Context, cfg config.Config, op wire.Op, in, out any) error {
 	return a.withSigner(ctx, func(s *signer.Signer) error {
-		handle, ok := signer.NewServer(s, signer.ServerConfig{Settings: serverSettings(cfg)}).Admin()[op]
+		handle, ok := signer.NewServer(s, signer.ServerConfig{Settings: serverSettings(cfg, nil)}).Admin()[op]
 		if !ok {
 			return fault.New(fault.Internal, "the signer has no operation "+string(op))
 		}

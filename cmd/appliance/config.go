@@ -17,7 +17,7 @@ import (
 func (a *app) configCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
-		Short: "Check the configuration, or print a documented example",
+		Short: "Check the configuration, print a documented example, import medicines",
 		Args:  noSuch,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -49,7 +49,7 @@ func (a *app) configCommand() *cobra.Command {
 			_, err := io.WriteString(a.stdout, config.Example())
 			return err
 		},
-	})
+	}, a.configImportDMD())
 	return cmd
 }
 
@@ -63,6 +63,9 @@ func examine(cfg config.Config, uid int) config.Problems {
 	}
 	if p := examineState(cfg.StateDir, uid); p != nil {
 		problems = append(problems, *p)
+	}
+	if _, err := loadMedicines(cfg); err != nil {
+		problems = append(problems, config.Problem{Key: "medicines.dmd", Text: fault.PublicOf(err), Cure: fault.HintOf(err)})
 	}
 	if cfg.Token.Module == "" {
 		return problems

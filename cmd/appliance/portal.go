@@ -5,12 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"os"
-	"os/signal"
-	"syscall"
-	"time"
 
-	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
@@ -25,7 +20,8 @@ func (a *app) portalCommand() *cobra.Command {
 		Use:   "portal",
 		Short: "Run the process that faces the network (systemd starts it)",
 		Long: `Serves the HTTPS API and the pages on portal.listen, /ocsp, /crl and /ca as plain http on portal.listen_http, and /metrics and /readyz on
-portal.listen_metrics, until it is told to stop (SIGTERM): what is in flight is finished then. SIGHUP reads the files of tls = "files" again.
+portal.listen_metrics, until it is told to stop (SIGTERM): what is in flight is finished then. SIGHUP reads the
+files of tls = "files" and of medicines.dmd again.
 
 It holds no signing key and no database, and asks the signer on signer.portal_socket for every act. Under systemd it takes the sockets named https,
 http and metrics from their unit, and says when it has a TLS certificate.`,
@@ -39,19 +35,25 @@ func (a *app) runPortal(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	medicines, err := loadMedicines(cfg)
+	if err != nil {
+		return err
+	}
 	log := a.serviceLogger()
 	client := wire.New(cfg.Signer.PortalSocket)
 	p, err := newPortal(cfg, client, log)
 	if err != nil {
 		return err
 	}
+	p.SetMedicines(medicines)
 	l, err := portalListeners(p)
 	if err != nil {
 		return err
 	}
-	ended := a.besidesPortal(ctx, p, log)
+	s := supervised{log: log, healthy: func() error { return nil }, reload: func(context.Context) error { return a.reloadPortal(p) }}
+	ended := s.beside(ctx)
 	err = p.Serve(ctx, l, func() {
-		notify(log, daemon.SdNotifyReady)
+		s.notify(daemon.SdNotifyReady)
 		log.InfoContext(ctx, "ready", "https", l.HTTPS.Addr().String(), "http", l.HTTP.Addr().String(), "metrics", l.Metrics.Addr().String(), "host", cfg.Portal.Hosts[0])
 	})
 	<-ended
@@ -63,56 +65,33 @@ func newPortal(cfg config.Config, s portal.Signer, log *slog.Logger) (*portal.Po
 	return portal.New(portal.Config{Portal: cfg.Portal, Limits: cfg.Limits, Signer: s, Version: version, Log: log})
 }
 
-// portalListeners takes systemd's sockets (sd_listen_fds(3)), or opens those of the configuration.
-func portalListeners(p *portal.Portal) (portal.Listeners, error) {
-	given, err := activation.ListenersWithNames()
+// reloadPortal has the TLS files and the medicines read again.
+func (a *app) reloadPortal(p *portal.Portal) error {
+	p.Reload()
+	cfg, err := a.loadConfig()
 	if err != nil {
-		return portal.Listeners{}, fault.New(fault.Unavailable, "systemd's sockets cannot be taken").WithCause(err)
+		return err
 	}
-	if len(given) == 0 {
-		return p.Listen()
+	medicines, err := loadMedicines(cfg)
+	if err == nil {
+		p.SetMedicines(medicines)
 	}
-	var l portal.Listeners
-	for _, one := range []struct {
-		name string
-		to   *net.Listener
-	}{{"https", &l.HTTPS}, {"http", &l.HTTP}, {"metrics", &l.Metrics}} {
-		if len(given[one.name]) != 1 {
-			return portal.Listeners{}, fault.New(fault.Invalid, "systemd gives no socket named "+one.name+", or several").
-				WithHint("FileDescriptorName= in the socket units is https, http and metrics, once each")
-		}
-		*one.to = given[one.name][0]
-	}
-	return l, nil
+	return err
 }
 
-// besidesPortal tells systemd that the process lives and when it stops, and has the TLS files read again on SIGHUP.
-func (a *app) besidesPortal(ctx context.Context, p *portal.Portal, log *slog.Logger) (ended <-chan struct{}) {
-	done := make(chan struct{})
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	go func() {
-		defer close(done)
-		defer signal.Stop(hangup)
-		var watch <-chan time.Time
-		if interval, err := daemon.SdWatchdogEnabled(false); err == nil && interval > 0 {
-			t := time.NewTicker(interval / 3)
-			defer t.Stop()
-			watch = t.C
-		}
-		for {
-			select {
-			case <-ctx.Done():
-				notify(log, daemon.SdNotifyStopping)
-				return
-			case <-watch:
-				notify(log, daemon.SdNotifyWatchdog)
-			case <-hangup:
-				notify(log, daemon.SdNotifyReloading+"\n"+daemon.SdNotifyMonotonicUsec())
-				p.Reload()
-				notify(log, daemon.SdNotifyReady)
-			}
-		}
-	}()
-	return done
+// portalListeners takes systemd's sockets, or opens those of the configuration.
+func portalListeners(p *portal.Portal) (portal.Listeners, error) {
+	sockets, err := given("https", "http", "metrics")
+	if err != nil {
+		return portal.Listeners{}, err
+	}
+	if sockets == nil {
+		return p.Listen()
+	}
+	l := portal.Listeners{HTTPS: sockets["https"], HTTP: sockets["http"], Metrics: sockets["metrics"]}
+	if host, ok := l.Metrics.Addr().(*net.TCPAddr); !ok || !host.IP.IsLoopback() {
+		return portal.Listeners{}, fault.New(fault.Invalid, "systemd's socket named metrics is not on loopback: "+l.Metrics.Addr().String()).
+			WithHint("set ListenStream=127.0.0.1:9464 in its unit: what it tells is for this machine")
+	}
+	return l, nil
 }

@@ -157,7 +157,7 @@ func (e *estate) checkOCSP(t *testing.T) {
 			t.Errorf("%s: %d %v", path, answer.StatusCode, answer.Header)
 		}
 	}
-	for _, path := range []string{"/crl/none.crl", "/ca/../healthz", "/ca/root.pem"} {
+	for _, path := range []string{"/crl/none.crl", "/ca/../healthz", "/ca/root.pem", "/ca/log-key.txt"} {
 		answer, err := e.client.Get(e.plain + path)
 		if err != nil {
 			t.Fatal(err)
@@ -165,6 +165,16 @@ func (e *estate) checkOCSP(t *testing.T) {
 		answer.Body.Close()
 		if answer.StatusCode == 200 && answer.Request.URL.Scheme == "http" {
 			t.Errorf("%s: %d", path, answer.StatusCode)
+		}
+	}
+	// What a verifier trusts comes over https alone, and is what the appliance itself keeps.
+	for served, kept := range map[string]string{"/ca/root.pem": "root.pem", "/ca/log-key.txt": "state/log-key.txt"} {
+		want, err := os.ReadFile(filepath.Join(e.dir, "demo", kept))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status, body, _ := e.ask("GET", served, "", nil); status != 200 || string(body) != string(want) {
+			t.Errorf("%s: %d %s", served, status, body)
 		}
 	}
 	refused, err := e.client.Post(e.plain+"/api/sign", "application/json", strings.NewReader("{}"))

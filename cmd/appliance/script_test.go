@@ -1,6 +1,7 @@
 package main
 
 import (
+	"archive/zip"
 	"bytes"
 	"fmt"
 	"os"
@@ -32,7 +33,7 @@ func TestScripts(t *testing.T) {
 			return copyDemo(made, filepath.Join(e.WorkDir, "demo"))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "flip": flip, "line": line, "prefix": prefix, "told": told,
+			"exits": exits, "flip": flip, "line": line, "prefix": prefix, "told": told, "zipped": zipped,
 		},
 	})
 }
@@ -94,6 +95,16 @@ func line(ts *testscript.TestScript, _ bool, args []string) {
 		lines[1] = bytes.Replace(lines[1], []byte("operator"), []byte("Operator"), 1)
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[2]), bytes.Join(lines, nil), 0o644))
+}
+
+// zipped OUT FOLDER: a zip of the files of a folder of this repository.
+func zipped(ts *testscript.TestScript, _ bool, args []string) {
+	f, err := os.Create(ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer f.Close()
+	w := zip.NewWriter(f)
+	ts.Check(w.AddFS(os.DirFS(args[1])))
+	ts.Check(w.Close())
 }
 
 // prefix A B: B begins with every byte of A and goes on.

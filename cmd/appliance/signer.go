@@ -6,17 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
-	"os/signal"
 	"strconv"
-	"syscall"
-	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/spf13/cobra"
 
 	"github.com/veripath/aes-appliance/internal/config"
+	"github.com/veripath/aes-appliance/internal/dmd"
 	"github.com/veripath/aes-appliance/internal/ledger"
 	"github.com/veripath/aes-appliance/internal/signer"
 	"github.com/veripath/aes-appliance/internal/wire"
@@ -27,17 +26,19 @@ func (a *app) signerCommand() *cobra.Command {
 		Use:   "signer",
 		Short: "Run the process that holds the keys and the log (systemd starts it)",
 		Long: `Answers the portal on signer.portal_socket and the operator's commands on signer.admin_socket, until it is told to stop (SIGTERM): what is in
-flight is finished then. SIGHUP reads again what can change while it runs: limits.pdf_bytes, portal.hosts, portal.tls, signer.admin_clinic.
+flight is finished then. SIGHUP reads again what can change while it runs: limits.pdf_bytes,
+medicines.dmd, portal.hosts, portal.tls, signer.admin_clinic.
 
-It opens no network socket. Under systemd it says when it is ready, and its watchdog ends it when the log takes no more lines.`,
+It opens no network socket. Under systemd it takes the sockets named portal and admin from their units, or makes its own when there are none, says
+when it is ready, and its watchdog ends it when the log takes no more lines.`,
 		Args: exactly(0, "none"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runSigner(cmd.Context()) },
 	}
 }
 
 // serverSettings are what a running signer can take up anew.
-func serverSettings(cfg config.Config) signer.Settings {
-	s := signer.Settings{MaxDocument: cfg.Limits.PDFBytes, AdminClinic: cfg.Signer.AdminClinic}
+func serverSettings(cfg config.Config, medicines *dmd.Dictionary) signer.Settings {
+	s := signer.Settings{MaxDocument: cfg.Limits.PDFBytes, AdminClinic: cfg.Signer.AdminClinic, Medicines: medicines}
 	if cfg.Portal.TLS == config.TLSOwnCA {
 		s.ListenerNames = cfg.Portal.Hosts
 	}
@@ -63,40 +64,78 @@ func (a *app) runSigner(ctx context.Context) (err error) {
 	return a.serveSigner(ctx, s, cfg, log)
 }
 
-// serveSigner answers on the sockets that cfg names until ctx ends.
+// serveSigner answers on its two sockets until ctx ends.
 func (a *app) serveSigner(ctx context.Context, s *signer.Signer, cfg config.Config, log *slog.Logger) error {
-	portal, err := wire.Listen(wire.Socket{Path: cfg.Signer.PortalSocket, Mode: portalMode(cfg), Group: cfg.Signer.PortalGroup})
+	medicines, err := loadMedicines(cfg)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(cfg.Signer.PortalSocket)
-	defer portal.Close()
-	admin, err := wire.Listen(wire.Socket{Path: cfg.Signer.AdminSocket, Mode: 0o600})
+	portal, admin, release, err := signerSockets(cfg)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(cfg.Signer.AdminSocket)
-	defer admin.Close()
-
+	defer release()
 	v := signer.NewServer(s, signer.ServerConfig{
-		Settings: serverSettings(cfg), Lifetime: cfg.Signer.OperationTime,
-		Reload: func() (signer.Settings, error) {
-			next, err := a.loadConfig()
-			return serverSettings(next), err
-		},
+		Settings: serverSettings(cfg, medicines), Lifetime: cfg.Signer.OperationTime, Reload: a.rereadSettings,
 	})
 	side, stop := context.WithCancel(ctx)
-	ended := a.besides(side, v, s.Ledger(), log)
-	notify(log, daemon.SdNotifyReady)
+	mirrored := make(chan struct{})
+	go func() {
+		defer close(mirrored)
+		if journal.Enabled() {
+			mirror(side, s.Ledger(), log)
+		}
+	}()
+	beside := supervised{log: log, healthy: v.Healthy, reload: v.Reload}
+	ended := beside.beside(side)
+	beside.notify(daemon.SdNotifyReady)
 	lines, _ := s.Ledger().Head()
 	log.InfoContext(ctx, "ready", "portal_socket", cfg.Signer.PortalSocket, "admin_socket", cfg.Signer.AdminSocket, "lines", lines, "demo", s.Demo())
-	told := context.AfterFunc(ctx, func() { notify(log, daemon.SdNotifyStopping) })
-	defer told()
 	err = v.Serve(ctx, portal, admin)
 	stop()
 	<-ended
+	<-mirrored
 	return err
 }
+
+// rereadSettings reads the configuration again, and what it names.
+func (a *app) rereadSettings() (signer.Settings, error) {
+	cfg, err := a.loadConfig()
+	if err != nil {
+		return signer.Settings{}, err
+	}
+	medicines, err := loadMedicines(cfg)
+	return serverSettings(cfg, medicines), err
+}
+
+// signerSockets takes systemd's sockets, or makes those of the configuration; release ends them.
+func signerSockets(cfg config.Config) (portal, admin *net.UnixListener, release func(), err error) {
+	sockets, err := given("portal", "admin")
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if sockets != nil {
+		if portal, err = givenUnix(sockets["portal"], cfg.Signer.PortalSocket, portalMode(cfg)); err != nil {
+			return nil, nil, nil, err
+		}
+		if admin, err = givenUnix(sockets["admin"], cfg.Signer.AdminSocket, adminMode); err != nil {
+			return nil, nil, nil, err
+		}
+		return portal, admin, func() { portal.Close(); admin.Close() }, nil // the sockets stay: they are systemd's
+	}
+	if portal, err = wire.Listen(wire.Socket{Path: cfg.Signer.PortalSocket, Mode: portalMode(cfg), Group: cfg.Signer.PortalGroup}); err != nil {
+		return nil, nil, nil, err
+	}
+	remove := func() { portal.Close(); os.Remove(cfg.Signer.PortalSocket) }
+	if admin, err = wire.Listen(wire.Socket{Path: cfg.Signer.AdminSocket, Mode: adminMode}); err != nil {
+		remove()
+		return nil, nil, nil, err
+	}
+	return portal, admin, func() { remove(); admin.Close(); os.Remove(cfg.Signer.AdminSocket) }, nil
+}
+
+// adminMode is for the signer's user and root.
+const adminMode os.FileMode = 0o600
 
 // portalMode lets the portal's group in when there is one.
 func portalMode(cfg config.Config) os.FileMode {
@@ -104,62 +143,6 @@ func portalMode(cfg config.Config) os.FileMode {
 		return 0o600
 	}
 	return 0o660
-}
-
-// notify tells systemd; without it this does nothing.
-func notify(log *slog.Logger, state string) {
-	if _, err := daemon.SdNotify(false, state); err != nil {
-		log.Warn("systemd was not told", "state", state, "error", err)
-	}
-}
-
-// besides runs what goes on beside the answering: reload on SIGHUP, the watchdog, the log's mirror in the journal.
-func (a *app) besides(ctx context.Context, v *signer.Server, l *ledger.Ledger, log *slog.Logger) (ended <-chan struct{}) {
-	done := make(chan struct{})
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	mirrored := make(chan struct{})
-	go func() {
-		defer close(mirrored)
-		if journal.Enabled() {
-			mirror(ctx, l, log)
-		}
-	}()
-	go func() {
-		defer close(done)
-		defer signal.Stop(hangup)
-		var watch <-chan time.Time
-		if interval, err := daemon.SdWatchdogEnabled(false); err == nil && interval > 0 {
-			t := time.NewTicker(interval / 3)
-			defer t.Stop()
-			watch = t.C
-		}
-		for {
-			select {
-			case <-ctx.Done():
-				<-mirrored
-				return
-			case <-watch:
-				if v.Healthy() == nil {
-					notify(log, daemon.SdNotifyWatchdog)
-				}
-			case <-hangup:
-				reload(ctx, v, log)
-			}
-		}
-	}()
-	return done
-}
-
-// reload takes up a changed configuration. sd_notify(3): RELOADING comes with the time at which it began, and READY when it is over.
-func reload(ctx context.Context, v *signer.Server, log *slog.Logger) {
-	notify(log, daemon.SdNotifyReloading+"\n"+daemon.SdNotifyMonotonicUsec())
-	if err := v.Reload(ctx); err != nil {
-		log.ErrorContext(ctx, "the configuration was not taken up: the old one stays", "error", err)
-	} else {
-		log.InfoContext(ctx, "configuration taken up")
-	}
-	notify(log, daemon.SdNotifyReady)
 }
 
 // mirror writes each line of the log that is made from now on to the journal as well: another place, for those who watch. The log itself is the record.

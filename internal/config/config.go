@@ -27,15 +27,16 @@ const Path = "/etc/aes-appliance/appliance.toml"
 
 // Config is the whole configuration; every value in one that Load or Parse returned is valid.
 type Config struct {
-	StateDir string // absolute
-	PKI      PKI
-	Token    Token
-	TSA      TSA
-	Signing  Signing
-	Clock    Clock
-	Portal   Portal
-	Signer   Signer
-	Limits   Limits
+	StateDir  string // absolute
+	PKI       PKI
+	Token     Token
+	TSA       TSA
+	Signing   Signing
+	Clock     Clock
+	Medicines Medicines
+	Portal    Portal
+	Signer    Signer
+	Limits    Limits
 
 	Replication Replication
 	Receiver    Receiver // set by LoadReceiver only, which sets nothing else
@@ -77,6 +78,11 @@ type Signing struct {
 type Clock struct {
 	Mode     string // system, unproven
 	MaxError time.Duration
+}
+
+// Medicines is by what it is decided which are controlled drugs.
+type Medicines struct {
+	DMD string // absolute; "" = by the field and the built-in list alone
 }
 
 // Limits bound what is taken in.

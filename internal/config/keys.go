@@ -39,7 +39,7 @@ func (k key) isPath() bool {
 		{"", "state_dir"}, {"token", "module"}, {"token", "pin_file"},
 		{"signer", "portal_socket"}, {"signer", "admin_socket"},
 		{"portal", "state_dir"}, {"portal", "certificate_file"}, {"portal", "key_file"}, {"portal", "acme_roots_file"},
-		{"token", "backup_dir"}, {"alarm", "command"}, {"alarm", "webhook_file"}, {"alarm", "webhook_roots_file"}, {"alarm", "mail_password_file"},
+		{"token", "backup_dir"}, {"alarm", "command"}, {"alarm", "webhook_file"}, {"alarm", "webhook_roots_file"}, {"alarm", "mail_password_file"}, {"medicines", "dmd"},
 	}, k.ref())
 }
 
@@ -75,6 +75,7 @@ func sections() []section {
 		{"signer", "The process that holds the keys and the log, and the two sockets on which it answers."},
 		{"portal", "What faces the network: HTTPS, and plain http where certificates point to it."},
 		{"replication", "The backup host, which holds a copy of the log and cosigns it. Which one it is, is an act in the log: \"appliance backup enrol\"."},
+		{"medicines", "By what it is decided which medicines are controlled drugs, besides what the prescription says and a built-in list of names."},
 		{"limits", "What is taken in at most."},
 	}
 }
@@ -95,6 +96,9 @@ func table() []key {
 		{"signing", "status_in_later_second", "Wait until the second of the signature time stamp is over before asking for the status of certificates: strict validators want " +
 			"a status that is visibly later than the time stamp. Each signature then takes up to a second longer.",
 			true, false, flag(func(c *Config) *bool { return &c.Signing.StatusInLaterSecond })},
+		{"medicines", "dmd", "What \"appliance config import-dmd\" made of an extract of the NHS dictionary of medicines and devices. It decides by SNOMED CT code: schedules 1 to 3 are " +
+			"refused whatever the prescription says. Both the signer and the portal read it, again on SIGHUP.",
+			"/etc/aes-appliance/dmd.dat", "", text(optional(absolute), func(c *Config) *string { return &c.Medicines.DMD })},
 		{"limits", "pdf_bytes", "Largest PDF that is signed or verified, in bytes.", int64(64 << 20), int64(64 << 20),
 			number(1<<16, 1<<30, func(c *Config, n int64) { c.Limits.PDFBytes = n })},
 	})

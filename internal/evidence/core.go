@@ -149,7 +149,7 @@ func Core(in Input) ([]byte, error) {
 // pillars says what is known, and how.
 func (in *Input) pillars() map[string]facts {
 	p, s := in.Prescription, in.Signature
-	return map[string]facts{
+	all := map[string]facts{
 		pillarCryptographic: {
 			"signature":              {s.ID, Verified},
 			"document_digest":        {s.Digest, Verified},
@@ -196,6 +196,12 @@ func (in *Input) pillars() map[string]facts {
 			"log_format":    {"hash chain and RFC 6962 tree, version 1", Verified},
 		},
 	}
+	if m := in.Medicine; m.Schedule != "" {
+		intent := all[pillarIntent]
+		intent["controlled_drug_schedule"] = fact{m.Schedule, m.basis()}
+		intent["dmd_release"], intent["dmd_sha256"] = fact{m.DMDRelease, Verified}, fact{m.DMDSHA256, Verified}
+	}
+	return all
 }
 
 func (in *Input) actor() coreActor {

@@ -20,6 +20,7 @@ type Input struct {
 	Signature    Signature
 	Clock        Clock
 	Activation   Activation
+	Medicine     Medicine
 
 	Lines []Position // that exist already: signature_created, and others that the signing rests on
 }
@@ -33,6 +34,20 @@ type Prescription struct {
 	MedicationName string
 	SignedAt       time.Time
 	ContentSHA256  string // of the canonical request without its token, hexadecimal: what "same content" means
+}
+
+// Medicine is what decided in which schedule of the Misuse of Drugs Regulations the medicine is.
+type Medicine struct {
+	Schedule   string // "none", "4" or "5": others are not signed
+	DMDRelease string // of the extract of dm+d that knows the medicine's code; "" when none does, and its name and the caller's word decided
+	DMDSHA256  string // of the dictionary made from it, hexadecimal
+}
+
+func (m Medicine) basis() Basis {
+	if m.DMDRelease == "" {
+		return Asserted
+	}
+	return Verified
 }
 
 // Document is the signed PDF.

@@ -16,9 +16,11 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/config"
+	"github.com/veripath/aes-appliance/internal/dmd"
 	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/fonts"
 	"github.com/veripath/aes-appliance/internal/panel"
@@ -62,6 +64,8 @@ type Portal struct {
 	uploads  chan struct{} // places for large bodies of anyone
 	dialling chan struct{}
 	reload   chan struct{} // has room for one: TLS files are to be read again
+
+	medicines atomic.Pointer[dmd.Dictionary] // what SetMedicines said; nil: none
 
 	handler http.Handler            // everything that HTTPS serves
 	adjust  func(*acmeCertificates) // for tests; nil
@@ -111,6 +115,9 @@ func New(cfg Config) (*Portal, error) {
 
 // Handler returns what is served over HTTPS.
 func (p *Portal) Handler() http.Handler { return p.handler }
+
+// SetMedicines says by which dictionary prescriptions are checked from now on; nil for none. The signer checks them again by its own.
+func (p *Portal) SetMedicines(d *dmd.Dictionary) { p.medicines.Store(d) }
 
 // Reload has TLS files read again at once; what else the configuration says takes a restart.
 func (p *Portal) Reload() {

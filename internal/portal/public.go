@@ -30,6 +30,8 @@ func (p *Portal) publicRoutes(api huma.API, mux *http.ServeMux) {
 	mux.HandleFunc("GET /crl/{name}", p.publicly(p.published(".crl")))
 	mux.HandleFunc("GET /ca/{name}", p.publicly(p.published(".cer")))
 	mux.HandleFunc("GET /log/checkpoint", p.publicly(p.checkpoint))
+	mux.HandleFunc("GET "+rootPath, p.publicly(p.anchor(rootOf)))
+	mux.HandleFunc("GET "+logKeyPath, p.publicly(p.anchor(logKeyOf)))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-store")
@@ -67,6 +69,8 @@ func describePublic(o *huma.OpenAPI) {
 	add("GET", "/crl/{name}", "crl", "Get a revocation list", "", "application/pkix-crl", in("name", "as certificates point to it"))
 	add("GET", "/log/checkpoint", "checkpoint", "Get the newest signed and cosigned state of the audit log (C2SP tlog-checkpoint)", "", "text/plain; charset=utf-8", nil)
 	add("GET", "/ca/{name}", "ca", "Get a CA's certificate", "", "application/pkix-cert", in("name", "as certificates point to it"))
+	add("GET", rootPath, "root", "Get the root certificate, PEM: what \"appliance verify --trust\" takes. Over https only", "", "text/plain", nil)
+	add("GET", logKeyPath, "log-key", "Get the log's verifier key (C2SP signed note): what \"appliance verify --log-key\" takes. Over https only", "", "text/plain", nil)
 }
 
 // publicly limits what one address may ask for without a token.

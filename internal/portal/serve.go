@@ -143,6 +143,8 @@ func (p *Portal) plain(source certificates) http.Handler {
 		path := r.URL.Path
 		switch {
 		case source.challenge(w, r):
+		case path == rootPath, path == logKeyPath:
+			refuse.ServeHTTP(w, r)
 		case path == "/ocsp", path == "/tsa", strings.HasPrefix(path, "/ocsp/"), strings.HasPrefix(path, "/crl/"), strings.HasPrefix(path, "/ca/"):
 			public.ServeHTTP(w, r)
 		default:

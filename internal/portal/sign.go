@@ -146,7 +146,7 @@ func (p *Portal) readOrder(ctx context.Context, in *signInput) (order, error) {
 	}
 	o := order{prescription: body.prescription(), given: given, key: in.IdempotencyKey}
 	o.prescription.Demonstration = status.Demo // a mark on the page alone: what the signer records of the data is the same without
-	content := p.renderer.Check(o.prescription, p.cfg.Now())
+	content := p.renderer.Check(o.prescription, p.cfg.Now(), p.medicines.Load())
 	var about []FieldProblem
 	o.consent, about = body.consent()
 	if bad := invalidContent(content, append(wrong, about...)...); bad != nil {

@@ -44,6 +44,25 @@ func (v *validation) medicine(p *Prescription) {
 	}
 }
 
+// byCode holds the medicine's code against a dictionary. It refuses what the dictionary knows to be controlled, and a stated schedule that is not the
+// dictionary's. It lifts no refusal: the name is what the pharmacist reads, and the caller could have sent any code with it.
+func (v *validation) byCode(p *Prescription, medicines Dictionary) {
+	const code, stated = "snomed_code", "controlled_drug_schedule"
+	if !v.filled(code, p.SNOMEDCode) {
+		return
+	}
+	s, known := medicines.Schedule(p.SNOMEDCode)
+	switch schedule := Schedule(s); {
+	case !known:
+	case schedule == Schedule1:
+		v.add(code, ControlledDrug, "is that of a Schedule 1 drug (dm+d): it cannot be prescribed electronically")
+	case schedule == Schedule2 || schedule == Schedule3:
+		v.add(code, ControlledDrug, "is that of a Schedule %s drug (dm+d): use the NHS Electronic Prescription Service or a form FP10PCD", s)
+	case v.filled(stated, string(p.ControlledDrugSchedule)) && p.ControlledDrugSchedule != schedule:
+		v.add(stated, Inconsistent, "does not agree with snomed_code, whose schedule in dm+d is %q: correct whichever is wrong", s)
+	}
+}
+
 // foreignLetter finds a letter by which a medicine's name could look like another: neither Latin nor Greek, or Greek within a Latin word.
 func foreignLetter(s string) (rune, bool) {
 	for _, word := range strings.FieldsFunc(s, func(r rune) bool { return !unicode.IsLetter(r) }) {

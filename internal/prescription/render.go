@@ -34,9 +34,9 @@ func NewRenderer() (*Renderer, error) {
 }
 
 // Check returns everything that keeps p from being rendered for signing at now: what Validate finds and, when that is nothing, the
-// characters that no typeface has and texts for which the page has no room.
-func (r *Renderer) Check(p Prescription, now time.Time) []Problem {
-	if problems := p.Validate(now); problems != nil {
+// characters that no typeface has and texts for which the page has no room. medicines is as for Validate.
+func (r *Renderer) Check(p Prescription, now time.Time, medicines Dictionary) []Problem {
+	if problems := p.Validate(now, medicines); problems != nil {
 		return problems
 	}
 	p = p.Normalize()
@@ -44,9 +44,9 @@ func (r *Renderer) Check(p Prescription, now time.Time) []Problem {
 }
 
 // Render returns p as a one-page PDF dated now: the same p and now give the same bytes. The error is a fault of kind Invalid that names
-// every problem found by Check.
+// every problem found by Check without a Dictionary.
 func (r *Renderer) Render(p Prescription, now time.Time) ([]byte, error) {
-	problems := p.Validate(now)
+	problems := p.Validate(now, nil)
 	p = p.Normalize()
 	var s *sheet
 	if problems == nil {

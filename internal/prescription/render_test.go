@@ -224,11 +224,11 @@ func TestRenderRefuses(t *testing.T) {
 		if out != nil || fault.KindOf(err) != fault.Invalid || !strings.Contains(fault.PublicOf(err), c.want) {
 			t.Errorf("%s: %v", c.name, err)
 		}
-		if r.Check(p, now) == nil {
+		if r.Check(p, now, nil) == nil {
 			t.Errorf("%s: Check finds nothing", c.name)
 		}
 	}
-	if problems := r.Check(full(), now); problems != nil {
+	if problems := r.Check(full(), now, nil); problems != nil {
 		t.Error(problems)
 	}
 }
@@ -351,7 +351,7 @@ func FuzzRender(f *testing.F) {
 		p := Demo(now)
 		p.PrescriptionID, p.ClinicianCN, p.PatientName, p.PatientAddress, p.PrescriberAddress = id, name, name, address, address
 		p.MedicationName, p.Dosage, p.SNOMEDCode, p.ControlledDrugSchedule = medicine, dosage, code, Schedule(schedule)
-		problems := r.Check(p, now)
+		problems := r.Check(p, now, nil)
 		out, err := r.Render(p, now)
 		if (problems == nil) != (err == nil) {
 			t.Fatalf("Check finds %v, Render says %v", problems, err)

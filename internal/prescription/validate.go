@@ -71,9 +71,16 @@ func (p *Prescription) fields() []field {
 	}
 }
 
+// Dictionary knows in which schedule of the Misuse of Drugs Regulations a medicine is, by its SNOMED CT code: "1" to "5", or "none". known is false
+// for a code that it has not.
+type Dictionary interface {
+	Schedule(code string) (schedule string, known bool)
+}
+
 // Validate returns everything that is wrong with p when it is to be signed at now; nil when nothing is. It looks at p as Normalize
-// would leave it. Whether the page can show every character, and has room, is Renderer.Check's to say.
-func (p Prescription) Validate(now time.Time) []Problem {
+// would leave it. What medicines, which may be nil, knows of a code decides over controlled_drug_schedule. Whether the page can show every
+// character, and has room, is Renderer.Check's to say.
+func (p Prescription) Validate(now time.Time, medicines Dictionary) []Problem {
 	p = p.Normalize()
 	v := &validation{failed: map[string]bool{}}
 	for _, f := range p.fields() {
@@ -83,6 +90,9 @@ func (p Prescription) Validate(now time.Time) []Problem {
 	v.prescriber(&p)
 	v.dates(&p, now)
 	v.medicine(&p)
+	if medicines != nil {
+		v.byCode(&p, medicines)
+	}
 	return v.problems
 }
 

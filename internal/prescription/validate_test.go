@@ -12,7 +12,7 @@ var now = time.Date(2026, 11, 21, 19, 33, 0, 0, time.UTC)
 
 func TestDemoIsValid(t *testing.T) {
 	for _, at := range []time.Time{now, now.AddDate(0, 7, 3), time.Date(2026, 6, 30, 23, 30, 0, 0, time.UTC)} {
-		if p := Demo(at).Validate(at); p != nil {
+		if p := Demo(at).Validate(at, nil); p != nil {
 			t.Errorf("%v: %v", at, p)
 		}
 	}
@@ -101,7 +101,7 @@ func TestValidate(t *testing.T) {
 		p := Demo(now)
 		c.change(&p)
 		var got []string
-		for _, q := range p.Validate(now) {
+		for _, q := range p.Validate(now, nil) {
 			got = append(got, q.Field+"/"+string(q.Code))
 		}
 		if s := strings.Join(got, " "); s != c.want {
@@ -111,7 +111,7 @@ func TestValidate(t *testing.T) {
 }
 
 func TestEverythingAtOnce(t *testing.T) {
-	problems := Prescription{}.Validate(now)
+	problems := Prescription{}.Validate(now, nil)
 	var got []string
 	for _, p := range problems {
 		got = append(got, p.Field)
@@ -138,7 +138,7 @@ func TestProblemsQuoteNothing(t *testing.T) {
 		*f.value = "Xyzzy\u202e\n\x01" + strings.Repeat("q", 700)
 	}
 	p.PrescriberType, p.ProfessionalRegister, p.ControlledDrugSchedule = "Xyzzy", "Xyzzy", "Xyzzy"
-	for _, q := range p.Validate(now) {
+	for _, q := range p.Validate(now, nil) {
 		if strings.Contains(q.Text, "Xyzzy") || strings.Contains(q.Text, "qq") {
 			t.Errorf("%v", q)
 		}
@@ -197,5 +197,56 @@ func TestNormalize(t *testing.T) {
 	}
 	if p.PatientNHSNumber != "943 476 5919" {
 		t.Error("Normalize changed its operand")
+	}
+}
+
+// codes is a Dictionary.
+type codes map[string]string
+
+func (c codes) Schedule(code string) (string, bool) { s, ok := c[code]; return s, ok }
+
+// TestCodeDecides: what a dictionary has of the code decides over the field, and lifts nothing that the name or the field refuses.
+func TestCodeDecides(t *testing.T) {
+	const code = "39732311000001104"
+	for _, c := range []struct {
+		name     string
+		known    string // "" = the dictionary does not have it
+		stated   Schedule
+		medicine string
+		want     string // "field code" of each problem
+	}{
+		{"not controlled, and so stated", "none", NotControlled, "Amoxicillin", ""},
+		{"schedule 4, and so stated", "4", Schedule4, "Fourine", ""},
+		{"schedule 5, and so stated", "5", Schedule5, "Codeine phosphate", ""},
+		{"not in the dictionary", "", Schedule4, "Amoxicillin", ""},
+		{"schedule 1", "1", NotControlled, "Amoxicillin", "snomed_code controlled_drug"},
+		{"schedule 2", "2", NotControlled, "Amoxicillin", "snomed_code controlled_drug"},
+		{"schedule 3", "3", Schedule5, "Amoxicillin", "snomed_code controlled_drug"},
+		{"stated none", "4", NotControlled, "Amoxicillin", "controlled_drug_schedule inconsistent"},
+		{"stated 5", "4", Schedule5, "Amoxicillin", "controlled_drug_schedule inconsistent"},
+		{"stated 4", "none", Schedule4, "Amoxicillin", "controlled_drug_schedule inconsistent"},
+		{"a harmless code, and a name that is not", "none", NotControlled, "Morphine sulfate", "medication_name controlled_drug"},
+		{"a harmless code, and a schedule that is not", "none", Schedule2, "Amoxicillin", "controlled_drug_schedule controlled_drug"},
+		{"not in the dictionary, and a name", "", NotControlled, "Morphine sulfate", "medication_name controlled_drug"},
+		{"no schedule stated", "2", "", "Amoxicillin", "controlled_drug_schedule missing, snomed_code controlled_drug"},
+	} {
+		known := codes{}
+		if c.known != "" {
+			known[code] = c.known
+		}
+		p := Demo(now)
+		p.SNOMEDCode, p.ControlledDrugSchedule, p.MedicationName = code, c.stated, c.medicine
+		var got []string
+		for _, q := range p.Validate(now, known) {
+			got = append(got, q.Field+" "+string(q.Code))
+		}
+		if strings.Join(got, ", ") != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+	p := Demo(now)
+	p.SNOMEDCode = "39732311000001105" // a wrong check digit: not looked up
+	if got := p.Validate(now, codes{"39732311000001105": "2"}); len(got) != 1 || got[0].Code != Malformed {
+		t.Errorf("a malformed code: %v", got)
 	}
 }

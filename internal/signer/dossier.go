@@ -128,6 +128,7 @@ func (v *Server) core(op *operation, pdfSum string, size int64) ([]byte, error) 
 			Chain: chainOf(g.credential.chain), Revocation: revocationOf(g.material),
 		},
 		Clock:      evidence.Clock{Proven: op.reading.Proven, MaxError: op.reading.MaxError},
+		Medicine:   w.medicine,
 		Activation: evidence.Activation{Level: evidence.LevelToken, Kind: evidenceKind(c)},
 		Lines:      []evidence.Position{position(g.line)},
 	}

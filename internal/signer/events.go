@@ -28,6 +28,7 @@ const (
 	eventRefused            = "signing_refused"             // somebody known asked for what is not done
 	eventKeyFirstSeen       = "realm_key_first_seen"        // activation's
 	eventReloaded           = "configuration_reloaded"
+	eventMedicines          = "medicines_dictionary_in_use" // by which extract of dm+d schedules are decided from here on
 	eventShutdown           = "system_shutdown"
 	eventPublic             = "public_requests" // how many anonymous requests were answered since the last such line
 
@@ -59,6 +60,15 @@ type onToken struct {
 	Expires time.Time `json:"token_expires,omitzero"`
 	Clinic  string    `json:"clinic,omitempty"`
 	Sub     string    `json:"actor_sub,omitempty"`
+}
+
+// medicines is the details of eventMedicines.
+type medicines struct {
+	InUse   bool   `json:"in_use"`            // false: there is none from here on
+	Release string `json:"release,omitempty"` // of dm+d
+	File    string `json:"file_sha256,omitempty"`
+	Extract string `json:"extract_sha256,omitempty"` // of TRUD's archive
+	Codes   int    `json:"codes,omitempty"`
 }
 
 // signed is the details of eventSigned.

@@ -12,6 +12,8 @@ import (
 
 	"github.com/veripath/aes-appliance/internal/activation"
 	"github.com/veripath/aes-appliance/internal/chain"
+	"github.com/veripath/aes-appliance/internal/dmd"
+	"github.com/veripath/aes-appliance/internal/evidence"
 	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/prescription"
 	"github.com/veripath/aes-appliance/internal/wire"
@@ -36,8 +38,9 @@ type request struct {
 	source       string
 	observed     wire.Observed
 	asserted     wire.Asserted
-	repeat       string // idempotency hash; "" = none given
-	content      []byte // canonical JSON of all that makes it "the same content": not the token, not when or from where it came
+	medicine     evidence.Medicine // what decided that it is no drug that is refused
+	repeat       string            // idempotency hash; "" = none given
+	content      []byte            // canonical JSON of all that makes it "the same content": not the token, not when or from where it came
 }
 
 // content is the form in which two requests are compared, and kept.
@@ -53,16 +56,25 @@ type contentConsent struct {
 	Timestamp string `json:"timestamp"`
 }
 
-// newRequest checks what was asked for. What it refuses, the portal has refused before, unless the portal is not what it should be.
-func newRequest(in wire.SignOpen, c activation.Caller, now time.Time) (request, error) {
+// newRequest checks what was asked for. What it refuses, the portal has refused before, unless the portal is not what it should be, or has not read
+// the same medicines yet.
+func newRequest(in wire.SignOpen, c activation.Caller, now time.Time, medicines *dmd.Dictionary) (request, error) {
 	r := request{consent: in.Consent, source: in.Source, observed: cleanObserved(in.Observed), asserted: cleanAsserted(in.Asserted)}
 	invalid := func(text string) *fault.Error { return fault.New(fault.Invalid, text) }
 	if err := wire.Decode(in.Prescription, &r.prescription); err != nil {
 		return r, invalid("the prescription is not one").WithCause(err)
 	}
 	r.prescription = r.prescription.Normalize()
-	if problems := r.prescription.Validate(now); len(problems) > 0 {
-		return r, withCode(prescription.Invalid(problems), fault.Invalid, "invalid-content")
+	if problems := r.prescription.Validate(now, medicines); len(problems) > 0 {
+		code := "invalid-content"
+		if slices.ContainsFunc(problems, func(p prescription.Problem) bool { return p.Code == prescription.ControlledDrug }) {
+			code = "controlled-drug"
+		}
+		return r, withCode(prescription.Invalid(problems), fault.Invalid, code)
+	}
+	r.medicine.Schedule = string(r.prescription.ControlledDrugSchedule)
+	if _, known := medicines.Schedule(r.prescription.SNOMEDCode); known {
+		r.medicine.DMDRelease, r.medicine.DMDSHA256 = medicines.Release, medicines.SHA256
 	}
 	if len(r.prescription.PrescriptionID) > maxIDLength || strings.ContainsRune(r.prescription.PrescriptionID, 0) {
 		return r, invalid("the prescription's ID is too long")

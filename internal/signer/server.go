@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/veripath/aes-appliance/internal/dmd"
 	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/ledger"
 	"github.com/veripath/aes-appliance/internal/wire"
@@ -27,9 +28,10 @@ type ServerConfig struct {
 
 // Settings are what can change without a restart.
 type Settings struct {
-	MaxDocument   int64    // bytes
-	ListenerNames []string // host names and IP addresses of the portal's own certificate; none: OpListener is refused
-	AdminClinic   string   // the clinic whose admins administer all others too; "" = none
+	MaxDocument   int64           // bytes
+	ListenerNames []string        // host names and IP addresses of the portal's own certificate; none: OpListener is refused
+	AdminClinic   string          // the clinic whose admins administer all others too; "" = none
+	Medicines     *dmd.Dictionary // by which the schedules of medicines are decided; nil = by name and by what the request says
 }
 
 const defaultLifetime = time.Minute
@@ -124,6 +126,11 @@ func (v *Server) Serve(ctx context.Context, portal, admin *net.UnixListener) err
 	// A service's start is a line at once; whoever opens the appliance for one act has it before that act.
 	if err := v.s.ledger.settle(ctx); err != nil {
 		return err
+	}
+	if d := v.settings.Load().Medicines; d != nil {
+		if err := v.medicinesLine(ctx, d); err != nil {
+			return err
+		}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -232,8 +239,23 @@ func (v *Server) Reload(ctx context.Context) error {
 	if _, err := v.s.ledger.Append(ctx, ledger.Event{Type: eventReloaded, Actor: operatorActor}); err != nil {
 		return err
 	}
+	if was := v.settings.Load().Medicines; was.Identity() != next.Medicines.Identity() {
+		if err := v.medicinesLine(ctx, next.Medicines); err != nil {
+			return err
+		}
+	}
 	v.settings.Store(&next)
 	return nil
+}
+
+// medicinesLine records by which dictionary, nil for none, the schedules of medicines are decided from here on.
+func (v *Server) medicinesLine(ctx context.Context, d *dmd.Dictionary) error {
+	details := medicines{}
+	if d != nil {
+		details = medicines{InUse: true, Release: d.Release, File: d.SHA256, Extract: d.Source, Codes: d.Len()}
+	}
+	_, err := v.s.ledger.Append(ctx, ledger.Event{Type: eventMedicines, Actor: operatorActor, Details: details})
+	return err
 }
 
 // operatorActor is the actor of what comes over the administrator's socket.

@@ -104,6 +104,8 @@ func (v *Server) status(context.Context, wire.Nothing) (wire.Status, error) {
 		because(v.s.ca.Able())
 	}
 	because(v.s.ledger.Err())
+	_, st.LogKey, err = v.s.logKey()
+	because(err)
 	st.Ready = len(st.Reasons) == 0
 	return st, nil
 }

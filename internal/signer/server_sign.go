@@ -84,7 +84,7 @@ func (v *Server) signOpen(ctx context.Context, in wire.SignOpen) (wire.SignOpene
 	if err != nil {
 		return wire.SignOpened{}, err
 	}
-	want, err := newRequest(in, c, now)
+	want, err := newRequest(in, c, now, v.settings.Load().Medicines)
 	if err != nil {
 		return wire.SignOpened{}, v.refused(ctx, c, want, err)
 	}

@@ -151,7 +151,8 @@ type Status struct {
 	Head    string   `json:"head"`  // hash of the last, hexadecimal
 	Version string   `json:"version"`
 	Demo    bool     `json:"demo"`
-	Root    []byte   `json:"root"` // DER: what signatures made here are verified against
+	Root    []byte   `json:"root"`    // DER: what signatures made here are verified against
+	LogKey  string   `json:"log_key"` // verifier key (C2SP signed-note) of the log's checkpoints
 	Open    int      `json:"open_operations"`
 }
 
