@@ -17,7 +17,7 @@ type Basis string
 
 const (
 	Verified Basis = "verified" // the signer checked a signature over it, or made it itself
-	Observed Basis = "observed" // the portal saw it
+	Observed Basis = "observed" // the portal, the appliance's other process, saw it or did it: the signer has its word for it
 	Asserted Basis = "asserted" // the caller said so
 )
 
@@ -160,28 +160,29 @@ func (in *Input) pillars() map[string]facts {
 			"certificate_chain":      {append([]Certificate{}, s.Chain...), Verified},
 			"revocation_material":    {append([]Revocation{}, s.Revocation...), Verified},
 			"root_sha256":            {s.RootSHA256, Verified},
-			"signature_format_level": {"PAdES-B-LTA", Verified},
+			"signature_format_level": {"PAdES-B-LTA", Observed}, // the signer made what that takes and parses no PDF; a validator sees what the document is
 		},
 		pillarIdentity: in.identity(),
 		pillarForensic: {
 			"peer_ip":     {in.Request.PeerIP, Observed},
 			"received_at": {in.Request.ReceivedAt.UTC(), Observed},
 			"request_id":  {in.Request.RequestID, Observed},
-			"browser_ip":  {in.Request.BrowserIP, Asserted},
-			"user_agent":  {in.Request.UserAgent, Asserted},
+			"browser_ip":  {said(in.Request.BrowserIP), Asserted},
+			"user_agent":  {said(in.Request.UserAgent), Asserted},
 		},
 		pillarIntent: {
 			"consent_text":      {in.Consent.Text, Asserted},
 			"consent_timestamp": {in.Consent.Timestamp, Asserted},
 			"content_sha256":    {p.ContentSHA256, Verified},
-			"document_source":   {in.Document.Source, Verified},
+			"content":           {"what content_sha256 is over (patient, medicine, clinician's name) is as the caller sent it", Asserted},
+			"document_source":   {in.Document.Source, Observed},
 			"activation_level":  {in.Activation.Level, Verified},
 			"credential_kind":   {in.Activation.Kind, Verified},
 		},
 		pillarTemporal: {
 			"time_stamps":             {s.stamps(), Verified},
 			"clock_proven":            {in.Clock.Proven, Verified},
-			"clock_max_error_ms":      {in.Clock.MaxError.Milliseconds(), Verified},
+			"clock_max_error_ms":      {in.Clock.bound(), Verified},
 			"qualified":               {false, Verified}, // UK eIDAS Art 42 speaks of other time stamps
 			"consent_timestamp_claim": {in.Consent.Timestamp, Asserted},
 		},
@@ -224,14 +225,14 @@ func (in *Input) identity() facts {
 	return facts{
 		"token_issuer":            {t.Issuer, Verified},
 		"token_sub":               {t.Sub, Verified},
-		"token_username":          {t.Username, Verified},
-		"token_name":              {t.Name, Verified},
-		"token_acr":               {t.ACR, Verified},
+		"token_username":          {said(t.Username), Verified},
+		"token_name":              {said(t.Name), Verified},
+		"token_acr":               {said(t.ACR), Verified},
 		"token_auth_time":         {known(t.AuthTime), Verified},
 		"token_issued_at":         {known(t.IssuedAt), Verified},
 		"token_expires":           {known(t.Expires), Verified},
-		"token_jti":               {t.JTI, Verified},
-		"token_sid":               {t.SID, Verified},
+		"token_jti":               {said(t.JTI), Verified},
+		"token_sid":               {said(t.SID), Verified},
 		"token_authorized_party":  {t.AuthorizedParty, Verified},
 		"token_audience":          {list(t.Audience), Verified},
 		"token_roles":             {list(t.Roles), Verified},
@@ -244,6 +245,22 @@ func (in *Input) identity() facts {
 		"registration_number":     {s.RegistrationNumber, Verified},
 		"bound_sub":               {s.BoundSub, Verified},
 	}
+}
+
+// said is a text that may be missing: nobody said nothing.
+func said(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+// bound is the largest error of a proven clock in milliseconds; of one that is not there is none.
+func (c Clock) bound() any {
+	if !c.Proven {
+		return nil
+	}
+	return c.MaxError.Milliseconds()
 }
 
 func (s *Signature) stamps() []Stamp {

@@ -121,6 +121,55 @@ func TestActorAddress(t *testing.T) {
 	}
 }
 
+// The line in which the realm's key first appeared is in the pack, and it is about the key that verified the token.
+func TestRealmKeyLine(t *testing.T) {
+	for what, c := range map[string]struct {
+		change func(*fixture)
+		check  string
+		text   string
+	}{
+		"as it is":      {func(*fixture) {}, "", ""},
+		"another key":   {func(f *fixture) { f.realmKey["thumbprint"] = "another" }, "events", "thumbprint in realm_key_first_seen"},
+		"another realm": {func(f *fixture) { f.realmKey["issuer"] = "https://id.example/realms/other" }, "events", "issuer in realm_key_first_seen"},
+		"its line gone": {func(f *fixture) { f.seen = nil }, "lines", "(realm_key_first_seen) is missing"},
+	} {
+		f := newFixture(t)
+		f.realmKey["thumbprint"] = f.in.Token.KeyThumbprint
+		if c.text != "" && c.check == "events" {
+			c.change(f)
+		}
+		f.write(t)
+		if c.check == "lines" {
+			c.change(f)
+			f.finish(t)
+		}
+		r := verify(t, f.archive(t), f.trusting())
+		if c.text == "" && r.Verdict != Valid || c.text != "" && !strings.Contains(failed(r, c.check), c.text) {
+			t.Errorf("%s:\n%s", what, r.Text())
+		}
+	}
+}
+
+// How each fact is known is said as it is: what the signer did not see itself is not verified, and what is not known is not said.
+func TestBases(t *testing.T) {
+	f := newFixture(t)
+	f.in.Token.Name, f.in.Request.BrowserIP, f.in.Clock = "", "", Clock{}
+	c := must[*core](t)(parseCore(must[[]byte](t)(Core(f.in))))
+	for name, want := range map[string]fact{
+		"intent.document_source": {"rendered", Observed}, "cryptographic.signature_format_level": {"PAdES-B-LTA", Observed}, "identity.token_name": {nil, Verified},
+		"forensic.browser_ip": {nil, Asserted}, "temporal.clock_max_error_ms": {nil, Verified}, "temporal.clock_proven": {false, Verified},
+		"intent.consent_text": {f.in.Consent.Text, Asserted}, "forensic.peer_ip": {"192.0.2.7", Observed}, "identity.token_sub": {"8d1f", Verified},
+	} {
+		pillar, member, _ := strings.Cut(name, ".")
+		if got := c.Pillars[pillar][member]; got != want {
+			t.Errorf("%s: %+v, not %+v", name, got, want)
+		}
+	}
+	if a := c.Pillars["intent"]["content"]; a.Basis != Asserted {
+		t.Errorf("the content: %+v", a)
+	}
+}
+
 // What a signature amounts to is said of it: a service account's is never called an advanced electronic signature.
 func TestServiceIsLabelled(t *testing.T) {
 	f := newFixture(t)

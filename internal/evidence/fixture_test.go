@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -34,6 +35,9 @@ type fixture struct {
 	roots []*x509.Certificate
 	key   ed25519.PrivateKey
 	log   [][]byte // every line
+
+	realmKey map[string]any // details of the line about the realm's key, which the core names when they have its thumbprint
+	seen     []Position     // that line, then
 }
 
 func must[T any](t testing.TB) func(T, error) T {
@@ -55,6 +59,7 @@ func newFixture(t testing.TB) *fixture {
 	root := must[*x509.Certificate](t)(x509.ParseCertificate(block.Bytes))
 	f.roots = []*x509.Certificate{root}
 	f.input(t, root)
+	f.realmKey = map[string]any{"issuer": f.in.Token.Issuer, "kid": "k1"}
 	f.write(t)
 	return f
 }
@@ -130,7 +135,10 @@ func (f *fixture) write(t testing.TB) {
 	t.Helper()
 	f.log = nil
 	f.append(t, "appliance_founded", map[string]any{"demo": true})
-	f.append(t, "realm_key_first_seen", map[string]any{"issuer": f.in.Token.Issuer, "kid": "k1"})
+	key := f.append(t, EventKeyFirstSeen, f.realmKey)
+	if f.realmKey["thumbprint"] != nil {
+		f.in.Token.KeyFirstSeen, f.seen = &key, []Position{key}
+	}
 	s := f.in.Signature
 	created := f.append(t, EventCreated, map[string]any{"signature": s.ID, "certificate_serial": s.CertificateSerial, "document_digest": s.Digest})
 	f.append(t, EventCreated, map[string]any{"signature": "another operation"})
@@ -161,7 +169,7 @@ func (f *fixture) finish(t testing.TB) {
 	f.pack.Checkpoint = must[[]byte](t)(chain.Checkpoint{Origin: origin, Tree: now}.Sign(f.key))
 	f.pack.LogKey = must[string](t)(chain.VerifierKey(origin, f.key.Public().(ed25519.PublicKey)))
 	f.pack.Lines = nil
-	for _, p := range f.live.Lines {
+	for _, p := range slices.Concat(f.seen, f.live.Lines) {
 		path := must[[]chain.Hash](t)(chain.ProveInclusion(p.Seq, now.Size, func(level int, n uint64) (chain.Hash, error) {
 			var sub chain.Frontier
 			for _, l := range leaves[n<<level : (n+1)<<level] {

@@ -122,6 +122,9 @@ func (v *verification) events() error {
 		return fmt.Errorf("the signature_created line: %w", err)
 	}
 	signature, digest := c.text(pillarCryptographic, "signature"), c.text(pillarCryptographic, "document_digest")
+	if err := v.keySeen(); err != nil {
+		return err
+	}
 	return differences([]difference{
 		{"prescription_id in prescription_signed", s.PrescriptionID, c.Prescription.ID},
 		{"pdf_sha256 in prescription_signed", s.PDF, c.PDF.SHA256},
@@ -133,6 +136,30 @@ func (v *verification) events() error {
 		{"document_digest in signature_created", made.Digest, digest},
 		{"certificate_serial in signature_created", serial(made.Certificate), serial(c.text(pillarCryptographic, "certificate_serial"))},
 	})
+}
+
+// keySeen checks that the line of the realm's key, if there is one, is about the key that the core says verified the token.
+func (v *verification) keySeen() error {
+	for _, l := range v.log.parsed {
+		if l.EventType != EventKeyFirstSeen {
+			continue
+		}
+		var seen struct {
+			Issuer     string `json:"issuer"`
+			Thumbprint string `json:"thumbprint"`
+		}
+		if err := json.Unmarshal(l.Details, &seen); err != nil {
+			return fmt.Errorf("the realm_key_first_seen line: %w", err)
+		}
+		err := differences([]difference{
+			{"issuer in realm_key_first_seen", seen.Issuer, v.core.text(pillarIdentity, "token_issuer")},
+			{"thumbprint in realm_key_first_seen", seen.Thumbprint, v.core.text(pillarIdentity, "realm_key_thumbprint")},
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 type difference struct{ what, got, want string }

@@ -34,9 +34,10 @@ type PackLine struct {
 
 // Event types that a pack's verification reads.
 const (
-	EventCreated   = "signature_created"
-	EventSigned    = "prescription_signed"
-	EventCancelled = "prescription_cancelled"
+	EventCreated      = "signature_created"
+	EventKeyFirstSeen = "realm_key_first_seen"
+	EventSigned       = "prescription_signed"
+	EventCancelled    = "prescription_cancelled"
 )
 
 // SignedDetails is what evidence needs of the details of a prescription_signed line, which holds at least these.
