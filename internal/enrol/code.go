@@ -1,5 +1,5 @@
-// Package enrol is how a primary and its backup host come to know each other without a certificate being copied by hand: one-time codes that an
-// operator carries from one to the other, and the proofs by which each side of a TLS connection shows that it knows the code's secret.
+// Package enrol is the one-time codes by which a primary and its backup host come to know each other, carried by an operator from one to the other:
+// no certificate is copied by hand. How the code's secret is proven over a TLS connection is package replica's.
 //
 // It does no I/O, reads no clock and draws no randomness.
 package enrol

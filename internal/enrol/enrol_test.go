@@ -151,34 +151,6 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
-// TestProofIsOfOneConnectionRoleAndStatement: whatever differs, it is no proof.
-func TestProofIsOfOneConnectionRoleAndStatement(t *testing.T) {
-	secret, c := join().Secret, Channel{Exporter: bytes.Repeat([]byte{7}, ExporterSize), Client: Key{1}, Server: Key{2}}
-	proof := Proof(secret, RolePrimary, c, []byte("I am"))
-	if !Verify(proof[:], secret, RolePrimary, c, []byte("I am")) {
-		t.Fatal("the proof is not good")
-	}
-	other := c
-	other.Exporter = bytes.Repeat([]byte{8}, ExporterSize)
-	swapped := Channel{Exporter: c.Exporter, Client: c.Server, Server: c.Client}
-	for what, ok := range map[string]bool{
-		"another secret":        Verify(proof[:], [SecretSize]byte{}, RolePrimary, c, []byte("I am")),
-		"the other role":        Verify(proof[:], secret, RoleReceiver, c, []byte("I am")),
-		"another connection":    Verify(proof[:], secret, RolePrimary, other, []byte("I am")),
-		"the sides exchanged":   Verify(proof[:], secret, RolePrimary, swapped, []byte("I am")),
-		"another server":        Verify(proof[:], secret, RolePrimary, Channel{c.Exporter, c.Client, Key{3}}, []byte("I am")),
-		"another statement":     Verify(proof[:], secret, RolePrimary, c, []byte("I am not")),
-		"a part of the proof":   Verify(proof[:31], secret, RolePrimary, c, []byte("I am")),
-		"no proof":              Verify(nil, secret, RolePrimary, c, []byte("I am")),
-		"more than the proof":   Verify(append(proof[:], 0), secret, RolePrimary, c, []byte("I am")),
-		"a statement elsewhere": Verify(proof[:], secret, "primaryI am", c, nil),
-	} {
-		if ok {
-			t.Errorf("%s passed", what)
-		}
-	}
-}
-
 func FuzzParseJoin(f *testing.F) {
 	code, err := join().Code()
 	if err != nil {

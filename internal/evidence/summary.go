@@ -16,6 +16,7 @@ type Live struct {
 	Delivery    string         `json:"delivery_status,omitempty"`
 	Lines       []Position     `json:"lines"`               // of this prescription, oldest first
 	Checkpoint  Checkpoint     `json:"checkpoint"`          // of a tree that has all of them
+	Backup      *Backup        `json:"backup,omitempty"`    // how they stand to the backup host
 	Certificate CertificateNow `json:"certificate"`         // what the CA says of it now
 	Revisions   []Revision     `json:"revisions,omitempty"` // of the document, after the first: renewals
 	Cancelled   *Cancellation  `json:"cancelled,omitempty"` // exactly when Status is StatusCancelled
@@ -32,6 +33,15 @@ type Checkpoint struct {
 	Origin string `json:"origin"`
 	Size   uint64 `json:"size"`
 	Root   string `json:"root"` // hexadecimal
+}
+
+// Backup says how the lines of a prescription stand to the host that holds a copy of the log.
+type Backup struct {
+	State    string    `json:"state"`                 // none, disabled, catching-up, comparing, mismatch, sync, async: docs/replication.md
+	Cosigned bool      `json:"cosigned"`              // it has cosigned all of them
+	Lines    uint64    `json:"cosigned_lines"`        // of the log that it has cosigned in all
+	At       time.Time `json:"cosigned_at,omitzero"`  // when, by its clock
+	By       string    `json:"cosigned_by,omitempty"` // verifier key of the cosignature
 }
 
 // CertificateNow is the state of the signer's certificate.

@@ -68,7 +68,13 @@ type cancelInput struct {
 	}
 }
 
-type cancelOutput struct{ Body prescriptionEntry }
+type cancelOutput struct{ Body cancelled }
+
+// cancelled is a prescription that was just cancelled.
+type cancelled struct {
+	prescriptionEntry
+	Backup backup `json:"backup" doc:"How the line of the audit log that records it stands to the backup host."`
+}
 
 func (p *Portal) documentRoutes(api huma.API) {
 	register(p, api, operation{id: "get-pdf", method: http.MethodGet, path: "/api/pdf/{prescription_id}", tag: "prescriptions",
@@ -163,7 +169,7 @@ func (p *Portal) prescriptions(ctx context.Context, cursor string, limit int) (p
 }
 
 func (p *Portal) cancel(ctx context.Context, in *cancelInput) (*cancelOutput, error) {
-	var s wire.PrescriptionSummary
+	var s wire.Cancelled
 	_, err := p.call(ctx, wire.OpCancel, wire.CancelRequest{Credentials: requestOf(ctx).credentials(), PrescriptionID: in.ID, Reason: in.Body.Reason}, &s, nil)
-	return &cancelOutput{prescriptionEntry(s)}, err
+	return &cancelOutput{cancelled{prescriptionEntry(s.PrescriptionSummary), backup(s.Backup)}}, err
 }

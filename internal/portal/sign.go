@@ -42,7 +42,17 @@ type signAnswer struct {
 	Level          string    `json:"level" doc:"How signing was activated: token."`
 	Label          string    `json:"label,omitempty" doc:"What must be said wherever this signature is shown; a signature made with a service account is no advanced electronic signature."`
 	Repeated       bool      `json:"repeated,omitempty" doc:"The same content was signed before: this is that answer again."`
+	Backup         backup    `json:"backup" doc:"How the line of the audit log that this answer rests on stands to the backup host."`
 	Record         record    `json:"record" doc:"What a booking app keeps, under the names that it keeps it by."`
+}
+
+// backup is how a line of the log stands to the host that holds a copy of it.
+type backup struct {
+	State    string    `json:"state" enum:"none,disabled,catching-up,comparing,mismatch,sync,async" doc:"sync: answers leave only when the backup host has cosigned what they rest on. async: they do not wait. none, disabled: there is none."`
+	Cosigned bool      `json:"cosigned" doc:"The backup host has cosigned the line."`
+	Lines    uint64    `json:"cosigned_lines" doc:"How many lines of the log it has cosigned in all."`
+	At       time.Time `json:"cosigned_at,omitzero" doc:"When, by its clock."`
+	By       string    `json:"cosigned_by,omitempty" doc:"Its verifier key (C2SP signed-note)."`
 }
 
 // record has the names of the booking apps' own columns.
@@ -236,7 +246,7 @@ func (p *Portal) answer(ctx context.Context, o order, r wire.SignResult, documen
 	a := signAnswer{
 		PrescriptionID: r.PrescriptionID, Status: r.Status, SignedAt: r.SignedAt, PDFBase64: base64.StdEncoding.EncodeToString(document),
 		PDFSHA256: r.SHA256, PDFSize: r.Size, PDFPath: "/api/pdf/" + r.PrescriptionID, EvidencePath: "/api/evidence/" + r.PrescriptionID,
-		EvidenceSHA256: r.EvidenceSHA256, Certificate: r.Certificate, Level: r.Level, Label: r.Label, Repeated: r.Repeated,
+		EvidenceSHA256: r.EvidenceSHA256, Certificate: r.Certificate, Level: r.Level, Label: r.Label, Repeated: r.Repeated, Backup: backup(r.Backup),
 	}
 	a.Record = record{
 		PrescriptionID: a.PrescriptionID, SignedPDFPath: a.PDFPath, SignedAt: a.SignedAt, Status: a.Status, DeliveryStatus: "not_sent",

@@ -45,9 +45,6 @@ func (v *Server) checkpoint(_ context.Context, _ wire.Nothing) (wire.Checkpoint,
 
 // cosigned returns what others vouch for, if anybody does.
 func (v *Server) cosigned() (chain.Cosigned, bool) {
-	if v.cfg.Cosigned == nil {
-		return chain.Cosigned{}, false
-	}
 	return v.cfg.Cosigned.Cosigned()
 }
 

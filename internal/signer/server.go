@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/veripath/aes-appliance/internal/backup"
 	"github.com/veripath/aes-appliance/internal/dmd"
 	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/ledger"
@@ -22,8 +23,10 @@ type ServerConfig struct {
 	Lifetime time.Duration // of a signing operation, from OpSignOpen to OpComplete; 0 = a minute
 	// Reload reads the settings anew; nil when they cannot change.
 	Reload func() (Settings, error)
-	// Cosigned is what others vouch for of the log; nil when nobody does.
+	// Cosigned is what others vouch for of the log; nil: what the backup host does.
 	Cosigned Cosigned
+	// Backup connects to backup hosts; nil: none is shipped to, and an appliance whose backup held everything once signs nothing.
+	Backup backup.Connector
 }
 
 // Settings are what can change without a restart.
@@ -55,6 +58,9 @@ func NewServer(s *Signer, cfg ServerConfig) *Server {
 	if cfg.Lifetime <= 0 {
 		cfg.Lifetime = defaultLifetime
 	}
+	if cfg.Cosigned == nil {
+		cfg.Cosigned = s.backup
+	}
 	v := &Server{s: s, log: s.log, cfg: cfg, ops: newOperations(), public: newPublic(), refusals: newAllowances()}
 	v.settings.Store(&cfg.Settings)
 	return v
@@ -74,10 +80,10 @@ func (v *Server) Portal() map[wire.Op]wire.Handler {
 		wire.OpPack:          wire.Handle(v.pack),
 		wire.OpPrescriptions: plain(v.prescriptions),
 		wire.OpCancel:        plain(v.cancel),
-		wire.OpCertIssue:     plain(asAdmin(v, v.certIssue)),
+		wire.OpCertIssue:     plain(settled(v, asAdmin(v, v.certIssue))),
 		wire.OpCertList:      plain(asAdmin(v, v.certList)),
-		wire.OpCertRevoke:    plain(asAdmin(v, v.certRevoke)),
-		wire.OpCertBind:      plain(asAdmin(v, v.certBind)),
+		wire.OpCertRevoke:    plain(asAdmin(v, v.certRevoke)), // never waits: a key that is not to be trusted is revoked, whatever else is down
+		wire.OpCertBind:      plain(settled(v, asAdmin(v, v.certBind))),
 		wire.OpTSA:           plain(v.timeStamp),
 		wire.OpOCSP:          plain(v.ocsp),
 		wire.OpPublished:     plain(v.published),
@@ -85,6 +91,8 @@ func (v *Server) Portal() map[wire.Op]wire.Handler {
 		wire.OpRealmKeys:     wire.Handle(v.realmKeys),
 		wire.OpListener:      plain(v.listener),
 		wire.OpCheckpoint:    plain(v.checkpoint),
+		wire.OpWanted:        plain(v.wanted),
+		wire.OpDialled:       wire.Handle(v.dialled),
 	})
 }
 
@@ -106,6 +114,10 @@ func (v *Server) Admin() map[wire.Op]wire.Handler {
 		wire.OpRealmList:    plain(v.realmList),
 		wire.OpReload:       plain(v.reload),
 		wire.OpCheckpoint:   plain(v.checkpoint),
+		wire.OpBackupEnrol:  plain(v.backupEnrol),
+		wire.OpBackupGiveUp: plain(v.backupGiveUp),
+		wire.OpBackupStatus: plain(v.backupStatus),
+		wire.OpTokenBackup:  plain(v.tokenBackup),
 	})
 }
 
@@ -147,6 +159,7 @@ func (v *Server) Serve(ctx context.Context, portal, admin *net.UnixListener) err
 	}()
 	stopped := context.AfterFunc(ctx, v.ops.shut)
 	defer stopped()
+	hangUp := v.ship(ctx)
 
 	var errs []error
 	select {
@@ -168,6 +181,7 @@ func (v *Server) Serve(ctx context.Context, portal, admin *net.UnixListener) err
 		_, err := v.s.ledger.Append(last, ledger.Event{Type: eventShutdown, Actor: "system"})
 		errs = append(errs, err)
 	}
+	hangUp()
 	return errors.Join(errs...)
 }
 

@@ -3,7 +3,6 @@ package signer
 import (
 	"context"
 	"encoding/hex"
-	"net"
 	"net/netip"
 	"os"
 	"runtime"
@@ -106,6 +105,8 @@ func (v *Server) status(context.Context, wire.Nothing) (wire.Status, error) {
 	because(v.s.ledger.Err())
 	_, st.LogKey, err = v.s.logKey()
 	because(err)
+	because(v.s.backup.MaySign())
+	st.Backup = statement(v.s.backup.Say(lines))
 	st.Ready = len(st.Reasons) == 0
 	return st, nil
 }
@@ -115,13 +116,9 @@ func (v *Server) realmKeys(ctx context.Context, in wire.RealmKeys, fd *os.File) 
 	if fd == nil { // the portal could not dial
 		return wire.Nothing{}, nil, v.s.gate.FetchKeys(ctx, in.Issuer, nil, v.s.clock.Estimate())
 	}
-	conn, err := net.FileConn(fd) // a duplicate: fd is closed by wire
+	conn, err := tcp(fd)
 	if err != nil {
-		return wire.Nothing{}, nil, fault.New(fault.Invalid, "the descriptor is not of a connection").WithCause(err)
-	}
-	if _, ok := conn.(*net.TCPConn); !ok || conn.RemoteAddr() == nil {
-		conn.Close()
-		return wire.Nothing{}, nil, fault.New(fault.Invalid, "the descriptor is not of a TCP connection")
+		return wire.Nothing{}, nil, err
 	}
 	return wire.Nothing{}, nil, v.s.gate.FetchKeys(ctx, in.Issuer, conn, v.s.clock.Estimate())
 }

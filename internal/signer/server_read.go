@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -34,6 +35,12 @@ func (v *Server) find(ctx context.Context, in wire.Credentials, id string) (acti
 	return c, rec, err
 }
 
+// released returns why a prescription whose answer has not left yet is not to be seen either: the backup must have its line first.
+func (v *Server) released(ctx context.Context, rec *record) error {
+	_, err := v.settle(ctx, rec.Line)
+	return err
+}
+
 // access records that somebody gets to see something of a prescription. It is called before anything is unsealed.
 func (v *Server) access(ctx context.Context, event string, c activation.Caller, rec *record, in wire.Credentials) error {
 	o, a := cleanObserved(in.Observed), cleanAsserted(in.Asserted)
@@ -47,6 +54,9 @@ func (v *Server) access(ctx context.Context, event string, c activation.Caller, 
 func (v *Server) document(ctx context.Context, in wire.PrescriptionRef, _ *os.File) (wire.DocumentInfo, *os.File, error) {
 	c, rec, err := v.find(ctx, in.Credentials, in.PrescriptionID)
 	if err != nil {
+		return wire.DocumentInfo{}, nil, err
+	}
+	if err := v.released(ctx, rec); err != nil {
 		return wire.DocumentInfo{}, nil, err
 	}
 	if err := v.access(ctx, eventDownloaded, c, rec, in.Credentials); err != nil {
@@ -93,6 +103,9 @@ func (v *Server) evidence(ctx context.Context, in wire.PrescriptionRef) (wire.Ev
 	if err != nil {
 		return wire.Evidence{}, err
 	}
+	if err := v.released(ctx, rec); err != nil {
+		return wire.Evidence{}, err
+	}
 	if err := v.access(ctx, eventEvidence, c, rec, in.Credentials); err != nil {
 		return wire.Evidence{}, err
 	}
@@ -130,6 +143,8 @@ func (v *Server) live(ctx context.Context, rec *record) (evidence.Live, error) {
 		GeneratedAt: now, GeneratedBy: "aes-appliance " + v.s.cfg.Version + ", " + v.s.cfg.PKI.Name, Status: rec.status(), Exists: true,
 		Certificate: evidence.CertificateNow{Serial: crt.Serial, Status: string(crt.Status), CheckedAt: now, RevokedAt: crt.RevokedAt, Reason: crt.Reason},
 	}
+	b := v.s.backup.Say(slices.Max(rec.lines()) + 1)
+	l.Backup = &evidence.Backup{State: string(b.State), Cosigned: b.Cosigned, Lines: b.Lines, At: b.At, By: b.By}
 	for _, seq := range rec.lines() {
 		r, err := v.s.ledger.Read(seq)
 		if err != nil {
@@ -234,50 +249,66 @@ func (v *Server) summary(ctx context.Context, rec *record) (wire.PrescriptionSum
 }
 
 // cancel answers OpCancel. A prescription is cancelled once; asking again gets the same answer.
-func (v *Server) cancel(ctx context.Context, in wire.CancelRequest) (wire.PrescriptionSummary, error) {
+func (v *Server) cancel(ctx context.Context, in wire.CancelRequest) (wire.Cancelled, error) {
 	c, rec, err := v.find(ctx, in.Credentials, in.PrescriptionID)
 	if err != nil {
-		return wire.PrescriptionSummary{}, err
+		return wire.Cancelled{}, err
 	}
 	if c.Kind == activation.Service {
-		return wire.PrescriptionSummary{}, fault.New(fault.Forbidden, "a service account cannot cancel a prescription").
+		return wire.Cancelled{}, fault.New(fault.Forbidden, "a service account cannot cancel a prescription").
 			WithHint("send the token of a clinician or an administrator").WithCode(activation.ServiceRefused)
 	}
 	if strings.TrimSpace(in.Reason) == "" || len(in.Reason) > maxReason || !utf8.ValidString(in.Reason) {
-		return wire.PrescriptionSummary{}, fault.New(fault.Invalid, fmt.Sprintf("the reason is missing, or not UTF-8 of at most %d bytes", maxReason))
+		return wire.Cancelled{}, fault.New(fault.Invalid, fmt.Sprintf("the reason is missing, or not UTF-8 of at most %d bytes", maxReason))
+	}
+	if err := v.s.backup.MaySign(); err != nil {
+		return wire.Cancelled{}, err
 	}
 	release, err := v.ops.hold(ctx, "cancel "+string(recordKey(c.Clinic, rec.PrescriptionID)))
 	if err != nil {
-		return wire.PrescriptionSummary{}, err
+		return wire.Cancelled{}, err
 	}
 	defer release()
 	if rec, err = v.s.lookUp(recordKey(c.Clinic, rec.PrescriptionID)); err != nil {
-		return wire.PrescriptionSummary{}, err
+		return wire.Cancelled{}, err
 	}
 	if rec.Cancelled != nil {
-		return v.summary(ctx, rec)
+		return v.cancelled(ctx, rec)
 	}
 	reason, err := v.s.objects.Put(ctx, kindReason, []byte(in.Reason))
 	if err != nil {
-		return wire.PrescriptionSummary{}, err
+		return wire.Cancelled{}, err
 	}
 	o := cleanObserved(in.Observed)
 	_, err = v.s.ledger.Append(ctx, ledger.Event{Type: eventCancelled, Actor: c.Actor(), Details: cancelled{
 		PrescriptionID: rec.PrescriptionID, Clinic: c.Clinic, ActorSub: c.Sub, ActorIP: actorIP(o, in.Asserted), Reason: reason, RequestID: o.RequestID,
 	}})
 	if err != nil {
-		return wire.PrescriptionSummary{}, err
+		return wire.Cancelled{}, err
 	}
 	if rec, err = v.s.lookUp(recordKey(c.Clinic, rec.PrescriptionID)); err != nil {
-		return wire.PrescriptionSummary{}, err
+		return wire.Cancelled{}, err
 	}
-	return v.summary(ctx, rec)
+	return v.cancelled(ctx, rec)
+}
+
+// cancelled is what whoever cancelled is told, once the backup has it.
+func (v *Server) cancelled(ctx context.Context, rec *record) (wire.Cancelled, error) {
+	b, err := v.settle(ctx, rec.Cancelled.Line)
+	if err != nil {
+		return wire.Cancelled{}, err
+	}
+	s, err := v.summary(ctx, rec)
+	return wire.Cancelled{PrescriptionSummary: s, Backup: b}, err
 }
 
 // pack answers OpPack.
 func (v *Server) pack(ctx context.Context, in wire.PrescriptionRef, _ *os.File) (wire.DocumentInfo, *os.File, error) {
 	c, rec, err := v.find(ctx, in.Credentials, in.PrescriptionID)
 	if err != nil {
+		return wire.DocumentInfo{}, nil, err
+	}
+	if err := v.released(ctx, rec); err != nil {
 		return wire.DocumentInfo{}, nil, err
 	}
 	if err := v.access(ctx, eventPack, c, rec, in.Credentials); err != nil {

@@ -196,9 +196,23 @@ func (v *Server) before(ctx context.Context, c activation.Caller, want request) 
 	if !bytes.Equal(d.Content, want.content) {
 		return nil, conflict("a prescription of this ID was signed with other content")
 	}
-	done := rec.result()
+	done, err := v.answer(ctx, rec)
+	if err != nil {
+		return nil, err
+	}
 	done.Repeated = true
 	return &done, nil
+}
+
+// answer is what whoever asked for the signature is told, once the backup has it.
+func (v *Server) answer(ctx context.Context, rec *record) (wire.SignResult, error) {
+	b, err := v.settle(ctx, rec.Line)
+	if err != nil {
+		return wire.SignResult{}, err
+	}
+	done := rec.result()
+	done.Backup = b
+	return done, nil
 }
 
 // open makes an operation ready to sign: credential, binding, authorisation. op.mu is held.
@@ -308,7 +322,8 @@ func (v *Server) complete(ctx context.Context, in wire.Complete, fd *os.File) (w
 	op.signing.ended = true
 	v.ops.end(op)
 	rec := record{prescriptionSigned: d, Line: line.Seq, At: line.Time}
-	return rec.result(), nil, nil
+	done, err := v.answer(ctx, &rec)
+	return done, nil, err
 }
 
 // maxGrowth is what signature, DSS and time stamp add to a document at most.

@@ -139,7 +139,7 @@ func TestPagesOfPrescriptionsAndCancellation(t *testing.T) {
 		t.Errorf("another clinic sees %+v, %v", page, err)
 	}
 
-	var one wire.PrescriptionSummary
+	var one wire.Cancelled
 	cancel := wire.CancelRequest{Credentials: creds(token), PrescriptionID: "RX-2"}
 	_, err := h.portal.call(ctx, wire.OpCancel, cancel, &one, nil)
 	wantKind(t, err, fault.Invalid, "cancelling without a reason")

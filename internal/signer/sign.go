@@ -38,8 +38,11 @@ type Signing struct {
 
 // Begin starts a signing operation for the certificate with this serial number.
 //
-// Errors: NotFound, Forbidden (revoked, expired, not a clinician's), Unavailable (the clock or the root's CRL does not allow it now).
+// Errors: NotFound, Forbidden (revoked, expired, not a clinician's), Unavailable (the clock, the root's CRL or the backup does not allow it now).
 func (s *Signer) Begin(ctx context.Context, actor, serial string) (*Signing, error) {
+	if err := s.backup.MaySign(); err != nil {
+		return nil, err
+	}
 	c, err := s.credential(ctx, serial)
 	if err != nil {
 		return nil, err

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/activation"
+	"github.com/veripath/aes-appliance/internal/backup"
 	"github.com/veripath/aes-appliance/internal/ca"
 	"github.com/veripath/aes-appliance/internal/cert"
 	"github.com/veripath/aes-appliance/internal/clock"
@@ -45,6 +46,7 @@ const (
 	lockName    = "lock"        // flock of the one process that has it open
 	RootPEMName = "root.pem"    // a copy of the root certificate for whoever verifies
 	LogKeyName  = "log-key.txt" // the log's verifier key, likewise
+	cosigned    = "cosigned"    // the last checkpoint that a backup host cosigned: the beginning of the name
 )
 
 // Config says what to open.
@@ -72,6 +74,7 @@ type Signer struct {
 	ca       *ca.CA
 	time     atomic.Pointer[timeAuthority]
 	gate     *activation.Activation
+	backup   *backup.Keeper
 	founded  founded
 	complete bool // the log tells of a ceremony
 
@@ -192,7 +195,7 @@ func open(ctx context.Context, cfg Config) (s *Signer, err error) {
 	}
 	s.opened(s.index.Close)
 	log, err := ledger.Open(ctx, ledger.Config{
-		Dir: cfg.StateDir, Index: s.index, Folds: []ledger.Fold{ca.Fold(), fold{}, prescriptionFold{}, activation.Fold()}, Now: time.Now, Log: s.log, FS: cfg.fs(),
+		Dir: cfg.StateDir, Index: s.index, Folds: []ledger.Fold{ca.Fold(), fold{}, prescriptionFold{}, activation.Fold(), backup.Fold()}, Now: time.Now, Log: s.log, FS: cfg.fs(),
 	})
 	if err != nil {
 		return s, err
@@ -290,8 +293,16 @@ func (s *Signer) start(ctx context.Context) error {
 		return err
 	}
 	var err error
-	s.gate, err = activation.Open(ctx, activation.Config{Ledger: s.ledger, Demo: s.founded.Demo, Log: s.log, Roots: s.cfg.RealmRoots})
-	return err
+	if s.gate, err = activation.Open(ctx, activation.Config{Ledger: s.ledger, Demo: s.founded.Demo, Log: s.log, Roots: s.cfg.RealmRoots}); err != nil {
+		return err
+	}
+	if err := s.openBackup(); err != nil {
+		return err
+	}
+	if err := s.keepTokenBackup(ctx); err != nil { // the next upkeep tries again, and the status says that it is due
+		s.log.ErrorContext(ctx, "upkeep", "error", err)
+	}
+	return nil
 }
 
 // timeAuthority is the time-stamping authority with its certificate; upkeep exchanges it as a whole.
@@ -328,7 +339,7 @@ func (s *Signer) Maintain(ctx context.Context) (ca.Upkeep, error) {
 	if u.NewTSA {
 		err = errors.Join(err, s.openTSA())
 	}
-	return u, err
+	return u, errors.Join(err, s.keepTokenBackup(ctx))
 }
 
 // publishAnchors keeps copies of the root certificate and of the log's key beside the state: what "appliance verify" trusts unless told otherwise.

@@ -20,7 +20,7 @@ const (
 	OpEvidence      Op = "evidence"      // PrescriptionRef -> Evidence
 	OpPack          Op = "pack"          // PrescriptionRef -> DocumentInfo, the zip as descriptor
 	OpPrescriptions Op = "prescriptions" // PrescriptionsRequest -> PrescriptionPage
-	OpCancel        Op = "cancel"        // CancelRequest -> PrescriptionSummary
+	OpCancel        Op = "cancel"        // CancelRequest -> Cancelled
 	OpCertIssue     Op = "cert_issue"    // CertIssue -> CertIssued
 	OpCertList      Op = "cert_list"     // CertListRequest -> CertPage
 	OpCertRevoke    Op = "cert_revoke"   // CertRevoke -> Certificate
@@ -36,6 +36,8 @@ const (
 	OpRealmKeys  Op = "realm_keys" // RealmKeys, the connection as descriptor -> Nothing
 	OpListener   Op = "listener"   // ListenerRequest -> ListenerCertificate
 	OpCheckpoint Op = "checkpoint" // Nothing -> Checkpoint; the admin socket has it too
+	OpWanted     Op = "wanted"     // Nothing -> Wanted: waits until a connection to the backup host is wanted
+	OpDialled    Op = "dialled"    // Dialled, the connection as descriptor -> Nothing
 )
 
 // What only the admin socket has, besides status and the operations on certificates (their Token stays empty there).
@@ -49,6 +51,11 @@ const (
 	OpCertRenew    Op = "cert_renew"    // CertRef -> CertIssued
 	OpCertGet      Op = "cert_get"      // CertRef -> CertIssued
 	OpReload       Op = "reload"        // Nothing -> Nothing
+	OpBackupEnrol  Op = "backup_enrol"  // BackupEnrol -> BackupOffer
+	OpBackupGiveUp Op = "backup_giveup" // BackupGiveUp -> BackupStatus
+	OpBackupStatus Op = "backup_status" // Nothing -> BackupStatus
+	OpBackupRotate Op = "backup_rotate" // Nothing -> BackupStatus
+	OpTokenBackup  Op = "token_backup"  // Nothing -> TokenBackup
 )
 
 // Nothing is the body of what has none to give.
@@ -154,6 +161,7 @@ type Status struct {
 	Root    []byte   `json:"root"`    // DER: what signatures made here are verified against
 	LogKey  string   `json:"log_key"` // verifier key (C2SP signed-note) of the log's checkpoints
 	Open    int      `json:"open_operations"`
+	Backup  Backup   `json:"backup"`
 }
 
 // Clock is how the signer's time stands.

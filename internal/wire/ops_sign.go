@@ -87,6 +87,7 @@ type SignResult struct {
 	Certificate    string    `json:"certificate_serial"`
 	Status         string    `json:"status"` // StatusSigned or StatusCancelled
 	Repeated       bool      `json:"repeated,omitempty"`
+	Backup         Backup    `json:"backup"` // as it stands now
 }
 
 // Levels of activation.
@@ -155,6 +156,12 @@ type PrescriptionSummary struct {
 	Label          string    `json:"label,omitempty"`
 	CancelledAt    time.Time `json:"cancelled_at,omitzero"`
 	CancelReason   string    `json:"cancel_reason,omitempty"`
+}
+
+// Cancelled is a prescription that is cancelled.
+type Cancelled struct {
+	PrescriptionSummary
+	Backup Backup `json:"backup"`
 }
 
 // CancelRequest records that a prescription is not to be dispensed. Nothing is deleted.

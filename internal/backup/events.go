@@ -1,0 +1,217 @@
+// Package backup knows which backup host holds a copy of the log, by what the log says, and decides what may leave before that host has cosigned it.
+//
+// It speaks no protocol of its own: package replica ships the log, and whoever faces the network makes its connections (see Dials).
+package backup
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/veripath/aes-appliance/internal/index"
+	"github.com/veripath/aes-appliance/internal/ledger"
+)
+
+// Types of the events that this package writes; docs/audit-log.md lists all.
+const (
+	eventOffered      = "backup_offered"           // a join code was given out
+	eventEnrolled     = "backup_enrolled"          // this backup host and no other, from here on
+	eventSynchronised = "backup_synchronised"      // it held everything: from here on answers wait for it
+	eventDisabled     = "backup_disabled"          // none any more, by decision of the operator
+	eventMismatch     = "backup_mismatch_found"    // the log is not what the backup cosigned: nothing is signed
+	eventTokenBackup  = "token_backed_up"          // the token as it was after a line
+	eventRestored     = "appliance_restored"       // the log goes on from what the backup held
+	eventDrilled      = "backup_drilled"           // what the backup holds was fetched and verified as a restore would
+	eventKeyCreated   = "key_created"              // package ca's: the token's objects changed
+	eventKeyDestroyed = "key_destroyed"            // likewise
+	eventKeyOffered   = "replication_key_offered"  // the backup was told that this key comes next
+	eventKeyTaken     = "replication_key_in_place" // and from here on it is the one
+)
+
+// offered is the details of eventOffered.
+type offered struct {
+	Address string    `json:"address"`
+	Expires time.Time `json:"expires"`
+}
+
+// enrolled is the details of eventEnrolled.
+type enrolled struct {
+	Address  string `json:"address"`
+	Receiver string `json:"receiver_key"` // shown in TLS, as package replica writes it
+	Cosigner string `json:"cosigner_key"` // verifier key
+	Primary  string `json:"primary_key"`  // by which it knows this appliance
+	Replaces string `json:"replaces,omitempty"`
+}
+
+// synchronised is the details of eventSynchronised.
+type synchronised struct {
+	Address string `json:"address"`
+	Lines   uint64 `json:"cosigned_lines"`
+}
+
+// disabled is the details of eventDisabled.
+type disabled struct {
+	Address string `json:"address"`
+	Reason  string `json:"reason"`
+	Lines   uint64 `json:"cosigned_lines"` // the last that is known to be there
+}
+
+// mismatch is the details of eventMismatch.
+type mismatch struct {
+	Address string `json:"address"`
+	Found   string `json:"found"`
+}
+
+// tokenBackup is the details of eventTokenBackup.
+type tokenBackup struct {
+	Object     string   `json:"backup_object"` // for age recipients, not sealed by the token: without it nothing else opens
+	Recipients []string `json:"recipients"`
+	Lines      uint64   `json:"lines"` // of the log when it was made
+	Folder     bool     `json:"folder,omitempty"`
+}
+
+// Restored is the details of eventRestored.
+type Restored struct {
+	From      string `json:"from"`           // host or folder
+	Lines     uint64 `json:"cosigned_lines"` // that were there
+	Root      string `json:"cosigned_root"`  // hexadecimal
+	Token     string `json:"token_object"`   // which backup of the token
+	Statement string `json:"statement"`
+}
+
+// Drilled is the details of eventDrilled.
+type Drilled struct {
+	From    string `json:"from"`
+	Lines   uint64 `json:"cosigned_lines"`
+	Root    string `json:"cosigned_root"`
+	Objects int    `json:"objects"`
+	Token   bool   `json:"token_opened"`
+}
+
+// keyChange is the details of eventKeyOffered and eventKeyTaken.
+type keyChange struct {
+	From string `json:"from_key"`
+	To   string `json:"to_key"`
+}
+
+// Peer is a backup host.
+type Peer struct {
+	Address  string `json:"address"`
+	Receiver string `json:"receiver_key"`
+	Cosigner string `json:"cosigner_key"`
+	Primary  string `json:"primary_key"`
+	Next     string `json:"next_primary_key,omitempty"` // offered and not yet in place
+
+	EnrolledAt   time.Time `json:"enrolled_at"`
+	Synchronised bool      `json:"synchronised"` // it held everything once
+	Disabled     time.Time `json:"disabled_at,omitzero"`
+	Reason       string    `json:"disabled_reason,omitempty"`
+}
+
+// tokenState is what is known of the token's backups.
+type tokenState struct {
+	Changed  uint64 `json:"changed"` // lines of the log after its last change
+	Backed   uint64 `json:"backed"`  // lines of the log when the last backup was made
+	Object   string `json:"object"`
+	Restored bool   `json:"restored"`
+}
+
+const (
+	foldName    = "backup/1"
+	bucketState = foldName + "/state" // "peer" -> Peer, "token" -> tokenState
+)
+
+var (
+	keyPeer  = []byte("peer")
+	keyToken = []byte("token")
+)
+
+// Fold keeps the backup host and the state of the token's backups.
+func Fold() ledger.Fold { return fold{} }
+
+type fold struct{}
+
+func (fold) Name() string { return foldName }
+
+// Apply implements ledger.Fold.
+func (fold) Apply(tx *index.Tx, r ledger.Record) error {
+	var err error
+	switch r.Type {
+	case eventEnrolled, eventSynchronised, eventDisabled, eventKeyOffered, eventKeyTaken:
+		err = change(tx, keyPeer, func(p *Peer) error { return p.apply(r) })
+	case eventKeyCreated, eventKeyDestroyed:
+		err = change(tx, keyToken, func(t *tokenState) error { t.Changed = r.Seq + 1; return nil })
+	case eventTokenBackup:
+		err = change(tx, keyToken, func(t *tokenState) error {
+			var d tokenBackup
+			if err := json.Unmarshal(r.Details, &d); err != nil {
+				return err
+			}
+			t.Backed, t.Object = d.Lines, d.Object
+			return nil
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("line %d, %s: %w", r.Seq, r.Type, err)
+	}
+	return nil
+}
+
+// apply moves p over a line.
+func (p *Peer) apply(r ledger.Record) error {
+	switch r.Type {
+	case eventEnrolled:
+		var d enrolled
+		if err := json.Unmarshal(r.Details, &d); err != nil {
+			return err
+		}
+		*p = Peer{Address: d.Address, Receiver: d.Receiver, Cosigner: d.Cosigner, Primary: d.Primary, EnrolledAt: r.Time}
+	case eventSynchronised:
+		p.Synchronised = true
+	case eventDisabled:
+		var d disabled
+		if err := json.Unmarshal(r.Details, &d); err != nil {
+			return err
+		}
+		p.Disabled, p.Reason = r.Time, d.Reason
+	case eventKeyOffered, eventKeyTaken:
+		var d keyChange
+		if err := json.Unmarshal(r.Details, &d); err != nil {
+			return err
+		}
+		if p.Next = d.To; r.Type == eventKeyTaken {
+			p.Primary, p.Next = d.To, ""
+		}
+	}
+	return nil
+}
+
+// change reads, changes and writes one value of the state.
+func change[T any](tx *index.Tx, key []byte, f func(*T) error) error {
+	b := tx.Bucket(bucketState)
+	var v T
+	if raw := b.Get(key); raw != nil {
+		if err := json.Unmarshal(raw, &v); err != nil {
+			return err
+		}
+	}
+	if err := f(&v); err != nil {
+		return err
+	}
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return b.Put(key, raw)
+}
+
+// load reads one value of the state; the zero value when there is none.
+func load[T any](l Ledger, key []byte) (v T, err error) {
+	err = l.View(func(tx *index.Tx) error {
+		if raw := tx.Bucket(bucketState).Get(key); raw != nil {
+			return json.Unmarshal(raw, &v)
+		}
+		return nil
+	})
+	return v, err
+}

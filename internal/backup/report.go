@@ -1,0 +1,61 @@
+package backup
+
+import (
+	"context"
+	"time"
+)
+
+// Report is all that is known of the backup.
+type Report struct {
+	Statement        // of the whole log
+	Peer      *Peer  // nil: none was ever enrolled
+	Offer     *Offer // a join code that is out; nil: none
+	LogLines  uint64
+	Lag       time.Duration // age of the oldest line that is not cosigned; 0 when all are
+	Connected bool
+	Trouble   string
+	Mismatch  string
+	Token     string // object of the token's last backup
+	TokenDue  bool   // the token has changed since
+}
+
+// Report returns how everything stands.
+func (k *Keeper) Report() (Report, error) {
+	s := k.now()
+	lines, _ := k.cfg.Ledger.Head()
+	r := Report{Statement: k.say(s, lines), LogLines: lines, Connected: s.Connected, Trouble: s.Trouble, Mismatch: s.Mismatch}
+	k.mu.Lock()
+	if k.peer != nil {
+		p := *k.peer
+		r.Peer = &p
+	}
+	if k.offer != nil {
+		o := *k.offer
+		r.Offer = &o
+	}
+	k.mu.Unlock()
+	if r.Lines < lines && r.Peer != nil {
+		oldest, err := k.cfg.Ledger.Read(r.Lines)
+		if err != nil {
+			return r, err
+		}
+		r.Lag = max(0, k.cfg.Now().Sub(oldest.Time))
+	}
+	t, err := load[tokenState](k.cfg.Ledger, keyToken)
+	r.Token, r.TokenDue = t.Object, t.Changed > t.Backed
+	return r, err
+}
+
+// TokenBackedUp records a backup of the token as it was when the log had so many lines.
+func (k *Keeper) TokenBackedUp(ctx context.Context, actor, object string, recipients []string, lines uint64, folder bool) error {
+	return k.append(ctx, eventTokenBackup, actor, tokenBackup{Object: object, Recipients: recipients, Lines: lines, Folder: folder})
+}
+
+// Flush waits until the backup has cosigned the first lines of the log, when there is one to do so; not longer than ctx.
+func (k *Keeper) Flush(ctx context.Context, lines uint64) error {
+	s := k.now()
+	if s.link == nil || s.state != Sync && s.state != Async && s.state != CatchingUp || !s.Connected || s.Cosigned.Size >= lines {
+		return nil
+	}
+	return s.link.Wait(ctx, lines)
+}

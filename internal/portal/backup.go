@@ -1,0 +1,78 @@
+package portal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/veripath/aes-appliance/internal/wire"
+)
+
+// Periods of dialFor.
+const (
+	wantedPoll = time.Minute     // one question to the signer
+	dialTime   = 5 * time.Second // one connection
+	dialPause  = time.Second     // after a question that failed
+)
+
+// dialFor makes the connections to the backup host that the signer asks for, until ctx ends: TCP, to the address that the signer names and no other. What is said
+// over them is between the signer and the backup host.
+func (p *Portal) dialFor(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := p.dialNext(ctx)
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		p.log.DebugContext(ctx, "a connection for the signer", "cause", err)
+		select {
+		case <-time.After(dialPause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// dialNext waits for one connection to be wanted, and makes it.
+func (p *Portal) dialNext(ctx context.Context) error {
+	polling, cancel := context.WithTimeout(ctx, wantedPoll)
+	defer cancel()
+	var w wire.Wanted
+	// Not through call: how long the signer wants nothing is not a measure of it.
+	if _, err := p.cfg.Signer.Call(polling, wire.OpWanted, wire.Nothing{}, &w, nil); err != nil {
+		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+			return nil
+		}
+		return err
+	}
+	if w.ID == 0 {
+		return nil
+	}
+	fd, err := p.connected(ctx, w.Address)
+	answer := wire.Dialled{ID: w.ID}
+	if err != nil {
+		answer.Error = err.Error()
+		p.log.WarnContext(ctx, "the backup cannot be reached", "address", w.Address, "cause", err)
+	} else {
+		defer fd.Close()
+	}
+	_, err = p.cfg.Signer.Call(ctx, wire.OpDialled, answer, nil, fd)
+	return err
+}
+
+// connected dials address and returns the connection's descriptor.
+func (p *Portal) connected(ctx context.Context, address string) (*os.File, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
+	conn, err := p.cfg.Dial(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return nil, fmt.Errorf("%T is not a TCP connection", conn)
+	}
+	return tcp.File()
+}
