@@ -74,6 +74,22 @@ func (s *Store) Missing(ctx context.Context, ids []string) ([]string, error) {
 	return missing, nil
 }
 
+// Check reads the file of an object and compares it with its ID. NotFound: there is none. Corrupt: it is another file, or a part of one.
+func (s *Store) Check(ctx context.Context, id string) error {
+	f, err := s.Raw(id)
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return refused(err)
+	}
+	whole, err := s.whole(ctx, id)
+	if err == nil && !whole {
+		err = corrupt(id, errForged)
+	}
+	return err
+}
+
 // whole says whether the file of an object is there and is the one that its name says.
 func (s *Store) whole(ctx context.Context, id string) (bool, error) {
 	f, err := s.Raw(id)

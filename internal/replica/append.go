@@ -67,7 +67,7 @@ func (m *mirror) append(ctx context.Context, conn uint64, client Pin, a Append) 
 	if a.Old != m.held.Size {
 		return nil, &staleError{m.held.Size}
 	}
-	w := &walk{State: m.held.State, offset: m.held.offset, tree: m.held.tree.Clone(), cur: m.cur.Clone(), start: m.start, names: true}
+	w := &walk{State: m.held.State, offset: m.held.offset, tree: m.held.tree.Clone(), cur: m.cur.Clone(), names: true}
 	if err := w.lines(a.Lines); err != nil {
 		return nil, m.refuseLines(client, a, err)
 	}
@@ -131,7 +131,7 @@ func (m *mirror) commit(w *walk, cp chain.Checkpoint, a Append) ([]byte, error) 
 	if err != nil {
 		return nil, m.fail(err)
 	}
-	next := held{State: w.State, offset: w.offset, tree: w.tree, note: append(bytes.Clone(a.Checkpoint), line...)}
+	next := held{State: w.State, offset: w.offset, tree: w.tree, table: hashBlocks(m.held.table, w.full), note: append(bytes.Clone(a.Checkpoint), line...)}
 	if next.Size == 0 {
 		next.note = nil // nothing of an empty log needs to be remembered
 	}
@@ -139,7 +139,7 @@ func (m *mirror) commit(w *walk, cp chain.Checkpoint, a Append) ([]byte, error) 
 	if err := m.state.save(next); err != nil {
 		return nil, m.fail(err)
 	}
-	m.held, m.cur, m.start = next, w.cur, w.start
+	m.held, m.cur = next, w.cur
 	m.blocks = append(m.blocks, w.full...)
 	m.heard(now)
 	return line, nil
@@ -170,7 +170,7 @@ func (m *mirror) heard(now time.Time) {
 	}
 }
 
-// refusal keeps the evidence, raises the alarm and returns what to answer. m.mu is held.
+// refusal keeps the evidence, raises the alarm, once for the same thing, and returns what to answer. m.mu is held.
 func (m *mirror) refusal(kind RefusalKind, client Pin, a Append, detail string) error {
 	r := &Refusal{Kind: kind, Time: m.cfg.now().UTC(), Origin: m.cfg.origin, Client: client.String(), Detail: detail,
 		Offered: strings.ToValidUTF8(string(a.Checkpoint), "?"), Held: string(m.held.note)}
@@ -178,9 +178,11 @@ func (m *mirror) refusal(kind RefusalKind, client Pin, a Append, detail string) 
 		first, _, _ := bytes.Cut(a.Lines, []byte("\n"))
 		r.Line = strings.ToValidUTF8(string(first), "?")
 	}
-	kept, err := m.refuse.keep(*r)
-	m.cfg.log.Error("refused", "origin", r.Origin, "kind", string(kind), "detail", detail, "client", r.Client, "kept", kept)
-	m.cfg.alarm(Alarm{Kind: AlarmRefusal, Time: r.Time, Origin: r.Origin, Text: "refused (" + string(kind) + "): " + detail, Refusal: r})
+	fresh, err := m.refuse.keep(*r)
+	if fresh {
+		m.cfg.log.Error("refused", "origin", r.Origin, "kind", string(kind), "detail", detail, "client", r.Client)
+		m.cfg.alarm(Alarm{Kind: AlarmRefusal, Time: r.Time, Origin: r.Origin, Text: "refused (" + string(kind) + "): " + detail, Refusal: r})
+	}
 	if err != nil {
 		return m.fail(err)
 	}

@@ -46,10 +46,10 @@ type mirror struct {
 	index  durable.File // the blocks' file; nil when it could not be written: it is made anew at the next opening
 	held   held
 	cur    chain.Frontier // of the block that is not complete
-	start  int64          // where that block begins
 	conn   uint64         // the newest connection that appended
 	seen   time.Time      // when the primary was last heard
 	silent bool           // and that this was reported
+	called time.Time      // when the alarm about the disk was raised
 	refuse refusals
 
 	gone bool // shut for good
@@ -252,10 +252,10 @@ func (m *mirror) loadBlocks() error {
 	m.index = f
 	whole := m.held.Size / blockLines
 	b := make([]byte, whole*blockSize)
-	m.blocks, m.cur, m.start = nil, chain.Frontier{}, 0
+	m.blocks, m.cur = nil, chain.Frontier{}
 	if n, err := f.ReadAt(b, 0); n == len(b) && (err == nil || err == io.EOF) {
 		m.blocks = parseBlocks(b)
-		if m.checkTail() == nil {
+		if hashBlocks(chain.Hash{}, m.blocks) == m.held.table && m.checkTail() == nil {
 			return nil
 		}
 	}
@@ -264,10 +264,10 @@ func (m *mirror) loadBlocks() error {
 	if err := w.file(m.file, m.held.offset); err != nil {
 		return lost(err.Error())
 	}
-	if w.State != m.held.State || w.tree.Tree() != m.held.tree.Tree() {
+	if w.State != m.held.State || w.tree.Tree() != m.held.tree.Tree() || hashBlocks(chain.Hash{}, w.full) != m.held.table {
 		return lost("its lines are not those that were cosigned")
 	}
-	m.blocks, m.cur, m.start = w.full, w.cur, w.start
+	m.blocks, m.cur = w.full, w.cur
 	var out []byte
 	for _, b := range m.blocks {
 		out = b.append(out)
@@ -286,18 +286,8 @@ func (m *mirror) checkTail() error {
 		return nil
 	}
 	last := (m.held.Size - 1) / blockLines
-	from := int64(0)
-	if last < uint64(len(m.blocks)) {
-		from = m.blocks[last].start
-	} else if last > 0 {
-		// The block that is not complete begins where the last line of the one before ends.
-		w, err := m.walkBlock(last - 1)
-		if err != nil {
-			return err
-		}
-		from = w.offset
-	}
-	if from < 0 || from > m.held.offset || m.held.offset-from > blockLines*(chain.MaxLine+1) {
+	from := m.startOf(last)
+	if from > m.held.offset || m.held.offset-from > blockLines*(chain.MaxLine+1) {
 		return errBlocks
 	}
 	w, err := m.walkFrom(last*blockLines, from, m.held.offset)
@@ -309,7 +299,7 @@ func (m *mirror) checkTail() error {
 	if w.State != m.held.State || tree.Tree() != m.held.tree.Tree() {
 		return errBlocks
 	}
-	m.cur, m.start = w.cur, w.start
+	m.cur = w.cur
 	return nil
 }
 
@@ -319,7 +309,7 @@ func (m *mirror) walkFrom(seq uint64, from, to int64) (*walk, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &walk{offset: from, start: from}
+	w := &walk{offset: from}
 	first, _, _ := bytes.Cut(b, []byte("\n"))
 	link, err := w.parser.Link(first)
 	if err != nil {
@@ -329,40 +319,12 @@ func (m *mirror) walkFrom(seq uint64, from, to int64) (*walk, error) {
 	return w, w.lines(b)
 }
 
-// walkBlock walks over a whole block and checks its root.
-func (m *mirror) walkBlock(n uint64) (*walk, error) {
-	from, most := m.blocks[n].start, int64(blockLines*(chain.MaxLine+1))
-	if from < 0 || from >= m.held.offset {
-		return nil, errBlocks
+// startOf returns where a block begins, the one that is not complete included.
+func (m *mirror) startOf(block uint64) int64 {
+	if block == 0 {
+		return 0
 	}
-	to := min(m.held.offset, from+most)
-	if n+1 < uint64(len(m.blocks)) {
-		to = m.blocks[n+1].start
-	}
-	if to <= from || to-from > most || to > m.held.offset {
-		return nil, errBlocks
-	}
-	b, err := readRange(m.file, from, to)
-	if err != nil {
-		return nil, err
-	}
-	w := &walk{offset: from, start: from}
-	end := 0
-	for range blockLines {
-		i := bytes.IndexByte(b[end:], '\n')
-		if i < 0 {
-			return nil, errBlocks
-		}
-		end += i + 1
-	}
-	w, err = m.walkFrom(n*blockLines, from, from+int64(end))
-	if err != nil {
-		return nil, err
-	}
-	if len(w.full) != 1 || w.full[0].root != m.blocks[n].root {
-		return nil, errBlocks
-	}
-	return w, nil
+	return m.blocks[block-1].end
 }
 
 // treeAt returns the tree over the first size lines, which are held. m.mu is held.
@@ -373,15 +335,9 @@ func (m *mirror) treeAt(size uint64) (chain.Tree, error) {
 	whole, part := size/blockLines, size%blockLines
 	var cur chain.Frontier
 	if part > 0 {
-		from := m.start
+		from, to := m.startOf(whole), m.held.offset
 		if whole < uint64(len(m.blocks)) {
-			from = m.blocks[whole].start
-		}
-		to := m.held.offset
-		if whole+1 < uint64(len(m.blocks)) {
-			to = m.blocks[whole+1].start
-		} else if whole < uint64(len(m.blocks)) {
-			to = m.start
+			to = m.blocks[whole].end
 		}
 		b, err := readRange(m.file, from, to)
 		if err != nil {
@@ -400,12 +356,18 @@ func (m *mirror) treeAt(size uint64) (chain.Tree, error) {
 	return tree.Tree(), nil
 }
 
+// callAgain is how long a failing disk is no news.
+const callAgain = 10 * time.Minute
+
 // fail closes the files after a step failed; the next request opens them anew. m.mu is held.
 func (m *mirror) fail(err error) error {
 	m.cfg.log.Error("the backup's disk failed", "origin", m.cfg.origin, "error", err.Error())
 	m.close()
 	err = storage(err)
-	m.cfg.alarm(Alarm{Kind: AlarmDisk, Time: m.cfg.now().UTC(), Origin: m.cfg.origin, Text: fault.PublicOf(err)})
+	if now := m.cfg.now(); m.called.IsZero() || now.Sub(m.called) > callAgain {
+		m.called = now
+		m.cfg.alarm(Alarm{Kind: AlarmDisk, Time: now.UTC(), Origin: m.cfg.origin, Text: fault.PublicOf(err)})
+	}
 	return err
 }
 

@@ -2,17 +2,29 @@ package replica
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/veripath/aes-appliance/internal/chain"
 	"github.com/veripath/aes-appliance/internal/durable"
 	"github.com/veripath/aes-appliance/internal/fault"
+	"github.com/veripath/aes-appliance/internal/ledger"
 )
+
+// hurryOut bounds the time in which size bytes must be taken.
+func hurryOut(w http.ResponseWriter, size int64) error {
+	end := time.Now().Add(bodyTime + time.Duration(size/bodyRate)*time.Second)
+	if err := http.NewResponseController(w).SetWriteDeadline(end); err != nil {
+		return fmt.Errorf("replica: setting a deadline: %w", err)
+	}
+	return nil
+}
 
 func (r *Receiver) handleCheckpoint(w http.ResponseWriter, c call) error {
 	h, err := c.mirror.snapshot()
@@ -48,6 +60,9 @@ func (r *Receiver) handleLines(w http.ResponseWriter, c call) error {
 		return err
 	}
 	defer lines.Close()
+	if err := hurryOut(w, lines.size); err != nil {
+		return err
+	}
 	w.Header().Set("Content-Type", typeText)
 	w.Header().Set("Content-Length", strconv.FormatInt(lines.size, 10))
 	if _, err := io.Copy(w, lines); err != nil {
@@ -96,10 +111,7 @@ func (m *mirror) offsetOf(line uint64) (int64, error) {
 	if line == m.held.Size {
 		return m.held.offset, nil
 	}
-	at := m.start
-	if n := line / blockLines; n < uint64(len(m.blocks)) {
-		at = m.blocks[n].start
-	}
+	at := m.startOf(line / blockLines)
 	r := bufio.NewReaderSize(io.NewSectionReader(m.file, at, m.held.offset-at), chain.MaxLine+1)
 	for range line % blockLines {
 		b, err := r.ReadSlice('\n')
@@ -117,10 +129,74 @@ func (r *Receiver) handleGet(w http.ResponseWriter, c call) error {
 		return err
 	}
 	defer f.Close()
+	if err := hurryOut(w, f.Size()); err != nil {
+		return err
+	}
 	w.Header().Set("Content-Type", typeBytes)
 	w.Header().Set("Content-Length", strconv.FormatInt(f.Size(), 10))
 	if _, err := io.Copy(w, f); err != nil {
 		return fmt.Errorf("replica: sending an object: %w", err)
 	}
 	return nil
+}
+
+// Verify reads the whole copy of a log and checks it against what was cosigned: each line, the chain, the tree; and that every object that a line names is
+// there and whole. NotFound: no such log is kept. Corrupt: what is wrong, and where.
+func (r *Receiver) Verify(ctx context.Context, origin string) (ledger.Report, error) {
+	r.mu.RLock()
+	s := r.logs[LogID(origin)]
+	r.mu.RUnlock()
+	if s == nil {
+		return ledger.Report{}, fault.New(fault.NotFound, "no log of that origin is kept here")
+	}
+	h, err := s.mirror.snapshot()
+	if err != nil {
+		return ledger.Report{}, err
+	}
+	lines, err := s.mirror.lines(0, h.Size)
+	if err != nil {
+		return ledger.Report{}, err
+	}
+	defer lines.Close()
+	rep, err := ledger.Verify(&contextReader{ctx, lines}, h.tree.Tree())
+	if err != nil {
+		return rep, err
+	}
+	return rep, s.mirror.verifyObjects(ctx, h)
+}
+
+// verifyObjects reads every object that the lines name.
+func (m *mirror) verifyObjects(ctx context.Context, h held) error {
+	lines, err := m.lines(0, h.Size)
+	if err != nil {
+		return err
+	}
+	defer lines.Close()
+	in := bufio.NewReaderSize(&contextReader{ctx, lines}, chain.MaxLine+1)
+	for n := range h.Size {
+		line, err := in.ReadSlice('\n')
+		if err != nil {
+			return fmt.Errorf("replica: reading line %d: %w", n+1, err)
+		}
+		for _, id := range AppendObjects(nil, line) {
+			if err := m.objects.Check(ctx, id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// contextReader reads until its context is done.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+// Read implements io.Reader.
+func (c *contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
 }

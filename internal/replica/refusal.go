@@ -60,8 +60,8 @@ func openRefusals(fsys durable.FS, path string) (durable.File, error) {
 	return f, nil
 }
 
-// keep makes a refusal durable, unless it is the one before once more or there are too many, and says whether it did.
-func (f *refusals) keep(r Refusal) (kept bool, err error) {
+// keep makes a refusal durable, unless there are too many; fresh says that it is not the one before once more, which is only counted.
+func (f *refusals) keep(r Refusal) (fresh bool, err error) {
 	f.count++
 	same := r
 	same.Time = time.Time{}
@@ -82,14 +82,15 @@ func (f *refusals) keep(r Refusal) (kept bool, err error) {
 		return false, fmt.Errorf("replica: size of the refusals: %w", err)
 	}
 	if size+int64(len(b)) > maxRefusals {
-		return false, nil
+		f.last = sum
+		return true, nil
 	}
 	// A crash within leaves a torn line: a newline first keeps the next one whole.
 	if _, err := f.file.Write(append(append([]byte("\n"), b...), '\n')); err != nil {
-		return false, fmt.Errorf("replica: writing a refusal: %w", err)
+		return true, fmt.Errorf("replica: writing a refusal: %w", err)
 	}
 	if err := f.file.Sync(); err != nil {
-		return false, fmt.Errorf("replica: syncing a refusal: %w", err)
+		return true, fmt.Errorf("replica: syncing a refusal: %w", err)
 	}
 	f.last = sum
 	return true, nil

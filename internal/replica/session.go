@@ -12,7 +12,7 @@ import (
 	"github.com/veripath/aes-appliance/internal/fault"
 )
 
-// session connects, compares, and ships until something fails. A contradiction is a *verdictError.
+// session connects, compares, and ships until something fails. What no repetition cures is a *finalError.
 func (s *Shipper) session(ctx context.Context) error {
 	begin, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
@@ -20,13 +20,10 @@ func (s *Shipper) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.wire.Lock()
-	s.client = client
-	verdict, err := s.exchangeCompare(begin, client)
-	s.wire.Unlock()
+	verdict, err := s.greet(begin, client)
 	defer func() {
-		s.wire.Lock()
-		defer s.wire.Unlock()
+		s.wire <- struct{}{}
+		defer s.leaveWire()
 		s.client = nil
 		_ = client.Close() // nothing is in flight
 	}()
@@ -34,7 +31,7 @@ func (s *Shipper) session(ctx context.Context) error {
 		return err
 	}
 	if !verdict.Good() {
-		return &verdictError{verdict}
+		return &finalError{verdict.Err()}
 	}
 	pos, err := s.position(ctx, verdict.Backup.Size)
 	if err != nil {
@@ -45,13 +42,44 @@ func (s *Shipper) session(ctx context.Context) error {
 		if err := s.growth(ctx, pos.Size); err != nil {
 			return err
 		}
-		s.wire.Lock()
-		err := s.exchangeAppend(ctx, client, pos)
-		s.wire.Unlock()
-		if err != nil {
+		if err := s.advance(ctx, client, pos); err != nil {
 			return err
 		}
 	}
+}
+
+// enterWire begins an exchange, leaveWire ends it.
+func (s *Shipper) enterWire(ctx context.Context) error {
+	select {
+	case s.wire <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fault.New(fault.Unavailable, "the backup has not answered in time").WithCause(ctx.Err())
+	}
+}
+
+func (s *Shipper) leaveWire() { <-s.wire }
+
+// greet compares over a new connection, which is the session's from now on.
+func (s *Shipper) greet(ctx context.Context, client *Client) (Verdict, error) {
+	if err := s.enterWire(ctx); err != nil {
+		return Verdict{}, err
+	}
+	defer s.leaveWire()
+	s.client = client
+	return s.exchangeCompare(ctx, client)
+}
+
+// advance sends what there is to send, once.
+func (s *Shipper) advance(ctx context.Context, client *Client, pos *walk) error {
+	if err := s.enterWire(ctx); err != nil {
+		return err
+	}
+	defer s.leaveWire()
+	if err := s.stoppedBy(); err != nil { // Compare found something meanwhile
+		return err
+	}
+	return s.exchangeAppend(ctx, client, pos)
 }
 
 // growth waits until there are more lines than size, or a heartbeat is due.
@@ -106,11 +134,8 @@ func (g *group) Write(p []byte) (int, error) {
 // maxGroup is how many lines are asked for at once: about MaxLines bytes of short ones.
 const maxGroup = 8192
 
-// exchangeAppend sends the lines after pos, or a heartbeat when there are none, and moves pos. s.wire is held.
+// exchangeAppend sends the lines after pos, or a heartbeat when there are none, and moves pos. The wire is held.
 func (s *Shipper) exchangeAppend(ctx context.Context, client *Client, pos *walk) error {
-	if v, stopped := s.isStopped(); stopped { // by Compare
-		return &verdictError{v}
-	}
 	head, hash := s.cfg.Log.Head()
 	var g group
 	to := min(head, pos.Size+maxGroup)
@@ -135,6 +160,11 @@ func (s *Shipper) exchangeAppend(ctx context.Context, client *Client, pos *walk)
 		return fmt.Errorf("replica: %w", err)
 	}
 	signed, at, err := s.send(ctx, client, a)
+	var refused *Refusal
+	if errors.As(err, &refused) && refused.Kind != RefusedSignature { // a key may be about to be made known there
+		return &finalError{fault.New(fault.Corrupt, "the backup refused the log ("+string(refused.Kind)+"): "+refused.Detail).WithCode(CodeRefused).
+			WithHint("it kept the evidence: see the receiver's refusals; nothing is sent until the signer is started again").WithCause(err)}
+	}
 	if err != nil {
 		return err
 	}
@@ -225,8 +255,10 @@ func (s *Shipper) put(ctx context.Context, client *Client, id string) error {
 func (s *Shipper) Compare(ctx context.Context) (Verdict, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	s.wire.Lock()
-	defer s.wire.Unlock()
+	if err := s.enterWire(ctx); err != nil {
+		return Verdict{}, err
+	}
+	defer s.leaveWire()
 	client := s.client
 	if client == nil {
 		own, err := NewClient(ctx, s.cfg.ClientConfig)
@@ -238,12 +270,12 @@ func (s *Shipper) Compare(ctx context.Context) (Verdict, error) {
 	}
 	v, err := s.exchangeCompare(ctx, client)
 	if err == nil && !v.Good() {
-		s.stop(v)
+		s.stop(v.Err())
 	}
 	return v, err
 }
 
-// exchangeCompare tells the receiver what the log is, so that it can keep its own evidence, and judges what it answers. s.wire is held.
+// exchangeCompare tells the receiver what the log is, so that it can keep its own evidence, and judges what it answers. The wire is held.
 func (s *Shipper) exchangeCompare(ctx context.Context, client *Client) (Verdict, error) {
 	size, _ := s.cfg.Log.Head()
 	local, err := s.treeAt(ctx, size)
@@ -271,12 +303,33 @@ func (s *Shipper) exchangeCompare(ctx context.Context, client *Client) (Verdict,
 	if err != nil {
 		return Verdict{}, err
 	}
-	if v.Relation != answer.Verdict && (answer.Verdict == Fork || answer.Verdict == Rollback) {
+	switch {
+	case v.Good() && (answer.Verdict == Fork || answer.Verdict == Rollback):
 		return Verdict{}, fault.New(fault.Invalid, "the backup contradicts its own cosigned checkpoint: it says "+string(answer.Verdict)).
 			WithHint("see the receiver's log")
+	case v.Relation == Rollback && answer.Verdict == Fork:
+		v.Relation = Fork // what is left here is not what was cosigned, either: only who has all of it can see that
+	case v.Relation == Fork && answer.Verdict == Behind:
+		if err := s.testify(ctx, client, backup.Size); err != nil {
+			s.cfg.Logger.WarnContext(ctx, "the backup could not be told of the fork", "error", err.Error())
+		}
 	}
 	s.learn(v, backup)
 	return v, nil
+}
+
+// testify gives the receiver this log's signed checkpoint at the size that it has: with its own the proof of a fork, and the reason for its alarm.
+func (s *Shipper) testify(ctx context.Context, client *Client, size uint64) error {
+	tree, err := s.treeAt(ctx, size)
+	if err != nil {
+		return err
+	}
+	signed, err := chain.Checkpoint{Origin: s.cfg.Origin, Tree: tree}.Sign(s.cfg.Key)
+	if err != nil {
+		return err
+	}
+	_, err = client.compare(ctx, signed)
+	return err
 }
 
 // learn keeps a verdict, and the checkpoint that came with it when it is good.

@@ -75,15 +75,15 @@ type Shipper struct {
 	keys   []string // the log's verifier keys
 	signer crypto.Signer
 
-	// wire is held for one exchange with the receiver, from reading the log's size to the answer: what is said must not be overtaken by what was said
-	// before. It is taken before mu.
-	wire   sync.Mutex
+	// wire holds one element during an exchange with the receiver, from reading the log's size to the answer: what is said must not be overtaken by
+	// what was said before. It is taken before mu.
+	wire   chan struct{}
 	client *Client // of the running session, nil when there is none; guarded by wire
 
 	mu        sync.Mutex
 	last      Cosigned
 	verdict   *Verdict // the last one
-	stopped   bool     // by a bad verdict
+	stopped   error    // why nothing is sent until a person acts
 	grown     chan struct{}
 	connected bool
 	problem   error // of the last attempt, nil when it went well
@@ -114,7 +114,7 @@ func NewShipper(cfg ShipperConfig) (*Shipper, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Shipper{cfg: cfg, keys: append([]string{key}, cfg.OldKeys...), grown: make(chan struct{}), began: cfg.Now()}
+	s := &Shipper{cfg: cfg, keys: append([]string{key}, cfg.OldKeys...), wire: make(chan struct{}, 1), grown: make(chan struct{}), began: cfg.Now()}
 	signed, err := cfg.Store.Load()
 	if err != nil {
 		return nil, storage(err)
@@ -146,8 +146,8 @@ func (s *Shipper) open(signed []byte) (Cosigned, error) {
 	return Cosigned{}, err
 }
 
-// Run ships until ctx is done (then it returns nil) or the receiver's copy and this log are found to contradict each other: then the error is that of
-// the Verdict. Everything else is tried again, after a wait that grows to 30 s.
+// Run ships until ctx is done (then it returns nil), or the receiver's copy and this log are found to contradict each other (then the error is that of
+// the Verdict), or the receiver refused what it was sent (fault.Corrupt with CodeRefused). Everything else is tried again, after a wait that grows to 30 s.
 func (s *Shipper) Run(ctx context.Context) error {
 	defer s.save()
 	wait := firstWait
@@ -157,9 +157,9 @@ func (s *Shipper) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if v, bad := asVerdict(err); bad {
-			s.stop(v)
-			return v.Err()
+		if final, ok := errors.AsType[*finalError](err); ok {
+			s.stop(final.error)
+			return final.error
 		}
 		s.note(err)
 		if s.cfg.Now().Sub(began) > time.Minute {
@@ -188,13 +188,13 @@ const (
 func (s *Shipper) Wait(ctx context.Context, size uint64) (Cosigned, error) {
 	for {
 		s.mu.Lock()
-		last, grown, stopped, verdict, problem := s.last, s.grown, s.stopped, s.verdict, s.problem
+		last, grown, stopped, problem := s.last, s.grown, s.stopped, s.problem
 		s.mu.Unlock()
 		if last.Size >= size && last.Note != nil {
 			return last, nil
 		}
-		if stopped {
-			return Cosigned{}, verdict.Err()
+		if stopped != nil {
+			return Cosigned{}, stopped
 		}
 		select {
 		case <-grown:
@@ -219,7 +219,7 @@ type Status struct {
 	Cosigned  Cosigned  // what the backup has
 	Lag       uint64    // lines that it has not
 	Verdict   *Verdict  // of the last comparison; nil when there was none yet
-	Stopped   bool      // by that verdict, until a person acts
+	Stopped   bool      // by that verdict or a refusal, until a person acts: Problem says what it is
 	Problem   error     // why there is no session; for people fault.PublicOf and fault.HintOf
 	Since     time.Time // when this Shipper was made
 }
@@ -229,31 +229,31 @@ func (s *Shipper) Status() Status {
 	size, _ := s.cfg.Log.Head()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := Status{Connected: s.connected, Size: size, Cosigned: s.last, Verdict: s.verdict, Stopped: s.stopped, Problem: s.problem, Since: s.began}
+	st := Status{Connected: s.connected, Size: size, Cosigned: s.last, Verdict: s.verdict, Stopped: s.stopped != nil, Problem: s.problem, Since: s.began}
 	if size > s.last.Size {
 		st.Lag = size - s.last.Size
 	}
 	return st
 }
 
-// stop ends shipping because of a verdict.
-func (s *Shipper) stop(v Verdict) {
+// stop ends shipping for good.
+func (s *Shipper) stop(why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.stopped, s.verdict, s.connected, s.problem = true, &v, false, v.Err()
-	s.cfg.Logger.Error("shipping to the backup stopped", "verdict", string(v.Relation), "error", v.Err().Error())
+	s.stopped, s.connected, s.problem = why, false, why
+	s.cfg.Logger.Error("shipping to the backup stopped", "error", why.Error())
 	close(s.grown)
 	s.grown = make(chan struct{})
 }
 
-// isStopped says whether a verdict has ended shipping, and which.
-func (s *Shipper) isStopped() (Verdict, bool) {
+// stoppedBy returns why shipping has ended for good, nil while it has not.
+func (s *Shipper) stoppedBy() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.stopped {
-		return Verdict{}, false
+	if s.stopped == nil {
+		return nil
 	}
-	return *s.verdict, true
+	return &finalError{s.stopped}
 }
 
 // note keeps why a session ended.

@@ -20,7 +20,7 @@ import (
 //	magic     8 bytes  "AESRCV1\n"
 //	counter   8 bytes
 //	length    4 bytes  of the payload
-//	payload            offset (8), time of the last line in microseconds (8), hash of the last line (32),
+//	payload            offset (8), time of the last line in microseconds (8), hash of the last line (32), hash of the table of blocks (32),
 //	                   length (2) of the frontier and the frontier, length (2) of the note and the note
 //	sum      32 bytes  SHA-256 of all before it
 const (
@@ -35,7 +35,8 @@ type held struct {
 	chain.State
 	offset int64
 	tree   chain.Frontier
-	note   []byte // the checkpoint with the log's signature and the last cosignature; nil for the empty log
+	table  chain.Hash // over the blocks that are complete, see block.hash
+	note   []byte     // the checkpoint with the log's signature and the last cosignature; nil for the empty log
 }
 
 func (h held) clone() held {
@@ -53,7 +54,7 @@ func (h held) marshal(counter uint64) []byte {
 	}
 	p := binary.BigEndian.AppendUint64(nil, uint64(h.offset))
 	p = binary.BigEndian.AppendUint64(p, uint64(h.Micros))
-	p = append(p, h.Head[:]...)
+	p = append(append(p, h.Head[:]...), h.table[:]...)
 	p = binary.BigEndian.AppendUint16(p, uint16(len(tree)))
 	p = append(p, tree...)
 	p = binary.BigEndian.AppendUint16(p, uint16(len(h.note)))
@@ -88,12 +89,13 @@ func parseSlot(b []byte) (counter uint64, h held, err error) {
 		return 0, held{}, errSlot
 	}
 	p := b[slotFixed : slotFixed+n]
-	const fixed = 16 + chain.HashSize
+	const fixed = 16 + 2*chain.HashSize
 	if len(p) < fixed {
 		return 0, held{}, errSlot
 	}
 	h.offset, h.Micros = int64(binary.BigEndian.Uint64(p)), int64(binary.BigEndian.Uint64(p[8:]))
 	copy(h.Head[:], p[16:])
+	copy(h.table[:], p[16+chain.HashSize:])
 	tree, rest, ok := cutBytes(p[fixed:])
 	if !ok || h.tree.UnmarshalBinary(tree) != nil {
 		return 0, held{}, errSlot

@@ -1,7 +1,6 @@
 package replica
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/veripath/aes-appliance/internal/chain"
@@ -21,11 +20,12 @@ type Verdict struct {
 // Good says whether the log may grow: the backup has all of it or its beginning.
 func (v Verdict) Good() bool { return v.Relation == Equal || v.Relation == Behind }
 
-// Codes of Verdict.Err.
+// Codes of Verdict.Err, and one more.
 const (
 	CodeRollback = "log-rolled-back"
 	CodeFork     = "log-forked"
 	CodeLost     = "backup-lost-history"
+	CodeRefused  = "backup-refused" // of Run and Wait: the receiver did not take what it was sent
 )
 
 // Err returns what is wrong and what an operator can do, nil when nothing is: fault.Corrupt with one of the codes.
@@ -47,13 +47,11 @@ func (v Verdict) Err() error {
 	return fault.New(fault.Internal, "the backup's verdict is unknown: "+string(v.Relation))
 }
 
-// verdictError carries a verdict that ends shipping.
-type verdictError struct{ v Verdict }
-
-func (e *verdictError) Error() string { return e.v.Err().Error() }
+// finalError is an error that ends shipping until a person acts.
+type finalError struct{ error }
 
 // Unwrap returns the error for people.
-func (e *verdictError) Unwrap() error { return e.v.Err() }
+func (e *finalError) Unwrap() error { return e.error }
 
 // judge compares trees: known and backup are of checkpoints that were verified. at returns this log's tree at a size that it has.
 func judge(local, backup, known chain.Tree, at func(uint64) (chain.Tree, error)) (Relation, error) {
@@ -76,13 +74,4 @@ func judge(local, backup, known chain.Tree, at func(uint64) (chain.Tree, error))
 		return Equal, nil
 	}
 	return Behind, nil
-}
-
-// asVerdict returns the verdict in an error's tree.
-func asVerdict(err error) (Verdict, bool) {
-	var e *verdictError
-	if errors.As(err, &e) {
-		return e.v, true
-	}
-	return Verdict{}, false
 }

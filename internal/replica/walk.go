@@ -2,6 +2,7 @@ package replica
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -16,14 +17,24 @@ const blockLines = 256
 
 // block is what is kept of blockLines lines to find them and to know the tree before and after them.
 type block struct {
-	start int64 // offset of the first line
-	root  chain.Hash
+	end  int64 // offset after the last line
+	root chain.Hash
 }
 
 const blockSize = 8 + chain.HashSize
 
+// hash returns the hash of a table that b is added to: SHA-256(hash before ‖ b), from zeros.
+func (b block) hash(table chain.Hash) chain.Hash { return sha256.Sum256(b.append(table[:])) }
+
+func hashBlocks(table chain.Hash, blocks []block) chain.Hash {
+	for _, b := range blocks {
+		table = b.hash(table)
+	}
+	return table
+}
+
 func (b block) append(dst []byte) []byte {
-	dst = binary.BigEndian.AppendUint64(dst, uint64(b.start))
+	dst = binary.BigEndian.AppendUint64(dst, uint64(b.end))
 	return append(dst, b.root[:]...)
 }
 
@@ -31,7 +42,7 @@ func parseBlocks(b []byte) []block {
 	out := make([]block, len(b)/blockSize)
 	for i := range out {
 		rec := b[i*blockSize:]
-		out[i].start = int64(binary.BigEndian.Uint64(rec))
+		out[i].end = int64(binary.BigEndian.Uint64(rec))
 		copy(out[i].root[:], rec[8:])
 	}
 	return out
@@ -43,7 +54,6 @@ type walk struct {
 	offset int64
 	tree   chain.Frontier
 	cur    chain.Frontier // over the lines of the block that is not complete
-	start  int64          // where that block begins
 	full   []block        // completed on the way
 	ids    []string       // of the objects named on the way, when wanted
 	names  bool
@@ -76,8 +86,8 @@ func (w *walk) lines(b []byte) error {
 			w.ids = AppendObjects(w.ids, line)
 		}
 		if w.cur.Size() == blockLines {
-			w.full = append(w.full, block{w.start, w.cur.Tree().Root})
-			w.cur, w.start = chain.Frontier{}, w.offset
+			w.full = append(w.full, block{w.offset, w.cur.Tree().Root})
+			w.cur = chain.Frontier{}
 		}
 		b = b[n+1:]
 	}
