@@ -164,7 +164,7 @@ type TimeStamper struct {
 	Policy      asn1.ObjectIdentifier
 }
 
-// Open reads the state from the log's index, finds the keys in the token, destroys those that a crash left unfinished, and is then ready.
+// Open reads the state from the log's index, finds the keys in the token, sees to those that a crash left unfinished, and is then ready.
 // Before the first ceremony most methods answer Unavailable. Errors: Corrupt when a key or an object that the log names is not there.
 func Open(ctx context.Context, cfg Config) (*CA, error) {
 	profiles, err := cert.NewProfiles(cfg.Settings)

@@ -1,7 +1,11 @@
 package ca_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -9,11 +13,14 @@ import (
 
 	"github.com/veripath/aes-appliance/internal/ca"
 	"github.com/veripath/aes-appliance/internal/cert"
+	"github.com/veripath/aes-appliance/internal/ledger"
 )
 
 // consistent holds the token against the log after a restart: no key without a place in the log, no certificate whose key should exist and does not.
 func (m *machine) consistent() {
 	m.t.Helper()
+	m.reopen()
+	m.advance(8 * 24 * time.Hour) // keys that were never finished stay for a week
 	m.reopen()
 	if _, err := m.ca.Maintain(context.Background()); err != nil {
 		m.t.Errorf("upkeep after the crash: %v", err)
@@ -130,8 +137,104 @@ func TestKeyOfAnUnfinishedCertificateIsSwept(t *testing.T) {
 	if left, _ := m.keys.Keys(); len(left) != len(before) {
 		t.Errorf("%d keys after the restart, want %d", len(left), len(before))
 	}
-	if got := m.events(size); !slices.Equal(got, []string{"key_destroyed"}) && len(got) != 0 {
+	if got := m.events(size); !slices.Equal(got, []string{"key_destroyed"}) {
 		t.Errorf("events %v", got)
+	}
+}
+
+// TestUnfinishedKeyStaysForAWeek: what looks unfinished may be of a log that was cut.
+func TestUnfinishedKeyStaysForAWeek(t *testing.T) {
+	for _, line := range []string{"key_created", "certificate_issued"} {
+		m := newAppliance(t)
+		before, err := m.keys.Keys()
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.ledger.failOn(line, "")
+		m.keys.(*softKeys).undead = true
+		if _, err := m.ca.Issue(context.Background(), ca.Request{Kind: cert.TLSClient, Subject: cert.Subject{CommonName: "primary"}, Actor: "admin"}); err == nil {
+			t.Fatal("the failure was not told")
+		}
+		m.keys.(*softKeys).undead = false
+		m.cutBefore("key_destroyed") // the process died before that
+		for _, c := range []struct {
+			wait  time.Duration
+			more  int
+			lines []string
+		}{
+			{0, 1, []string{"key_unfinished"}}, {0, 1, nil}, {6 * 24 * time.Hour, 1, nil}, {2 * 24 * time.Hour, 0, []string{"key_destroyed"}}, {0, 0, nil},
+		} {
+			m.advance(c.wait)
+			size := uint64(0)
+			if m.ledger != nil {
+				size, _ = m.ledger.Head()
+			}
+			m.reopen()
+			if size == 0 { // the first time
+				now, _ := m.ledger.Head()
+				size = now - uint64(len(c.lines))
+			}
+			if left, _ := m.keys.Keys(); len(left) != len(before)+c.more {
+				t.Errorf("%s: %d keys after another %v, want %d", line, len(left), c.wait, len(before)+c.more)
+			}
+			if got := m.events(size); !slices.Equal(got, c.lines) {
+				t.Errorf("%s: after another %v: events %v, want %v", line, c.wait, got, c.lines)
+			}
+		}
+	}
+}
+
+// cutBefore closes the machine and cuts its log before the last line of that type, if there is one, and forgets the index.
+func (m *machine) cutBefore(event string) {
+	m.t.Helper()
+	types := m.events(0)
+	m.close()
+	for i := len(types) - 1; i >= 0; i-- {
+		if types[i] == event {
+			m.cut(i)
+			return
+		}
+	}
+}
+
+// cut leaves the first n lines of the log, and no index.
+func (m *machine) cut(n int) {
+	m.t.Helper()
+	log := filepath.Join(m.dir, ledger.FileName)
+	whole, err := os.ReadFile(log)
+	if err == nil {
+		err = os.WriteFile(log, bytes.Join(bytes.SplitAfter(whole, []byte("\n"))[:n], nil), 0o600)
+	}
+	if err := errors.Join(err, os.Remove(filepath.Join(m.dir, "index"))); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// TestCutLogCostsNoKey cuts the log before every line in turn and opens what is left: with the whole log again every key is there.
+func TestCutLogCostsNoKey(t *testing.T) {
+	m := newAppliance(t)
+	m.issue(doctor("north", "Ann Good"))
+	lines := len(m.events(0))
+	m.close()
+	log := filepath.Join(m.dir, ledger.FileName)
+	whole, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range lines {
+		m.cut(n)
+		_ = m.tryOpen() // it may say what it lacks
+		m.close()
+		if err := os.WriteFile(log, whole, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(filepath.Join(m.dir, "index")); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.tryOpen(); err != nil {
+			t.Errorf("the log was cut to %d lines, and is whole again: %v", n, err)
+		}
+		m.close()
 	}
 }
 

@@ -9,7 +9,7 @@
 //
 // The law of every act: its line in the log comes first, durable; only then does memory change and does anything leave. A key is named in
 // the log before it is made (key_intended) and again when it exists (key_created), so a crash in between leaves a key that the log knows
-// to be unfinished: Open destroys it. A certificate leaves only after certificate_issued: a crash before that line leaves bytes that
+// to be unfinished: Open says so, and destroys it a week later. A certificate leaves only after certificate_issued: a crash before that line leaves bytes that
 // nobody has, never an unlogged certificate.
 //
 // State is folded from the log into the index (Fold) and read from there into memory by Open. Answering OCSP and finding a signer touch

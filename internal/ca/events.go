@@ -8,15 +8,16 @@ import (
 
 // Types of the events that this package writes; docs/audit-log.md lists all.
 const (
-	eventKeyIntended  = "key_intended"          // a key of the token is about to be made
-	eventKeyCreated   = "key_created"           // it exists and signs
-	eventKeyDestroyed = "key_destroyed"         // it is about to be destroyed: superseded, or never finished
-	eventCeremony     = "ceremony_completed"    // the root's certificate, the CAs' certificates, the root's CRL
-	eventIssued       = "certificate_issued"    // the certificate itself is in the line
-	eventBound        = "certificate_bound"     // a clinician's certificate means this person from now on
-	eventRevoked      = "certificate_revoked"   // as of the line's own time
-	eventCRL          = "crl_issued"            // the CRL is in an object
-	eventAnswers      = "ocsp_answers_produced" // so many public answers since the last such line
+	eventKeyIntended   = "key_intended"          // a key of the token is about to be made
+	eventKeyCreated    = "key_created"           // it exists and signs
+	eventKeyUnfinished = "key_unfinished"        // a crash left it without a use: it is not used, and destroyed after sweepGrace
+	eventKeyDestroyed  = "key_destroyed"         // it is about to be destroyed: superseded, or never finished
+	eventCeremony      = "ceremony_completed"    // the root's certificate, the CAs' certificates, the root's CRL
+	eventIssued        = "certificate_issued"    // the certificate itself is in the line
+	eventBound         = "certificate_bound"     // a clinician's certificate means this person from now on
+	eventRevoked       = "certificate_revoked"   // as of the line's own time
+	eventCRL           = "crl_issued"            // the CRL is in an object
+	eventAnswers       = "ocsp_answers_produced" // so many public answers since the last such line
 )
 
 // keyDetails names a key of the token.
@@ -26,7 +27,7 @@ type keyDetails struct {
 	Purpose   string `json:"purpose"`
 	Algorithm string `json:"algorithm"`
 	Public    []byte `json:"public_key,omitempty"` // SubjectPublicKeyInfo; key_created only
-	Reason    string `json:"reason,omitempty"`     // key_destroyed only
+	Reason    string `json:"reason,omitempty"`     // key_unfinished and key_destroyed only
 }
 
 // ceremonyDetails is what a ceremony brought: one line, so that a crash leaves all of it or nothing.

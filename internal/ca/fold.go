@@ -36,7 +36,7 @@ func (fold) Name() string { return foldName }
 func (f fold) Apply(tx *index.Tx, r ledger.Record) error {
 	var err error
 	switch r.Type {
-	case eventKeyIntended, eventKeyCreated, eventKeyDestroyed:
+	case eventKeyIntended, eventKeyCreated, eventKeyUnfinished, eventKeyDestroyed:
 		err = f.key(tx, r)
 	case eventCeremony:
 		err = f.ceremony(tx, r)

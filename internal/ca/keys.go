@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/veripath/aes-appliance/internal/cert"
 	"github.com/veripath/aes-appliance/internal/fault"
@@ -32,7 +33,7 @@ func (c *CA) makeKey(ctx context.Context, actor, purpose string, a token.Algorit
 	if err := c.keyEvent(ctx, eventKeyIntended, actor, d); err != nil {
 		return keyState{}, nil, err
 	}
-	// A crash from here on leaves a key whose last event is key_intended: Open destroys it.
+	// A crash from here on leaves a key whose last event is key_intended: Open marks it as unfinished.
 	key, err := c.cfg.Keys.Generate(token.KeySpec{Label: d.Label, ID: id[:], Algorithm: a})
 	if err != nil {
 		return keyState{}, nil, fmt.Errorf("ca: making key %s: %w", d.Label, err)
@@ -77,8 +78,13 @@ func (c *CA) dropKey(ctx context.Context, actor, reason string, k keyState) erro
 	return nil
 }
 
-// sweep destroys the keys that the log knows to be unfinished or given up, and those of end entities that no certificate came to use. Keys
-// that the log does not know at all are left alone: a log that was restored from an old backup must not cost a CA its key.
+// sweepGrace is how long a key stays after a line has said that it was never finished. A log whose end was cut off makes keys that are in use look
+// so: whoever puts the right log back within that time finds them.
+const sweepGrace = 7 * 24 * time.Hour
+
+// sweep destroys the keys that the log says are given up, and marks those that were never finished, also those of end entities that no certificate
+// came to use: they go at a later Open. Keys that the log does not know at all are left alone, and with them all others: before every key there is
+// a line, so lines are missing, and a log that was cut or restored from an old backup must not cost a CA its key.
 func (c *CA) sweep(ctx context.Context) error {
 	inToken, err := c.cfg.Keys.Keys()
 	if err != nil {
@@ -89,19 +95,32 @@ func (c *CA) sweep(ctx context.Context) error {
 		used[e.KeyLabel] = true
 	}
 	for _, info := range inToken {
-		k, known := c.keys[info.Label]
-		if !known || hex.EncodeToString(info.ID) != k.ID {
-			c.cfg.Log.WarnContext(ctx, "the token holds a key that the log does not know", "label", info.Label)
-			continue
+		if k, known := c.keys[info.Label]; !known || hex.EncodeToString(info.ID) != k.ID {
+			c.cfg.Log.WarnContext(ctx, "the token holds a key that the log does not know: lines may be missing from the log; no key is destroyed", "label", info.Label)
+			return nil
 		}
-		unused := k.State == eventKeyCreated && !used[k.Label] && slices.Contains([]string{string(cert.TSA), string(cert.OCSP), string(cert.TLSServer), string(cert.TLSClient)}, k.Purpose)
-		if k.State == eventKeyCreated && !unused {
-			continue
-		}
-		if err := c.dropKey(ctx, actorSelf, "unfinished", k); err != nil {
+	}
+	for _, info := range inToken {
+		if err := c.sweepKey(ctx, c.keys[info.Label], used[info.Label]); err != nil {
 			return err
 		}
-		c.cfg.Log.InfoContext(ctx, "destroyed an unfinished key", "label", k.Label)
 	}
+	return nil
+}
+
+func (c *CA) sweepKey(ctx context.Context, k keyState, used bool) error {
+	ofEndEntity := slices.Contains([]string{string(cert.TSA), string(cert.OCSP), string(cert.TLSServer), string(cert.TLSClient)}, k.Purpose)
+	switch {
+	case k.State == eventKeyIntended, k.State == eventKeyCreated && !used && ofEndEntity:
+		d := k.keyDetails
+		d.Public, d.Reason = nil, "never finished"
+		return c.keyEvent(ctx, eventKeyUnfinished, actorSelf, d)
+	case k.State == eventKeyUnfinished && c.now().Sub(k.At) < sweepGrace, k.State == eventKeyCreated:
+		return nil
+	}
+	if err := c.dropKey(ctx, actorSelf, "unfinished", k); err != nil {
+		return err
+	}
+	c.cfg.Log.InfoContext(ctx, "destroyed an unfinished key", "label", k.Label)
 	return nil
 }
