@@ -3,6 +3,7 @@
 GO       ?= go
 FUZZTIME ?= 10s
 BENCHTIME ?= 2s
+KILLS    ?= 1000
 BINARY   ?= build/appliance
 
 # SoftHSM2 and its C++ are linked in; names and users are resolved without glibc's loadable modules, which a static binary cannot have.
@@ -15,7 +16,7 @@ STATIC_LDFLAGS = -linkmode external -extldflags "-static -Wl,--gc-sections -Wl,-
 VCS   := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo true || echo false)
 BUILD := CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=$(VCS)
 
-.PHONY: build build-hsm demo serve test check bench fuzz clean go deps deps-test softhsm2
+.PHONY: build build-hsm demo serve test check bench soak fuzz clean go deps deps-test softhsm2
 
 build: deps softhsm2
 	$(BUILD) -tags $(STATIC_TAGS) -ldflags '-s -w -buildid= $(STATIC_LDFLAGS)' -o $(BINARY) ./cmd/appliance
@@ -51,6 +52,10 @@ check: deps
 bench: deps-test build
 	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -tags $(STATIC_TAGS) -ldflags '$(STATIC_LDFLAGS)' ./cmd/appliance -appliance $(abspath $(BINARY)) >build/bench.txt || { cat build/bench.txt; exit 1; }
 	$(GO) run ./packaging/benchtable -out build/bench.json <build/bench.txt
+
+# What make test does in short, long: the built program is killed KILLS times under load. It takes about a third of a second for each.
+soak: build deps-test
+	$(GO) test -count=1 -v -timeout 4h -run '^TestKilled$$' ./cmd/appliance -kills $(KILLS) -appliance $(abspath $(BINARY))
 
 # Every fuzz target that there is, FUZZTIME each, one after another.
 fuzz: deps

@@ -121,7 +121,7 @@ func (c *chronicle) line(line []byte) error {
 		c.cancelled[d.Prescription] = true
 	case "certificate_issued":
 		c.issued[d.Serial] = true
-	case "key_intended", "key_created", "key_destroyed":
+	case "key_intended", "key_created", "key_unfinished", "key_destroyed":
 		c.keys[d.Label] = t
 	case ledger.TypeSetAside:
 		c.aside[d.File]++
