@@ -192,7 +192,7 @@ func TestWhatTheSignerIsAsked(t *testing.T) {
 	}
 	w := ask(p, "POST", "/api/sign", signJSON(t, nil), authorised("Content-Type", "application/json", "Idempotency-Key", "k-1",
 		"X-Forwarded-For", "203.0.113.9, 198.51.100.4", "User-Agent", "Browser/1\x01.0")...)
-	if got := problemOf(t, w); w.Code != 404 || got.Type != "/problems/certificate-not-found" || !strings.Contains(got.Detail, "Certificate not found for clinician: Doctor Clinician") {
+	if got := problemOf(t, w); w.Code != 404 || got.Type != "/problems/certificate-not-found" || got.Detail != "Certificate not found for clinician: Doctor Clinician" {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	in := d.last(wire.OpSignOpen).(wire.SignOpen)

@@ -56,7 +56,9 @@ func (p *Problem) GetHeaders() http.Header {
 func (*Problem) ContentType(string) string { return problemJSON }
 
 const (
-	problemJSON = "application/problem+json"
+	problemJSON         = "application/problem+json"
+	certificateNotFound = "certificate-not-found" // "Certificate not found for clinician: NAME"
+
 	problemPath = "/problems/"
 )
 
@@ -132,7 +134,11 @@ func newProblem(err error, requestID string) *Problem {
 		return &its
 	}
 	t := find(fault.CodeOf(err), fault.KindOf(err))
-	p := t.problem(capital(fault.PublicOf(err)) + ".")
+	detail := capital(fault.PublicOf(err))
+	if t.Code != certificateNotFound { // existing clients compare that text to its end, which is the name
+		detail += "."
+	}
+	p := t.problem(detail)
 	if hint := fault.HintOf(err); hint != "" {
 		p.WhatToDo = capital(hint) + "."
 	}

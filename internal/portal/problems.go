@@ -32,7 +32,7 @@ func accessProblems() []problemType {
 		{"acr-too-low", 403, "The login was not strong enough", "Have the clinician log in again with the second factor that the clinic's policy asks for."},
 		{"login-too-old", 403, "The login is too long ago", "Have the clinician log in again."},
 		{"other-clinic", 403, "That is another clinic's", "Use a token of the clinic's own realm."},
-		{"certificate-not-found", 404, "There is no certificate for this clinician", "clinician_cn must be the name in the certificate, letter by letter. An administrator issues one with POST /certificates/issue."},
+		{certificateNotFound, 404, "There is no certificate for this clinician", "clinician_cn must be the name in the certificate, letter by letter. An administrator issues one with POST /certificates/issue."},
 		{"certificate-unbound", 403, "The clinician's certificate is bound to no account", "An administrator binds it to the clinician's sub with POST /certificates/{serial}/bind."},
 		{"certificate-of-another", 403, "The certificate is another account's", "The clinician must log in with the account that the certificate was bound to."},
 		{"certificate-bound", 409, "The certificate is bound already", "A binding is for good: revoke the certificate and issue another."},

@@ -146,7 +146,7 @@ func text(s schema) string {
 		t = strings.TrimSpace(t + " One of " + strings.Join(words, ", ") + ".")
 	}
 	if len(s.Examples) > 0 {
-		t = strings.TrimSpace(fmt.Sprintf("%s For instance %v.", t, s.Examples[0]))
+		t = strings.TrimSpace(fmt.Sprintf("%s For instance %s.", t, strings.TrimSuffix(fmt.Sprint(s.Examples[0]), ".")))
 	}
 	return t
 }

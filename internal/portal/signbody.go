@@ -185,7 +185,7 @@ func decodeForm(contentType string, body []byte) (b signBody, given []byte, wron
 	}
 }
 
-// maxConsent bounds the text of a consent, in characters.
+// maxConsent bounds the text of a consent, in bytes, as the signer does.
 const maxConsent = 4000
 
 // consent checks the form of the consent; whether it is recent enough is the signer's to say.
@@ -195,8 +195,8 @@ func (b *signBody) consent() (wire.Consent, []FieldProblem) {
 	switch {
 	case text == "":
 		wrong = append(wrong, FieldProblem{Field: "consent_text", Code: "missing", Text: "is missing: the words that the clinician agreed to"})
-	case len([]rune(text)) > maxConsent:
-		wrong = append(wrong, FieldProblem{Field: "consent_text", Code: "too_long", Text: fmt.Sprintf("has more than %d characters", maxConsent)})
+	case len(text) > maxConsent:
+		wrong = append(wrong, FieldProblem{Field: "consent_text", Code: "too_long", Text: fmt.Sprintf("has more than %d bytes", maxConsent)})
 	}
 	if b.ConsentTimestamp == "" {
 		return wire.Consent{}, append(wrong, FieldProblem{Field: "consent_timestamp", Code: "missing", Text: "is missing: when the clinician agreed, RFC 3339"})
