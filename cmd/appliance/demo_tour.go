@@ -16,6 +16,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/veripath/aes-appliance/internal/evidence"
 	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/ledger"
 	"github.com/veripath/aes-appliance/internal/pades"
@@ -280,7 +281,7 @@ func (a *app) demoVerify(ctx context.Context, h *demoHouse, got demoSigned) erro
 	if err != nil {
 		return err
 	}
-	pack, err := verifyPack(ctx, got.pack, options, keys)
+	pack, err := verifyPack(ctx, got.pack, options, evidence.VerifyOptions{LogKeys: keys})
 	if err != nil {
 		return err
 	}

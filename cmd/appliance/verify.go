@@ -22,13 +22,14 @@ import (
 	"github.com/veripath/aes-appliance/internal/evidence"
 	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/pades"
+	"github.com/veripath/aes-appliance/internal/tsa"
 )
 
 // verifyFlags are what "appliance verify" may be told.
 type verifyFlags struct {
-	trust, logKeys []string
-	at             string
-	asJSON         bool
+	trust, logKeys, stampTrust []string
+	policy, at                 string
+	asJSON                     bool
 }
 
 func (a *app) verifyCommand() *cobra.Command {
@@ -39,18 +40,22 @@ func (a *app) verifyCommand() *cobra.Command {
 		Long: `Validates every signature and document time stamp of a PDF offline, with nothing but the file and the trust anchors.
 
 Of an evidence pack it checks that too, and everything else in it: that it holds exactly what its manifest names, that evidence, document,
-signature and log agree, that the log's lines are whole and in the tree that the log's key signed.
+signature and log agree, that the log's lines are whole and in the tree that the log's key signed, and, with --witness-keys, that those whom you
+trust to watch the log have cosigned that tree. Without it, cosignatures are not judged, and whoever controls the appliance could have written the log
+afterwards. With --tsa-trust it judges another authority's time stamp over the log, when there is one.
 
 Without --trust the anchor is the root of the appliance that the configuration names; without --log-key, its log's key.
 Exit codes: 0 valid, 1 invalid, 2 could not judge (no trust anchor, no signature, unreadable, a status is missing), 64 wrong usage.`,
 		Example: `  appliance verify prescription.signed.pdf --trust root.pem
   appliance verify prescription.signed.pdf --at 2031-01-01T00:00:00Z --json
-  appliance verify RX-134.evidence.zip --trust root.pem --log-key log-key.txt`,
+  appliance verify RX-134.evidence.zip --trust root.pem --log-key log-key.txt --witness-keys policy.txt`,
 		Args: exactly(1, "the PDF or the evidence pack to verify"),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.verify(cmd.Context(), args[0], o) },
 	}
 	cmd.Flags().StringArrayVar(&o.trust, "trust", nil, "PEM file of trusted root certificates; may be repeated")
 	cmd.Flags().StringArrayVar(&o.logKeys, "log-key", nil, "file with the key of a trusted log, for evidence packs; may be repeated")
+	cmd.Flags().StringVar(&o.policy, "witness-keys", "", "policy file: whose cosignatures the log must have, for evidence packs (C2SP tlog-policy)")
+	cmd.Flags().StringArrayVar(&o.stampTrust, "tsa-trust", nil, "PEM file of root certificates of other time-stamping authorities, for evidence packs; may be repeated")
 	cmd.Flags().StringVar(&o.at, "at", "", "judge as of this time (2031-01-01 or 2031-01-01T12:00:00Z; default now)")
 	cmd.Flags().BoolVar(&o.asJSON, "json", false, "write the whole report as JSON")
 	return cmd
@@ -79,11 +84,11 @@ func (a *app) verify(ctx context.Context, path string, o verifyFlags) error {
 	var report judged
 	var code int
 	if evidence.IsPack(data) {
-		keys, err := a.logKeys(o.logKeys)
+		rely, err := a.packTrust(o)
 		if err != nil {
 			return &exit{exitUnjudged, err}
 		}
-		r, err := verifyPack(ctx, data, options, keys)
+		r, err := verifyPack(ctx, data, options, rely)
 		if err != nil {
 			return &exit{exitUnjudged, err}
 		}
@@ -113,8 +118,8 @@ func (a *app) verify(ctx context.Context, path string, o verifyFlags) error {
 }
 
 // verifyPack verifies an evidence pack, and its PDF as pades.Validate does, with the pack's CRLs as what is known besides.
-func verifyPack(ctx context.Context, data []byte, o pades.ValidateOptions, logKeys []string) (*evidence.PackReport, error) {
-	judge := func(ctx context.Context, pdf []byte, crls [][]byte) (evidence.PDFJudgement, error) {
+func verifyPack(ctx context.Context, data []byte, o pades.ValidateOptions, rely evidence.VerifyOptions) (*evidence.PackReport, error) {
+	rely.JudgePDF = func(ctx context.Context, pdf []byte, crls [][]byte) (evidence.PDFJudgement, error) {
 		o.Material.CRLs = crls
 		r, err := pades.Validate(ctx, pdf, o)
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
@@ -129,7 +134,33 @@ func verifyPack(ctx context.Context, data []byte, o pades.ValidateOptions, logKe
 		}
 		return evidence.PDFJudgement{Result: result, Summary: r.Summary, Report: r}, nil
 	}
-	return evidence.VerifyPack(ctx, bytes.NewReader(data), int64(len(data)), evidence.VerifyOptions{JudgePDF: judge, LogKeys: logKeys})
+	return evidence.VerifyPack(ctx, bytes.NewReader(data), int64(len(data)), rely)
+}
+
+// packTrust is what the flags say is to be relied on for a pack's log.
+func (a *app) packTrust(o verifyFlags) (rely evidence.VerifyOptions, err error) {
+	if rely.LogKeys, err = a.logKeys(o.logKeys); err != nil {
+		return rely, err
+	}
+	if rely.Policy, err = readPolicy(o.policy); err != nil || len(o.stampTrust) == 0 {
+		return rely, err
+	}
+	roots, err := a.anchors(o.stampTrust)
+	if err != nil {
+		return rely, err
+	}
+	rely.JudgeStamp = func(token, note []byte) (evidence.Result, string) {
+		got, err := tsa.Check(token, note, roots)
+		if errors.Is(err, tsa.ErrUntrusted) {
+			return evidence.Unknown, "the time stamp over the log is of an authority that none of the roots vouches for"
+		}
+		if err != nil {
+			return evidence.Fail, "the time stamp over the log: " + strings.TrimPrefix(err.Error(), "tsa: ")
+		}
+		return evidence.Pass, fmt.Sprintf("%s, which you trust, time-stamped a state of the log that has the signing, at %s",
+			got.Certificate.Subject.CommonName, got.Info.GenTime.UTC().Format(time.RFC3339))
+	}
+	return rely, nil
 }
 
 // logKeys reads the keys of trusted logs: the files named, or that of the appliance whose configuration there is; none when there is neither.

@@ -38,6 +38,8 @@ type fixture struct {
 
 	realmKey map[string]any // details of the line about the realm's key, which the core names when they have its thumbprint
 	seen     []Position     // that line, then
+
+	cosigners []*chain.Cosigner
 }
 
 func must[T any](t testing.TB) func(T, error) T {
@@ -54,6 +56,7 @@ func must[T any](t testing.TB) func(T, error) T {
 func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	f := &fixture{key: ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))}
+	f.cosigners = []*chain.Cosigner{must[*chain.Cosigner](t)(chain.NewCosigner("backup.example/mirror", ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, 32))))}
 	f.pack.PDF = must[[]byte](t)(os.ReadFile(vector + ".pdf"))
 	block, _ := pem.Decode(must[[]byte](t)(os.ReadFile(vector + ".root.pem")))
 	root := must[*x509.Certificate](t)(x509.ParseCertificate(block.Bytes))
@@ -165,8 +168,8 @@ func (f *fixture) finish(t testing.TB) {
 		tree.Append(leaves[len(leaves)-1])
 	}
 	now := tree.Tree()
-	f.live.Checkpoint = Checkpoint{origin, now.Size, hex.EncodeToString(now.Root[:])}
-	f.pack.Checkpoint = must[[]byte](t)(chain.Checkpoint{Origin: origin, Tree: now}.Sign(f.key))
+	signed := f.cosign(t, chain.Checkpoint{Origin: origin, Tree: now})
+	f.pack.Checkpoint, f.live.Checkpoint = signed.Note, NewCheckpoint(signed)
 	f.pack.LogKey = must[string](t)(chain.VerifierKey(origin, f.key.Public().(ed25519.PublicKey)))
 	f.pack.Lines = nil
 	for _, p := range slices.Concat(f.seen, f.live.Lines) {
@@ -181,6 +184,22 @@ func (f *fixture) finish(t testing.TB) {
 	}
 	f.pack.Summary = must[[]byte](t)(Summary(f.pack.Core, f.live))
 	f.pack.CreatedAt = judged.Add(time.Minute)
+}
+
+// cosign returns the signed checkpoint, cosigned by f.cosigners.
+func (f *fixture) cosign(t testing.TB, c chain.Checkpoint) chain.Cosigned {
+	t.Helper()
+	out := chain.Cosigned{Checkpoint: c, Note: must[[]byte](t)(c.Sign(f.key))}
+	for _, who := range f.cosigners {
+		line := must[[]byte](t)(who.Cosign(c, judged.Add(time.Minute)))
+		var by []chain.Cosignature
+		var err error
+		if out.Note, by, err = chain.AddCosignatures(out.Note, line, who.Key()); err != nil {
+			t.Fatal(err)
+		}
+		out.By = append(out.By, by...)
+	}
+	return out
 }
 
 // trusting verifies with the fixture's root and log key.

@@ -59,35 +59,6 @@ func (p *logPart) included(c Checkpoint) error {
 	return nil
 }
 
-func (c Checkpoint) tree() (chain.Tree, error) {
-	t := chain.Tree{Size: c.Size}
-	if !isHash(c.Root) {
-		return t, fmt.Errorf("the checkpoint's root %q is no hash", c.Root)
-	}
-	_, err := hex.Decode(t.Root[:], []byte(c.Root))
-	return t, err
-}
-
-// checkpoint checks the signature over the tree that the proofs lead to, and whose key it is.
-func (v *verification) checkpoint() {
-	const name = "checkpoint"
-	key := v.report.LogKey
-	signed, err := chain.OpenCheckpoint(v.files[nameCheckpoint], chain.LogName(key), key)
-	tree, treeErr := v.live.Checkpoint.tree()
-	switch {
-	case err == nil && treeErr != nil:
-		err = treeErr
-	case err == nil && (signed.Tree != tree || signed.Origin != v.live.Checkpoint.Origin):
-		err = errors.New("the checkpoint names another tree than the summary")
-	case err == nil && len(v.o.LogKeys) > 0 && !slices.Contains(v.o.LogKeys, key):
-		err = fmt.Errorf("it is signed by the key %s, which is none that you trust", key)
-	}
-	if v.check(name, fmt.Sprintf("the log's key, which you trust, signed the tree of %d lines", tree.Size), err) && len(v.o.LogKeys) == 0 {
-		v.report.Checks[len(v.report.Checks)-1] = Check{name, Unknown,
-			"signed by the key in the pack, " + key + ": compare it with the key that the operator publishes"}
-	}
-}
-
 // events checks that the log says what the core says.
 func (v *verification) events() error {
 	signedAt, createdAt := -1, -1

@@ -3,17 +3,17 @@ package evidence
 import (
 	"bytes"
 	"crypto/x509"
-	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/chain"
 )
 
 // packFormat is the version of the pack: which entries it has, in which order, in which form. The README's text is part of it.
-const packFormat = "aes-evidence-pack/1"
+const packFormat = "aes-evidence-pack/2"
 
 // Names of the entries.
 const (
@@ -25,13 +25,15 @@ const (
 	nameCertificates = "certificates.pem"
 	nameCRLs         = "crls.pem"
 	nameLines        = "chain.jsonl"
-	nameProofs       = "proofs.json"
 	nameCheckpoint   = "checkpoint.txt"
 	nameLogKey       = "log-key.txt"
+	nameStamped      = "stamped-checkpoint.txt"
+	nameStamp        = "stamped-checkpoint.tsr"
+	nameGrowth       = "stamped-growth.txt"
 )
 
-// listed are the entries that the manifest lists, with what they are; all of them, in this order, and no other. The manifest itself is the
-// second entry of the archive, after the README.
+// listed are the entries that the manifest lists, with what they are; all of them, in this order. The manifest itself is the second entry of the
+// archive, after the README. A checkpoint with a time stamp may follow, all three parts of it; then there is a proof for each line, and no other entry.
 var listed = [...]struct{ name, what string }{
 	{nameReadme, "what this is, for people"},
 	{namePDF, "the signed prescription"},
@@ -40,9 +42,36 @@ var listed = [...]struct{ name, what string }{
 	{nameCertificates, "certificates of the signer, the time stamps and their issuers"},
 	{nameCRLs, "lists of revoked certificates, as of when this pack was made"},
 	{nameLines, "the lines of the audit log that concern this prescription"},
-	{nameProofs, "proofs that those lines are in the log that the checkpoint names"},
-	{nameCheckpoint, "the log's size and tree hash, signed by the log's key"},
+	{nameCheckpoint, "the log's size and tree hash, signed by the log's key and by who cosigned it"},
 	{nameLogKey, "the log's key: compare it with one from elsewhere"},
+}
+
+// stampedParts are the entries of a checkpoint with a time stamp.
+var stampedParts = [...]struct{ name, what string }{
+	{nameStamped, "an earlier or the same checkpoint, which another authority time-stamped"},
+	{nameStamp, "that time stamp (RFC 3161) over the file before"},
+	{nameGrowth, "proof that the log of checkpoint.txt has grown from that one"},
+}
+
+const (
+	proofPrefix = "line-"
+	proofSuffix = ".tlog-proof"
+)
+
+// proofName is the name of the entry that proves a line.
+func proofName(seq uint64) string { return fmt.Sprintf("%s%d%s", proofPrefix, seq, proofSuffix) }
+
+// described returns what an entry is; "" when a pack has none of that name.
+func described(name string) string {
+	for _, l := range append(listed[:], stampedParts[:]...) {
+		if l.name == name {
+			return l.what
+		}
+	}
+	if seq, ok := strings.CutPrefix(name, proofPrefix); ok && strings.HasSuffix(seq, proofSuffix) {
+		return "proof that line " + strings.TrimSuffix(seq, proofSuffix) + " of the log is there (C2SP tlog-proof)"
+	}
+	return ""
 }
 
 // manifest is the JSON form of manifest.json.
@@ -60,11 +89,11 @@ type manifestFile struct {
 	SHA256 string `json:"sha256"`
 }
 
-// newManifest returns the manifest over files, which are in the order of listed.
+// newManifest returns the manifest over files, which are in the order that a pack has them.
 func newManifest(created time.Time, id string, files []entry) manifest {
 	m := manifest{Format: packFormat, CreatedAt: created.UTC(), PrescriptionID: id, Files: make([]manifestFile, len(files))}
 	for i, f := range files {
-		m.Files[i] = manifestFile{f.name, listed[i].what, int64(len(f.data)), SHA256(f.data)}
+		m.Files[i] = manifestFile{f.name, described(f.name), int64(len(f.data)), SHA256(f.data)}
 	}
 	return m
 }
@@ -84,8 +113,20 @@ func openManifest(entries []entry) (m manifest, files []entry, err error) {
 		}
 		files = append(files, entries[at])
 	}
-	if len(entries) != len(listed)+1 {
-		return m, nil, fmt.Errorf("the pack has %d entries, not the %d of its format", len(entries), len(listed)+1)
+	rest := entries[len(listed)+1:]
+	if len(rest) > 0 && rest[0].name == nameStamped {
+		for i, want := range stampedParts {
+			if i >= len(rest) || rest[i].name != want.name {
+				return m, nil, fmt.Errorf("the pack has no %s where it is due", want.name)
+			}
+		}
+		files, rest = append(files, rest[:len(stampedParts)]...), rest[len(stampedParts):]
+	}
+	for _, e := range rest { // which lines there are, chain.jsonl says: see decodeLines
+		if !strings.HasPrefix(e.name, proofPrefix) || !strings.HasSuffix(e.name, proofSuffix) {
+			return m, nil, fmt.Errorf("%s is none of the entries that a pack has, or not where it is due", e.name)
+		}
+		files = append(files, e)
 	}
 	raw := entries[1].data
 	if err := strict(raw, &m); err != nil {
@@ -109,58 +150,35 @@ func openManifest(entries []entry) (m manifest, files []entry, err error) {
 	return m, files, nil
 }
 
-// proofs is the JSON form of proofs.json.
-type proofs struct {
-	Lines []lineProof `json:"lines"`
-}
-
-type lineProof struct {
-	Seq  uint64   `json:"seq"`
-	Path []string `json:"path"` // RFC 6962 §2.1.1, hexadecimal
-}
-
-// encodeLines returns chain.jsonl and proofs.json.
-func encodeLines(lines []PackLine) (jsonl, proof []byte, err error) {
-	p := proofs{Lines: make([]lineProof, len(lines))}
-	for i, l := range lines {
+// encodeLines returns chain.jsonl, and the proof of each line under a checkpoint.
+func encodeLines(lines []PackLine, checkpoint []byte) (jsonl []byte, proofs []entry) {
+	for _, l := range lines {
 		jsonl = append(append(jsonl, l.Line...), '\n')
-		p.Lines[i] = lineProof{l.Seq, make([]string, len(l.Proof))}
-		for j, h := range l.Proof {
-			p.Lines[i].Path[j] = hex.EncodeToString(h[:])
-		}
+		p := chain.LogProof{Seq: l.Seq, Path: l.Proof, Checkpoint: checkpoint}
+		proofs = append(proofs, entry{proofName(l.Seq), p.Marshal()})
 	}
-	proof, err = canonical(p)
-	return jsonl, proof, err
+	return jsonl, proofs
 }
 
 // decodeLines is the inverse of encodeLines: it accepts exactly what that returns.
-func decodeLines(jsonl, proof []byte) ([]PackLine, error) {
-	var p proofs
-	if err := strict(proof, &p); err != nil {
-		return nil, fmt.Errorf("%s: %w", nameProofs, err)
-	}
+func decodeLines(jsonl, checkpoint []byte, proofs []entry) ([]PackLine, error) {
 	raw := bytes.Split(bytes.TrimSuffix(jsonl, []byte{'\n'}), []byte{'\n'})
-	if len(raw) != len(p.Lines) {
-		return nil, fmt.Errorf("%d lines and %d proofs", len(raw), len(p.Lines))
+	if len(raw) != len(proofs) {
+		return nil, fmt.Errorf("%d lines and %d proofs", len(raw), len(proofs))
 	}
 	lines := make([]PackLine, len(raw))
-	for i, one := range p.Lines {
-		lines[i] = PackLine{Seq: one.Seq, Line: raw[i], Proof: make([]chain.Hash, len(one.Path))}
-		for j, s := range one.Path {
-			if !isHash(s) {
-				return nil, fmt.Errorf("%s: %q is no hash", nameProofs, s)
-			}
-			if _, err := hex.Decode(lines[i].Proof[j][:], []byte(s)); err != nil {
-				return nil, fmt.Errorf("%s: %w", nameProofs, err)
-			}
+	for i, e := range proofs {
+		p, err := chain.ParseLogProof(e.data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", e.name, err)
 		}
+		if e.name != proofName(p.Seq) || p.Extra != nil || !bytes.Equal(p.Checkpoint, checkpoint) {
+			return nil, fmt.Errorf("%s is of another line, or has more than a line's place and %s", e.name, nameCheckpoint)
+		}
+		lines[i] = PackLine{Seq: p.Seq, Line: raw[i], Proof: p.Path}
 	}
-	a, b, err := encodeLines(lines)
-	if err != nil {
-		return nil, err
-	}
-	if !bytes.Equal(a, jsonl) || !bytes.Equal(b, proof) {
-		return nil, fmt.Errorf("%s or %s is not written as a pack's is", nameLines, nameProofs)
+	if a, _ := encodeLines(lines, checkpoint); !bytes.Equal(a, jsonl) {
+		return nil, fmt.Errorf("%s is not written as a pack's is", nameLines)
 	}
 	return lines, nil
 }

@@ -21,8 +21,16 @@ type Pack struct {
 	Certificates []*x509.Certificate // every certificate of the signer's, the time stamps' and the CRLs' paths, the root last
 	CRLs         [][]byte            // DER, made now: of the root and of each issuing CA
 	Lines        []PackLine          // in ascending order; among them that of prescription_signed
-	Checkpoint   []byte              // the signed note over a tree that has all lines
+	Checkpoint   []byte              // the signed note over a tree that has all lines, cosigned where it is
+	Stamped      *Stamped            // nil when there is none
 	LogKey       string              // verifier key of the log, for those who have it from elsewhere to compare
+}
+
+// Stamped is a checkpoint that another authority time-stamped.
+type Stamped struct {
+	Note   []byte       // the signed checkpoint
+	Token  []byte       // RFC 3161, over SHA-256 of Note or another hash of it
+	Growth []chain.Hash // RFC 6962 §2.1.2, from its tree to that of the pack's checkpoint
 }
 
 // PackLine is a line of the log with the proof that it is in the checkpoint's tree.
@@ -96,20 +104,25 @@ func (p *Pack) files() ([]entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	lines, proofs, err := encodeLines(p.Lines)
-	if err != nil {
-		return nil, err
-	}
+	lines, proofs := encodeLines(p.Lines, p.Checkpoint)
 	certs := make([][]byte, len(p.Certificates))
 	for i, crt := range p.Certificates {
 		certs[i] = crt.Raw
 	}
 	var files []entry
 	for i, data := range [][]byte{
-		text, p.PDF, p.Core, p.Summary, encodePEM(pemCertificate, certs), encodePEM(pemCRL, p.CRLs), lines, proofs, p.Checkpoint, logKeyText(p.LogKey),
+		text, p.PDF, p.Core, p.Summary, encodePEM(pemCertificate, certs), encodePEM(pemCRL, p.CRLs), lines, p.Checkpoint, logKeyText(p.LogKey),
 	} {
 		files = append(files, entry{listed[i].name, data})
 	}
+	if p.Stamped != nil {
+		more, err := p.Stamped.files(p.Checkpoint)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, more...)
+	}
+	files = append(files, proofs...)
 	list, err := canonical(newManifest(p.CreatedAt, c.Prescription.ID, files))
 	if err != nil {
 		return nil, err

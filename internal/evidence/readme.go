@@ -16,7 +16,8 @@ var readmeText string
 // readmeData is what the README says of one prescription. No name of a patient is in it.
 type readmeData struct {
 	ID, Clinic, Clinician, SignedAt, Created, By, PDF, Core, Certificate, Root, Statement string
-	Origin, Tree                                                                          string
+	Origin, Tree, Cosigned, Stamped                                                       string
+	Cosigners                                                                             int
 	Size                                                                                  uint64
 	Service, Cancelled, ClockProven, Passkey                                              bool
 	Signed                                                                                uint64 // the line of prescription_signed
@@ -42,7 +43,14 @@ func readme(c *core, live *Live, created time.Time) ([]byte, error) {
 		Service: c.Activation.Kind == KindService, Passkey: c.Activation.Level == LevelPasskey, Cancelled: live.Status == StatusCancelled,
 		ClockProven: c.Pillars[pillarTemporal]["clock_proven"].Value == true,
 	}
-	for _, s := range []string{d.ID, d.Clinic, d.Clinician, d.By, d.Origin, d.Certificate, d.Root, d.Tree} {
+	d.Cosigned, d.Cosigners = wrap(live.Checkpoint.Statement), len(live.Checkpoint.Cosignatures)
+	authority := ""
+	if s := live.Stamped; s != nil {
+		authority = s.Authority
+		d.Stamped = wrap(fmt.Sprintf("%s time-stamped the state of the log with %d lines on %s (stamped-checkpoint.txt and .tsr); stamped-growth.txt shows that the log has grown from there.",
+			s.Authority, s.Size, day(s.Time)))
+	}
+	for _, s := range []string{d.ID, d.Clinic, d.Clinician, d.By, d.Origin, d.Certificate, d.Root, d.Tree, live.Checkpoint.Statement, authority} {
 		// A line break would let a name say what the README seems to say.
 		if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
 			return nil, fmt.Errorf("evidence: %q holds what cannot be printed", s)
@@ -57,6 +65,10 @@ func readme(c *core, live *Live, created time.Time) ([]byte, error) {
 	for _, f := range listed[1:] {
 		fmt.Fprintf(&list, "  %-17s %s\n", f.name, f.what)
 	}
+	fmt.Fprintf(&list, "  %-17s %s\n", "line-*.tlog-proof", "for each of those lines, proof that it is in that log")
+	if live.Stamped != nil {
+		fmt.Fprintf(&list, "  %-17s %s\n", "stamped-*", "an authority's time stamp over an earlier state of the log")
+	}
 	d.Files = list.String()
 	var b bytes.Buffer
 	if err := t.Execute(&b, d); err != nil {
@@ -67,3 +79,23 @@ func readme(c *core, live *Live, created time.Time) ([]byte, error) {
 
 // day writes a time as a letter would.
 func day(t time.Time) string { return t.UTC().Format("2 January 2006, 15:04:05 UTC") }
+
+// wrap breaks a text into lines of less than 100 characters.
+func wrap(text string) string {
+	var b strings.Builder
+	width := 0
+	for _, word := range strings.Fields(text) {
+		switch {
+		case width == 0:
+		case width+1+len(word) > 98:
+			b.WriteByte('\n')
+			width = 0
+		default:
+			b.WriteByte(' ')
+			width++
+		}
+		b.WriteString(word)
+		width += len(word)
+	}
+	return b.String()
+}

@@ -154,8 +154,8 @@ func TestPackRejects(t *testing.T) {
 		}
 		change(files)
 		var list []entry
-		for _, l := range listed {
-			list = append(list, entry{l.name, files[l.name]})
+		for _, e := range append(entries[:1:1], entries[2:]...) {
+			list = append(list, entry{e.name, files[e.name]})
 		}
 		m := must[[]byte](t)(canonical(newManifest(f.pack.CreatedAt, "RX-134", list)))
 		return must[[]byte](t)(encodeArchive(append([]entry{list[0], {nameManifest, m}}, list[1:]...)))
@@ -186,16 +186,16 @@ func TestPackRejects(t *testing.T) {
 	}{
 		"not a zip file": {func(*testing.T, *fixture) []byte { return []byte("%PDF-1.7") }, "archive", "does not begin"},
 		"a flipped bit":  {func(t *testing.T, f *fixture) []byte { b := f.archive(t); b[len(b)/2] ^= 1; return b }, "archive", "its CRC does not match"},
-		"an extra file":  {entries(func(e []entry) []entry { return append(e, entry{"more.txt", nil}) }), "manifest", "has 12 entries, not the 11"},
-		"a missing file": {entries(func(e []entry) []entry { return e[:len(e)-1] }), "manifest", "no log-key.txt where it is due"},
+		"an extra file":  {entries(func(e []entry) []entry { return append(e, entry{"more.txt", nil}) }), "manifest", "more.txt is none of the entries"},
+		"a missing file": {entries(func(e []entry) []entry { return e[:len(e)-1] }), "manifest", "does not list exactly"},
 		"another order":  {entries(func(e []entry) []entry { e[2], e[3] = e[3], e[2]; return e }), "manifest", "no document.pdf where it is due"},
 		"another name":   {entries(func(e []entry) []entry { e[2].name = "other.pdf"; return e }), "manifest", "no document.pdf where it is due"},
 		"no manifest":    {entries(func(e []entry) []entry { e[1].name = "manifest.txt"; return e }), "manifest", "no manifest.json where it is due"},
 		"another hash":   {entries(func(e []entry) []entry { e[2].data = append(bytes.Clone(e[2].data), '\n'); return e }), "manifest", "document.pdf is not the file that the manifest names"},
 		"another format": {entries(func(e []entry) []entry {
-			e[1].data = bytes.Replace(e[1].data, []byte("pack/1"), []byte("pack/2"), 1)
+			e[1].data = bytes.Replace(e[1].data, []byte("pack/2"), []byte("pack/3"), 1)
 			return e
-		}), "manifest", `format "aes-evidence-pack/2"`},
+		}), "manifest", `format "aes-evidence-pack/3"`},
 		"blanks": {entries(func(e []entry) []entry { e[1].data = append(e[1].data, ' '); return e }), "manifest", "does not list exactly"},
 		"a manifest's lie": {entries(func(e []entry) []entry {
 			e[1].data = bytes.Replace(e[1].data, []byte("for people"), []byte("for robots"), 1)
@@ -207,21 +207,40 @@ func TestPackRejects(t *testing.T) {
 		}), "manifest",
 			"unknown field"},
 
-		"another patient":        {replace(nameCore, "Zoë", "Zoe"), "summary", "not made from core.json"},
-		"a core with blanks":     {replace(nameCore, `{"activation"`, `{ "activation"`), "core", "not canonical"},
-		"a core's other member":  {replace(nameCore, `{"activation"`, `{"a":1,"activation"`), "core", "unknown field"},
-		"a fact without basis":   {replace(nameCore, `"basis":"observed","value":"req-1"`, `"basis":"guessed","value":"req-1"`), "core", "how forensic.request_id is known"},
-		"a pillar less":          {replace(nameCore, `"intent":`, `"inteny":`), "core", "says nothing intent"},
-		"another prescription":   {replace(nameCore, `"RX-134"`, `"RX-135"`), "core", `"RX-135"`},
-		"a summary's lie":        {replace(nameSummary, `"status":"signed"`, `"status":"cancelled"`), "summary", "cancel"},
-		"a summary's other fact": {replace(nameSummary, "Zoë", "Zoe"), "summary", "not its core"},
-		"another README":         {replace(nameReadme, "It does not show that", "It also shows that"), "readme", "not the one that belongs"},
-		"a line changed":         {replace(nameLines, "RX-134", "RX-135"), "parts", "hash does not match"},
-		"a proof changed":        {replace(nameProofs, `"path":["`, `"path":["0`), "parts", "is no hash"},
-		"no lines":               {func(t *testing.T, f *fixture) []byte { f.pack.Lines = nil; return f.archive(t) }, "parts", "1 lines and 0 proofs"},
-		"a certificate's junk":   {replace(nameCertificates, "-----BEGIN", "junk\n-----BEGIN"), "parts", "not PEM blocks of type CERTIFICATE"},
-		"a key with more":        {replace(nameLogKey, "\n", "\n\n"), "parts", "not one line"},
-		"a checkpoint changed":   {replace(nameCheckpoint, "aes.example/audit\n7", "aes.example/audit\n8"), "checkpoint", "checkpoint"},
+		"another patient":         {replace(nameCore, "Zoë", "Zoe"), "summary", "not made from core.json"},
+		"a core with blanks":      {replace(nameCore, `{"activation"`, `{ "activation"`), "core", "not canonical"},
+		"a core's other member":   {replace(nameCore, `{"activation"`, `{"a":1,"activation"`), "core", "unknown field"},
+		"a fact without basis":    {replace(nameCore, `"basis":"observed","value":"req-1"`, `"basis":"guessed","value":"req-1"`), "core", "how forensic.request_id is known"},
+		"a pillar less":           {replace(nameCore, `"intent":`, `"inteny":`), "core", "says nothing intent"},
+		"another prescription":    {replace(nameCore, `"RX-134"`, `"RX-135"`), "core", `"RX-135"`},
+		"a summary's lie":         {replace(nameSummary, `"status":"signed"`, `"status":"cancelled"`), "summary", "cancel"},
+		"a summary's other fact":  {replace(nameSummary, "Zoë", "Zoe"), "summary", "not its core"},
+		"another README":          {replace(nameReadme, "It does not show that", "It also shows that"), "readme", "not the one that belongs"},
+		"a line changed":          {replace(nameLines, "RX-134", "RX-135"), "parts", "hash does not match"},
+		"a proof changed":         {replace(proofName(4), "index 4\n", "index 4\nAAAA\n"), "parts", "is not the base64"},
+		"a proof of another line": {replace(proofName(4), "index 4\n", "index 5\n"), "parts", "is of another line"},
+		"a proof with more":       {replace(proofName(4), "index 4\n", "extra eA==\nindex 4\n"), "parts", "is of another line"},
+		"a proof's other note":    {replace(proofName(4), "aes.example/audit\n7", "aes.example/audit\n8"), "parts", "is of another line"},
+		"no lines":                {func(t *testing.T, f *fixture) []byte { f.pack.Lines = nil; return f.archive(t) }, "parts", "1 lines and 0 proofs"},
+		"a certificate's junk":    {replace(nameCertificates, "-----BEGIN", "junk\n-----BEGIN"), "parts", "not PEM blocks of type CERTIFICATE"},
+		"a key with more":         {replace(nameLogKey, "\n", "\n\n"), "parts", "not one line"},
+		"a checkpoint changed": {again(func(t *testing.T, f *fixture) {
+			f.pack.Checkpoint = bytes.Replace(f.pack.Checkpoint, []byte("\n7\n"), []byte("\n8\n"), 1)
+		}), "checkpoint", "checkpoint"},
+		"a cosignature left out": {again(func(t *testing.T, f *fixture) {
+			f.pack.Checkpoint = f.pack.Checkpoint[:bytes.LastIndex(f.pack.Checkpoint, []byte("— "))]
+		}), "checkpoint", "cosigned otherwise than the summary says"},
+		"a cosignature kept quiet": {again(func(t *testing.T, f *fixture) {
+			f.live.Checkpoint.Cosignatures[0].Time = judged
+			f.live.Checkpoint.Statement = f.live.Checkpoint.statement()
+			f.pack.Summary = must[[]byte](t)(Summary(f.pack.Core, f.live))
+		}), "checkpoint", "cosigned otherwise than the summary says"},
+		"a cosigner of another name": {again(func(t *testing.T, f *fixture) {
+			f.live.Checkpoint.Cosignatures[0].Name = "somebody.example"
+			f.live.Checkpoint.Statement = f.live.Checkpoint.statement()
+			f.pack.Summary = must[[]byte](t)(Summary(f.pack.Core, f.live))
+		}), "checkpoint", "named twice, or by another name"},
+		"a statement's lie": {replace(nameSummary, `"statement":"The state`, `"statement":"A state`), "summary", "statement is not what its cosignatures amount to"},
 
 		"another document": {again(func(t *testing.T, f *fixture) { f.pack.PDF = append(bytes.Clone(f.pack.PDF), '\n') }), "document", "is about"},
 		"a core of another document, in no log": {again(func(t *testing.T, f *fixture) {

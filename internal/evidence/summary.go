@@ -13,13 +13,14 @@ type Live struct {
 	Status      string    `json:"status"`       // StatusSigned or StatusCancelled
 	Exists      bool      `json:"exists"`       // the signed PDF is held
 
-	Delivery    string         `json:"delivery_status,omitempty"`
-	Lines       []Position     `json:"lines"`               // of this prescription, oldest first
-	Checkpoint  Checkpoint     `json:"checkpoint"`          // of a tree that has all of them
-	Backup      *Backup        `json:"backup,omitempty"`    // how they stand to the backup host
-	Certificate CertificateNow `json:"certificate"`         // what the CA says of it now
-	Revisions   []Revision     `json:"revisions,omitempty"` // of the document, after the first: renewals
-	Cancelled   *Cancellation  `json:"cancelled,omitempty"` // exactly when Status is StatusCancelled
+	Delivery    string          `json:"delivery_status,omitempty"`
+	Lines       []Position      `json:"lines"`                           // of this prescription, oldest first
+	Checkpoint  Checkpoint      `json:"checkpoint"`                      // of a tree that has all of them
+	Backup      *Backup         `json:"backup,omitempty"`                // how they stand to the backup host
+	Stamped     *CheckpointTime `json:"checkpoint_time_stamp,omitempty"` // another authority's, over a tree that has the signing
+	Certificate CertificateNow  `json:"certificate"`                     // what the CA says of it now
+	Revisions   []Revision      `json:"revisions,omitempty"`             // of the document, after the first: renewals
+	Cancelled   *Cancellation   `json:"cancelled,omitempty"`             // exactly when Status is StatusCancelled
 }
 
 // Values of a prescription's status.
@@ -27,13 +28,6 @@ const (
 	StatusSigned    = "signed"
 	StatusCancelled = "cancelled"
 )
-
-// Checkpoint names a state of the log.
-type Checkpoint struct {
-	Origin string `json:"origin"`
-	Size   uint64 `json:"size"`
-	Root   string `json:"root"` // hexadecimal
-}
 
 // Backup says how the lines of a prescription stand to the host that holds a copy of the log.
 type Backup struct {
@@ -135,6 +129,12 @@ func CoreOf(summary []byte) (core []byte, live Live, err error) {
 func (l Live) utc() Live {
 	l.GeneratedAt, l.Certificate.CheckedAt = l.GeneratedAt.UTC(), l.Certificate.CheckedAt.UTC()
 	l.Lines = utcLines(l.Lines)
+	l.Checkpoint = l.Checkpoint.utc()
+	if l.Stamped != nil {
+		s := *l.Stamped
+		s.Time = s.Time.UTC()
+		l.Stamped = &s
+	}
 	return l
 }
 
@@ -146,6 +146,8 @@ func (l *Live) check() error {
 		return fmt.Errorf("evidence: a prescription that is %s, with and without a cancellation", l.Status)
 	case l.GeneratedAt.IsZero() || l.GeneratedBy == "":
 		return fmt.Errorf("evidence: who made the summary, and when, is missing")
+	case l.Checkpoint.Statement != l.Checkpoint.statement():
+		return fmt.Errorf("evidence: the checkpoint's statement is not what its cosignatures amount to")
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/veripath/aes-appliance/internal/chain"
 	"github.com/veripath/aes-appliance/internal/fault"
 )
 
@@ -18,6 +19,9 @@ const (
 	Pass    Result = "pass"
 	Fail    Result = "fail"    // contradicts what the pack claims
 	Unknown Result = "unknown" // cannot be judged with what the caller trusts
+
+	// NotJudged: the caller did not ask, and the verdict does not rest on it.
+	NotJudged Result = "not_judged"
 )
 
 // Check is one thing that was checked.
@@ -68,6 +72,13 @@ type VerifyOptions struct {
 	// LogKeys are verifier keys of logs that the caller has from elsewhere. None: the checkpoint is held against the pack's own key, and the verdict is
 	// at best CouldNotJudge.
 	LogKeys []string
+
+	// Policy says whose cosignatures the checkpoint must have. nil: they are not judged. Too few of them is Unknown: nothing is wrong with the pack, but it
+	// is not what the caller relies on.
+	Policy *chain.Policy
+
+	// JudgeStamp judges another authority's time stamp over a checkpoint under the caller's trust anchors. nil: it is not judged.
+	JudgeStamp func(token, note []byte) (Result, string)
 }
 
 // IsPack reports whether data begins as a zip file does, so that it is a pack or nothing that VerifyPack would take.
@@ -97,6 +108,8 @@ type verification struct {
 	report   *PackReport
 	manifest manifest
 	files    map[string][]byte
+	proofs   []entry // of the lines, in the pack's order
+	signed   chain.Cosigned
 	core     *core
 	live     Live
 	log      logPart
@@ -122,6 +135,8 @@ func (v *verification) run(ctx context.Context, data []byte) error {
 	v.check("chain", "the lines of the log are whole and follow each other", v.log.check())
 	v.check("inclusion", "every line is in the tree that the checkpoint names", v.log.included(v.live.Checkpoint))
 	v.checkpoint()
+	v.cosignatures()
+	v.timeStamped()
 	v.check("events", "the log says that this document was signed, with this evidence, by this signature", v.events())
 	v.check("lines", "the lines are exactly those that the evidence names", v.named())
 	v.check("status", "the status is what the lines say: "+v.live.Status, v.status())
@@ -142,6 +157,9 @@ func (v *verification) open(data []byte) bool {
 	v.files = map[string][]byte{}
 	for _, f := range files {
 		v.files[f.name] = f.data
+		if strings.HasSuffix(f.name, proofSuffix) {
+			v.proofs = append(v.proofs, f)
+		}
 	}
 	v.core, err = parseCore(v.files[nameCore])
 	if err == nil && v.core.Prescription.ID != v.manifest.PrescriptionID {
@@ -178,7 +196,7 @@ func (v *verification) parts() (err error) {
 	if v.material.crls, err = decodeCRLs(v.files[nameCRLs]); err != nil {
 		return err
 	}
-	lines, err := decodeLines(v.files[nameLines], v.files[nameProofs])
+	lines, err := decodeLines(v.files[nameLines], v.files[nameCheckpoint], v.proofs)
 	if err != nil {
 		return err
 	}
@@ -211,6 +229,7 @@ func (v *verification) judge(ctx context.Context) error {
 
 // conclude sums the checks up.
 func (r *PackReport) conclude() {
+	var left []string
 	failed, unknown := 0, 0
 	for _, c := range r.Checks {
 		switch c.Result {
@@ -218,6 +237,8 @@ func (r *PackReport) conclude() {
 			failed++
 		case Unknown:
 			unknown++
+		case NotJudged:
+			left = append(left, c.Name)
 		}
 	}
 	switch {
@@ -229,14 +250,17 @@ func (r *PackReport) conclude() {
 		r.Summary = fmt.Sprintf("nothing in the pack is wrong, but %d of %d checks could not be made", unknown, len(r.Checks))
 	default:
 		r.Verdict = Valid
-		r.Summary = fmt.Sprintf("all %d checks passed", len(r.Checks))
+		r.Summary = fmt.Sprintf("all %d checks passed", len(r.Checks)-len(left))
+	}
+	if len(left) > 0 {
+		r.Summary += "; not judged: " + strings.Join(left, ", ")
 	}
 }
 
 // Text returns the report for a person.
 func (r *PackReport) Text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Evidence pack: %s\n", strings.ToUpper(strings.ReplaceAll(string(r.Verdict), "_", " ")))
+	fmt.Fprintf(&b, "Evidence pack: %s\n", label(Result(r.Verdict)))
 	fmt.Fprintf(&b, "%s\n", r.Summary)
 	if r.PrescriptionID != "" {
 		fmt.Fprintf(&b, "\nPrescription  %q, %s\nPrescriber    %q\nSigned        %s\nPack made     %s\nActivation    %s\n",
@@ -244,7 +268,9 @@ func (r *PackReport) Text() string {
 	}
 	b.WriteByte('\n')
 	for _, c := range r.Checks {
-		fmt.Fprintf(&b, "%-7s  %-14s  %s\n", strings.ToUpper(string(c.Result)), c.Name, c.Text)
+		fmt.Fprintf(&b, "%-10s  %-14s  %s\n", label(c.Result), c.Name, c.Text)
 	}
 	return b.String()
 }
+
+func label(r Result) string { return strings.ToUpper(strings.ReplaceAll(string(r), "_", " ")) }

@@ -3,10 +3,12 @@ package signer
 import (
 	"context"
 	"encoding/hex"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/chain"
+	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/wire"
 )
 
@@ -73,4 +75,17 @@ func (s *Signer) signHead(tree chain.Tree) (chain.Cosigned, error) {
 	c := chain.Cosigned{Checkpoint: chain.Checkpoint{Origin: s.origin(), Tree: tree}}
 	c.Note, err = c.Sign(key)
 	return c, err
+}
+
+// headOver returns a checkpoint of a tree that has all of lines: the newest that others cosigned, or, when that does not reach so far, the log's own.
+func (v *Server) headOver(ctx context.Context, lines []uint64) (chain.Cosigned, error) {
+	if c, ok := v.cosigned(); ok && slices.Max(lines) < c.Size {
+		tree, err := v.s.ledger.TreeAt(ctx, c.Size)
+		if err == nil && tree != c.Tree {
+			err = fault.New(fault.Corrupt, "the log is not the one that was cosigned").WithHint(`run "appliance audit verify", and compare with the backup's copy`)
+		}
+		return c, err
+	}
+	// Not ownHead: that may be from before the lines.
+	return v.s.signHead(v.s.ledger.Tree())
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto"
 	"crypto/ed25519"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"time"
@@ -51,22 +50,22 @@ func (v *Server) proofs(ctx context.Context, rec *record, p *evidence.Pack) (c e
 	if seen != nil { // the core names it, and it is before all others
 		lines = append([]uint64{seen.Seq}, lines...)
 	}
-	tree, proofs, err := v.s.ledger.Prove(ctx, lines...)
+	head, err := v.headOver(ctx, lines)
+	if err != nil {
+		return c, err
+	}
+	_, proofs, err := v.s.ledger.ProveAt(ctx, head.Size, lines...)
 	if err != nil {
 		return c, err
 	}
 	for _, one := range proofs {
 		p.Lines = append(p.Lines, evidence.PackLine{Seq: one.Seq, Line: one.Line, Proof: one.Path})
 	}
-	key, public, err := v.s.logKey()
-	if err != nil {
+	if _, p.LogKey, err = v.s.logKey(); err != nil {
 		return c, err
 	}
-	p.LogKey = public
-	if p.Checkpoint, err = (chain.Checkpoint{Origin: v.s.origin(), Tree: tree}).Sign(key); err != nil {
-		return c, err
-	}
-	return evidence.Checkpoint{Origin: v.s.origin(), Size: tree.Size, Root: hex.EncodeToString(tree.Root[:])}, nil
+	p.Checkpoint = head.Note
+	return evidence.NewCheckpoint(head), nil
 }
 
 // logKey returns the key that signs checkpoints, and its public half as a note's verifier key.

@@ -3,7 +3,6 @@ package signer
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"fmt"
 	"os"
 	"slices"
@@ -117,8 +116,11 @@ func (v *Server) evidence(ctx context.Context, in wire.PrescriptionRef) (wire.Ev
 	if err != nil {
 		return wire.Evidence{}, err
 	}
-	tree := v.s.ledger.Tree()
-	live.Checkpoint = evidence.Checkpoint{Origin: v.s.origin(), Size: tree.Size, Root: hex.EncodeToString(tree.Root[:])}
+	head, err := v.headOver(ctx, rec.lines())
+	if err != nil {
+		return wire.Evidence{}, err
+	}
+	live.Checkpoint = evidence.NewCheckpoint(head)
 	summary, err := evidence.Summary(d.Core, live)
 	return wire.Evidence{Evidence: summary}, err
 }
