@@ -127,21 +127,25 @@ func (s *surgery) sign(template map[string]any) error {
 	if err != nil {
 		return err
 	}
-	var got struct {
-		Status string `json:"status"`
-		PDF    []byte `json:"pdf_base64"`
-		SHA256 string `json:"pdf_sha256"`
-	}
 	if answer.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s: %.500s", answer.Status, data)
 	}
-	if err := json.Unmarshal(data, &got); err != nil {
+	// Taken apart by hand: the clients share the processors with what is measured.
+	pdf, err := base64.StdEncoding.AppendDecode(nil, member(data, "pdf_base64"))
+	if err != nil {
 		return err
 	}
-	if sum := sha256.Sum256(got.PDF); got.Status != "signed" || fmt.Sprintf("%x", sum) != got.SHA256 {
+	if sum := sha256.Sum256(pdf); string(member(data, "status")) != "signed" || fmt.Sprintf("%x", sum) != string(member(data, "pdf_sha256")) {
 		return fmt.Errorf("an answer that does not agree with its document: %.200s", data)
 	}
 	return nil
+}
+
+// member is the text of a member of a JSON object that has no escapes in it.
+func member(object []byte, name string) []byte {
+	_, rest, _ := bytes.Cut(object, []byte(`"`+name+`":"`))
+	text, _, _ := bytes.Cut(rest, []byte(`"`))
+	return text
 }
 
 // BenchmarkAPI is POST /api/sign over TLS, HTTP/1.1 with connections kept as booking apps do, through both processes: token, prescription and document
@@ -159,7 +163,7 @@ func BenchmarkAPI(b *testing.B) {
 		})
 	}
 	b.Run("idle", func(b *testing.B) {
-		for b.Loop() {
+		if b.N == 1 { // there is nothing to repeat
 			time.Sleep(benchIdle)
 		}
 		b.ReportMetric((s.signer.memory(b)+s.portal.memory(b))/(1<<20), "pss_mib")

@@ -40,6 +40,7 @@ func (a *app) runPortal(ctx context.Context) error {
 		return err
 	}
 	log := a.serviceLogger()
+	tuneMemory(ctx)
 	client := wire.New(cfg.Signer.PortalSocket)
 	p, err := newPortal(cfg, client, log)
 	if err != nil {

@@ -55,6 +55,7 @@ func (a *app) runSigner(ctx context.Context) (err error) {
 		return err
 	}
 	log := a.serviceLogger()
+	tuneMemory(ctx)
 	s, err := signer.Open(ctx, signer.Config{Config: cfg, PIN: pin, Version: version, Log: log})
 	clear(pin)
 	if err != nil {

@@ -56,10 +56,11 @@ type Portal struct {
 	pages    *pages
 	metrics  *metrics
 
-	callers  *limiter // by clinic and sub
-	public   *limiter // by address
-	failures *limiter // by address: tokens that were refused
-	heavy    chan struct{}
+	callers  *limiter      // by clinic and sub
+	public   *limiter      // by address
+	failures *limiter      // by address: tokens that were refused
+	heavy    chan struct{} // places to sign for callers who may give a PDF, which can be large
+	light    chan struct{} // and for all others: most of their time is spent waiting for the signer's disk
 	verifier chan struct{}
 	uploads  chan struct{} // places for large bodies of anyone
 	dialling chan struct{}
@@ -81,7 +82,7 @@ func New(cfg Config) (*Portal, error) {
 	p := &Portal{cfg: cfg, log: cfg.Log, metrics: newMetrics(),
 		callers: newLimiter(cfg.CallerRate, 2*cfg.CallerRate), public: newLimiter(cfg.PublicRate, 2*cfg.PublicRate),
 		failures: newLimiter(cfg.PublicRate, 2*cfg.PublicRate),
-		heavy:    make(chan struct{}, 4*runtime.GOMAXPROCS(0)), verifier: make(chan struct{}, runtime.GOMAXPROCS(0)), uploads: make(chan struct{}, 16), dialling: make(chan struct{}, 4), reload: make(chan struct{}, 1),
+		heavy:    make(chan struct{}, 4*runtime.GOMAXPROCS(0)), light: make(chan struct{}, 16*runtime.GOMAXPROCS(0)), verifier: make(chan struct{}, runtime.GOMAXPROCS(0)), uploads: make(chan struct{}, 16), dialling: make(chan struct{}, 4), reload: make(chan struct{}, 1),
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)

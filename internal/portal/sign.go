@@ -32,7 +32,7 @@ type signAnswer struct {
 	PrescriptionID string    `json:"prescription_id" example:"RX-134"`
 	Status         string    `json:"status" enum:"signed,cancelled"`
 	SignedAt       time.Time `json:"signed_at"`
-	PDFBase64      string    `json:"pdf_base64" doc:"The signed PDF: PAdES-B-LTA."`
+	PDFBase64      []byte    `json:"pdf_base64" doc:"The signed PDF: PAdES-B-LTA."`
 	PDFSHA256      string    `json:"pdf_sha256" doc:"Of the signed PDF, hexadecimal."`
 	PDFSize        int64     `json:"pdf_size" doc:"Of the signed PDF, in bytes."`
 	PDFPath        string    `json:"pdf_path" doc:"Where the PDF can be had again." example:"/api/pdf/RX-134"`
@@ -96,7 +96,11 @@ type order struct {
 }
 
 func (p *Portal) sign(ctx context.Context, in *signInput) (*signOutput, error) {
-	release, err := slot(ctx, p.heavy)
+	places := p.light
+	if requestOf(ctx).caller.GivenPDFAllowed {
+		places = p.heavy
+	}
+	release, err := slot(ctx, places)
 	if err != nil {
 		return nil, err
 	}
@@ -244,7 +248,7 @@ func (p *Portal) perform(ctx context.Context, o order, opened wire.SignOpened) (
 func (p *Portal) answer(ctx context.Context, o order, r wire.SignResult, document []byte) signAnswer {
 	q := requestOf(ctx)
 	a := signAnswer{
-		PrescriptionID: r.PrescriptionID, Status: r.Status, SignedAt: r.SignedAt, PDFBase64: base64.StdEncoding.EncodeToString(document),
+		PrescriptionID: r.PrescriptionID, Status: r.Status, SignedAt: r.SignedAt, PDFBase64: document,
 		PDFSHA256: r.SHA256, PDFSize: r.Size, PDFPath: "/api/pdf/" + r.PrescriptionID, EvidencePath: "/api/evidence/" + r.PrescriptionID,
 		EvidenceSHA256: r.EvidenceSHA256, Certificate: r.Certificate, Level: r.Level, Label: r.Label, Repeated: r.Repeated, Backup: backup(r.Backup),
 	}
