@@ -35,6 +35,7 @@ type siege struct {
 	admin   map[string]any // of an administrator's
 	retries atomic.Int64   // answers that did not come
 	longest atomic.Int64   // wait for an answer, in milliseconds
+	lost    atomic.Int64   // prescriptions that were signed without their client being told
 
 	mu       sync.Mutex
 	kept     map[string]*kept
@@ -185,6 +186,9 @@ func (s *siege) sign(who int, id string) bool {
 		return false
 	}
 	k.first = s.receive(answer)
+	if bytes.Contains(answer, []byte(`"repeated":true`)) {
+		s.lost.Add(1)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.kept[id] = k

@@ -133,7 +133,8 @@ func plain[In, Out any](f func(context.Context, In) (Out, error)) wire.Handler {
 }
 
 // Serve answers on both sockets until ctx ends, and keeps the appliance alive meanwhile: upkeep of the PKI, expiry of operations, aggregated lines.
-// Operations in flight are finished; what is then still open is closed as incomplete. An error is one of the log: nothing can be acknowledged any more.
+// What is being signed then is finished, for which drainTime is given; what is open after that is closed as incomplete. An error is one of the log:
+// nothing can be acknowledged any more.
 func (v *Server) Serve(ctx context.Context, portal, admin *net.UnixListener) error {
 	// A service's start is a line at once; whoever opens the appliance for one act has it before that act.
 	if err := v.s.ledger.settle(ctx); err != nil {
@@ -144,7 +145,8 @@ func (v *Server) Serve(ctx context.Context, portal, admin *net.UnixListener) err
 			return err
 		}
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
+	told := ctx.Done()
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 	serve := func(l *net.UnixListener, table map[wire.Op]wire.Handler, done chan<- error) {
 		done <- wire.Serve(ctx, l, table, v.observe)
@@ -157,24 +159,26 @@ func (v *Server) Serve(ctx context.Context, portal, admin *net.UnixListener) err
 		defer close(kept)
 		v.keep(ctx)
 	}()
-	stopped := context.AfterFunc(ctx, v.ops.shut)
-	defer stopped()
 	hangUp := v.ship(ctx)
 
 	var errs []error
 	select {
-	case <-ctx.Done():
+	case <-told:
+		v.drain()
+		cancel(nil)
 	case <-v.s.ledger.Failed():
-		errs = append(errs, v.s.ledger.Err())
 		cancel(v.s.ledger.Err())
 	case err := <-ended:
 		errs = append(errs, fmt.Errorf("signer: a socket ended: %w", err))
 		cancel(err)
 		ended <- nil
 	}
+	v.ops.shut()
 	errs = append(errs, <-ended, <-ended)
 	<-kept
-	if v.s.ledger.Err() == nil {
+	if err := v.s.ledger.Err(); err != nil {
+		errs = append(errs, err)
+	} else {
 		last := context.WithoutCancel(ctx)
 		all := func(*operation) bool { return true }
 		errs = append(errs, v.abandon(last, all, "the signer was stopped"), v.publicLine(last))
@@ -183,6 +187,18 @@ func (v *Server) Serve(ctx context.Context, portal, admin *net.UnixListener) err
 	}
 	hangUp()
 	return errors.Join(errs...)
+}
+
+// drainTime is how long a stop waits for prescriptions that are being signed. One takes a tenth of a second; a peer that does not go on is not waited
+// for longer.
+const drainTime = 3 * time.Second
+
+// drain lets no new prescription in and waits for those that are open: their next steps come in separate requests.
+func (v *Server) drain() {
+	v.ops.shut()
+	for begun := time.Now(); v.ops.count() > 0 && v.s.ledger.Err() == nil && time.Since(begun) < drainTime; {
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 // Periods of what keep does.

@@ -145,7 +145,7 @@ func (l *link) call(ctx context.Context, r request, fd *os.File) (arrival, error
 	l.mu.Unlock()
 
 	if err := l.send(r, fd); err != nil {
-		l.fail(err)
+		l.hangUp(r.ID, err)
 	}
 	select {
 	case a, ok := <-got:
@@ -201,6 +201,22 @@ func (l *link) read() {
 		if !ok {
 			closeFile(fd) // nobody waits any more
 		}
+	}
+}
+
+// hangUp ends the sending on a connection that the call id could not be sent over. The other side may have stopped taking calls and still be
+// answering those that it took: they are waited for, as long as an answer may take to be sent.
+func (l *link) hangUp(id uint64, err error) {
+	l.conn.CloseWrite()
+	l.conn.SetReadDeadline(time.Now().Add(sendTimeout))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err == nil {
+		l.err = err
+	}
+	if got, ok := l.waiting[id]; ok {
+		close(got)
+		delete(l.waiting, id)
 	}
 }
 

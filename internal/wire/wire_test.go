@@ -143,3 +143,40 @@ func TestCallEndsWithItsContextAndTheHandlersToo(t *testing.T) {
 		t.Error("the handler still waits")
 	}
 }
+
+// TestAnswersOutliveRefusedCalls: a server that stops takes no more calls, and answers those that it took. A call that it did not take fails alone.
+func TestAnswersOutliveRefusedCalls(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c := dial(t, path)
+	server, err := l.AcceptUnix()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	taken := make(chan error, 1)
+	go func() {
+		_, err := c.Call(context.Background(), wire.OpStatus, wire.Nothing{}, nil, nil)
+		taken <- err
+	}()
+	if _, err := server.Read(make([]byte, 4096)); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.CloseRead(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Call(t.Context(), wire.OpStatus, wire.Nothing{}, nil, nil); fault.KindOf(err) != fault.Unavailable {
+		t.Errorf("a call that was not taken: %v", err)
+	}
+	answer := `{"id":1,"body":{}}`
+	if _, err := server.Write(append([]byte{0, 0, 0, byte(len(answer))}, answer...)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-taken; err != nil {
+		t.Errorf("a call that was taken and answered: %v", err)
+	}
+}
