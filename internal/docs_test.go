@@ -124,7 +124,7 @@ func exists(path string) bool {
 	return err == nil && len(found) > 0
 }
 
-// testFunctions returns the test functions under internal/ as package.Test.
+// testFunctions returns the test functions under internal/ and cmd/ as folder.Test.
 func testFunctions(t *testing.T) map[string]bool {
 	t.Helper()
 	known := map[string]bool{}
@@ -132,6 +132,11 @@ func testFunctions(t *testing.T) map[string]bool {
 	if err != nil {
 		t.Fatal(err)
 	}
+	commands, err := filepath.Glob("../cmd/*/*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sources = append(sources, commands...)
 	for _, source := range sources {
 		f, err := parser.ParseFile(token.NewFileSet(), source, nil, parser.SkipObjectResolution)
 		if err != nil {
@@ -139,7 +144,7 @@ func testFunctions(t *testing.T) map[string]bool {
 		}
 		for _, d := range f.Decls {
 			if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil {
-				known[filepath.Dir(source)+"."+fn.Name.Name] = true
+				known[filepath.Base(filepath.Dir(source))+"."+fn.Name.Name] = true
 			}
 		}
 	}
