@@ -361,3 +361,28 @@ func TestServedOverTLSAlone(t *testing.T) {
 		t.Errorf("%v\n%s", err, &s.out)
 	}
 }
+
+// TestVerbsWhileServing: a renewal is done by the signer that runs; signing from the command line is refused with what to do instead.
+func TestVerbsWhileServing(t *testing.T) {
+	dir := demoDir(t)
+	run(t, "demo", "--dir", dir)
+	s := serve(t, dir)
+	cfg, signed, renewed := filepath.Join(dir, "appliance.toml"), filepath.Join(dir, "prescription.signed.pdf"), filepath.Join(dir, "renewed.pdf")
+	run(t, "--config", cfg, "renew", "--in", signed, "--out", renewed)
+	if out := run(t, "--config", cfg, "verify", renewed); strings.Count(out, "TOTAL_PASSED") != 3 {
+		t.Error(out)
+	}
+	if out := run(t, "--config", cfg, "cert", "list", "--type", "clinician"); !strings.Contains(out, "Doctor Clinician") {
+		t.Error(out)
+	}
+	out, err := program(t, "--config", cfg, "sign", "--in", filepath.Join(dir, "prescription.pdf"), "--out", filepath.Join(dir, "no.pdf"), "--as", "Doctor Clinician").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "a signer is running here") || !strings.Contains(string(out), "POST /api/sign") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if err := s.end(syscall.SIGTERM); err != nil {
+		t.Errorf("%v\n%s", err, &s.out)
+	}
+	if out := run(t, "--config", cfg, "audit", "export"); strings.Count(out, `"event_type":"document_renewed"`) != 1 {
+		t.Error(out)
+	}
+}

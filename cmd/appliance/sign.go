@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -75,6 +74,12 @@ func (a *app) sign(ctx context.Context, f signFlags) (err error) {
 	}
 	if err := a.reserveOutput(f.out, len(data)+growth); err != nil {
 		return err
+	}
+	if c, err := a.runningSigner(ctx); err != nil {
+		return err
+	} else if c != nil {
+		return errors.Join(fault.New(fault.Unavailable, "a signer is running here, and this verb signs without one").
+			WithHint(`stop it (ctrl-C where "appliance demo --serve" runs), or sign through its API: POST /api/sign`), c.Close())
 	}
 	s, cfg, err := a.openSigner(ctx)
 	if err != nil {
@@ -217,56 +222,4 @@ func parsePanel(s string) (page int, rect *[4]float64, err error) {
 		return 0, nil, usage("--panel %q is not PAGE:LEFT,BOTTOM,RIGHT,TOP, as in 1:300,40,500,110", s)
 	}
 	return page - 1, &r, nil
-}
-
-func (a *app) renewCommand() *cobra.Command {
-	var in, out string
-	cmd := &cobra.Command{
-		Use:   "renew --in X.pdf --out Y.pdf",
-		Short: "Add a further document time stamp before the newest one's proof runs out",
-		Long: `Adds to a signed PDF the validation material of its newest time stamp and a new document time stamp over everything (EN 319 142-1 §5.4.3).
-The file must still validate: a time stamp cannot bring a dead signature back.`,
-		Args: exactly(0, "none"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if in == "" || out == "" {
-				return usage("--in and --out are needed")
-			}
-			return a.renew(cmd.Context(), in, out)
-		},
-	}
-	cmd.Flags().StringVar(&in, "in", "", "the signed PDF")
-	cmd.Flags().StringVar(&out, "out", "", "the renewed PDF to write, - for standard output; may be the same file")
-	return cmd
-}
-
-func (a *app) renew(ctx context.Context, in, out string) (err error) {
-	data, err := readInput(in, a.stdin)
-	if err != nil {
-		return err
-	}
-	if err := a.reserveOutput(out, len(data)+growth); err != nil {
-		return err
-	}
-	s, cfg, err := a.openSigner(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	roots, err := readCertificates(filepath.Join(cfg.StateDir, signer.RootPEMName))
-	if err != nil {
-		return err
-	}
-	defer a.progress("renewing " + in)()
-	done, err := pades.Renew(ctx, data, s, pades.ValidateOptions{Roots: roots, Limits: limits(cfg)})
-	if err != nil {
-		return err
-	}
-	if err := s.Renewed(ctx, operator, data, done); err != nil {
-		return err
-	}
-	if err := a.deliver(cfg.StateDir, out, done); err != nil {
-		return err
-	}
-	a.say(out, "renewed  %s\n", out)
-	return nil
 }

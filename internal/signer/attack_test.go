@@ -166,7 +166,7 @@ func TestSocketsAllowTheirOwnOperationsOnly(t *testing.T) {
 	h := newHouse(t, signer.ServerConfig{})
 	ctx, token := t.Context(), h.token(t, nil)
 	for _, op := range []wire.Op{wire.OpClinicAdd, wire.OpClinicList, wire.OpClinicPolicy, wire.OpRealmAdd, wire.OpRealmRemove, wire.OpRealmList,
-		wire.OpReload, wire.OpCertRenew, wire.OpCertGet, "", "shell"} {
+		wire.OpReload, wire.OpCertRenew, wire.OpCertGet, wire.OpRenewOpen, wire.OpRenewMaterial, wire.OpRenewStamp, wire.OpRenewed, "", "shell"} {
 		_, err := h.portal.Call(ctx, op, wire.Nothing{}, nil, nil)
 		wantKind(t, err, fault.Forbidden, "the portal asking for "+string(op))
 	}

@@ -56,6 +56,11 @@ const (
 	OpBackupStatus Op = "backup_status" // Nothing -> BackupStatus
 	OpBackupRotate Op = "backup_rotate" // Nothing -> BackupStatus
 	OpTokenBackup  Op = "token_backup"  // Nothing -> TokenBackup
+
+	OpRenewOpen     Op = "renew_open"     // Nothing -> RenewOpened
+	OpRenewMaterial Op = "renew_material" // DER, a time-stamp token -> Material
+	OpRenewStamp    Op = "renew_stamp"    // RenewStamp -> Stamped
+	OpRenewed       Op = "renewed"        // Renewed -> Nothing
 )
 
 // Nothing is the body of what has none to give.

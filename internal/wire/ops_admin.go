@@ -141,3 +141,28 @@ type RealmRef struct {
 type RealmPage struct {
 	Realms []Realm `json:"realms"`
 }
+
+// RenewOpened is what a renewal begins with.
+type RenewOpened struct {
+	Time      time.Time `json:"time"`       // proven
+	StampSize int       `json:"stamp_size"` // of a token, DER, at most
+}
+
+// Material is what validates a time-stamp token; all DER.
+type Material struct {
+	Certs [][]byte `json:"certs"`
+	OCSPs [][]byte `json:"ocsps"`
+	CRLs  [][]byte `json:"crls"`
+}
+
+// RenewStamp asks for a further document time stamp over the SHA-256 of a ByteRange.
+type RenewStamp struct {
+	Digest []byte `json:"digest"`
+}
+
+// Renewed records that one document became another by a further time stamp. Hashes are SHA-256, hexadecimal.
+type Renewed struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+	Size int64  `json:"size"` // of the renewed one, in bytes
+}
