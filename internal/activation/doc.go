@@ -76,8 +76,9 @@ type Activation struct {
 	mu  sync.RWMutex
 	reg registry
 
-	refusals *limiter
-	spent    *spending
+	refusals  *limiter // by person
+	strangers *limiter // of all whom no realm vouches for
+	spent     *spending
 }
 
 // Open reads the registry and the realms' keys from the log's index.
@@ -86,7 +87,7 @@ func Open(_ context.Context, cfg Config) (*Activation, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	cfg.Timing = cfg.Timing.withDefaults()
-	a := &Activation{cfg: cfg, refusals: newLimiter(), spent: newSpending()}
+	a := &Activation{cfg: cfg, refusals: newLimiter(refusalBurst, refusalRate), strangers: newLimiter(strangerBurst, strangerRate), spent: newSpending()}
 	if err := cfg.Ledger.View(a.spent.restore); err != nil {
 		return nil, err
 	}

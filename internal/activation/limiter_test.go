@@ -8,7 +8,7 @@ import (
 
 // TestLimiterForgets: the memory of origins is bounded, and origins that have been quiet make room.
 func TestLimiterForgets(t *testing.T) {
-	l, now := newLimiter(), time.Unix(1_800_000_000, 0)
+	l, now := newLimiter(refusalBurst, refusalRate), time.Unix(1_800_000_000, 0)
 	for i := range 3 * refusalOrigins {
 		l.take("k", fmt.Sprint(i), now)
 	}

@@ -80,9 +80,17 @@ type refusedDetails struct {
 // noteRefusal records a refusal. Whoever can only be refused must not make the log grow without bound: each origin has an allowance of lines, and the
 // next line counts what went without.
 func (a *Activation) noteRefusal(ctx context.Context, kind, actor string, d refusedDetails, now time.Time) {
-	ok, suppressed := a.refusals.take(kind, d.Clinic+" "+d.Sub, now)
+	origin := d.Clinic + " " + d.Sub
+	ok, suppressed := a.refusals.take(kind, origin, now)
 	if !ok {
 		return
+	}
+	// Which clinic a token is for is anybody's word until it is believed: all of those share one more allowance.
+	if d.Sub == "" {
+		if ok, _ := a.strangers.take(kind, "", now); !ok {
+			a.refusals.without(kind, origin, suppressed+1)
+			return
+		}
 	}
 	d.Suppressed = suppressed
 	// The refusal stands whether or not it could be recorded; a log that takes no lines ends signing by itself.
@@ -93,6 +101,8 @@ func (a *Activation) noteRefusal(ctx context.Context, kind, actor string, d refu
 
 // limiter gives each origin an allowance of lines: a burst, then a steady rate.
 type limiter struct {
+	burst, rate float64 // rate: lines a second
+
 	mu      sync.Mutex
 	buckets map[string]*allowance
 }
@@ -105,11 +115,24 @@ type allowance struct {
 
 const (
 	refusalBurst   = 30.0
-	refusalRate    = 0.2  // lines a second
+	refusalRate    = 0.2   // lines a second
+	strangerBurst  = 120.0 // of all whom no realm vouches for
+	strangerRate   = 0.5
 	refusalOrigins = 4096 // that are remembered
 )
 
-func newLimiter() *limiter { return &limiter{buckets: map[string]*allowance{}} }
+func newLimiter(burst, rate float64) *limiter {
+	return &limiter{burst: burst, rate: rate, buckets: map[string]*allowance{}}
+}
+
+// without takes back that an origin had a line: it goes without, as n do now.
+func (l *limiter) without(kind, origin string, n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if b := l.buckets[kind+" "+origin]; b != nil {
+		b.suppressed += n
+	}
+}
 
 // take reports whether there may be a line now, and how many went without since the last.
 func (l *limiter) take(kind, origin string, now time.Time) (ok bool, suppressed int) {
@@ -126,12 +149,12 @@ func (l *limiter) take(kind, origin string, now time.Time) (ok bool, suppressed 
 			b = l.buckets[key]
 		}
 		if b == nil {
-			b = &allowance{left: refusalBurst, at: now}
+			b = &allowance{left: l.burst, at: now}
 			l.buckets[key] = b
 		}
 	}
 	if gone := now.Sub(b.at).Seconds(); gone > 0 {
-		b.left, b.at = min(refusalBurst, b.left+gone*refusalRate), now
+		b.left, b.at = min(l.burst, b.left+gone*l.rate), now
 	}
 	if b.left < 1 {
 		b.suppressed++
@@ -145,7 +168,7 @@ func (l *limiter) take(kind, origin string, now time.Time) (ok bool, suppressed 
 // forget drops allowances that are whole again and have nothing left to tell. mu is held.
 func (l *limiter) forget(now time.Time) {
 	for key, b := range l.buckets {
-		if b.suppressed == 0 && b.left+now.Sub(b.at).Seconds()*refusalRate >= refusalBurst {
+		if b.suppressed == 0 && b.left+now.Sub(b.at).Seconds()*l.rate >= l.burst {
 			delete(l.buckets, key)
 		}
 	}

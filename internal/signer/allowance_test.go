@@ -7,7 +7,7 @@ import (
 )
 
 func TestRefusalsAreCountedBeyondTheAllowance(t *testing.T) {
-	a, now := newAllowances(), time.Unix(1e9, 0)
+	a, now := newAllowances(refusalLines, time.Minute), time.Unix(1e9, 0)
 	lines := 0
 	for range 100 {
 		if ok, _ := a.take("mallory", now); ok {
@@ -23,10 +23,10 @@ func TestRefusalsAreCountedBeyondTheAllowance(t *testing.T) {
 	if ok, without := a.take("mallory", now.Add(time.Minute)); !ok || without != 100-refusalLines {
 		t.Errorf("the next line counts %d", without)
 	}
-	for i := range 3 * refusalPersons {
+	for i := range 3 * countedPersons {
 		a.take(fmt.Sprint(i), now.Add(2*time.Minute))
 	}
-	if len(a.persons) > refusalPersons+1 {
+	if len(a.persons) > countedPersons+1 {
 		t.Errorf("%d persons are remembered", len(a.persons))
 	}
 }

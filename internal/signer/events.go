@@ -26,6 +26,7 @@ const (
 	eventEvidence           = "evidence_summary_downloaded" // likewise
 	eventPack               = "evidence_pack_downloaded"    // likewise
 	eventRefused            = "signing_refused"             // somebody known asked for what is not done
+	eventAccessRefused      = "access_refused"              // somebody reads or administers more than is allowed
 	eventKeyFirstSeen       = "realm_key_first_seen"        // activation's
 	eventReloaded           = "configuration_reloaded"
 	eventMedicines          = "medicines_dictionary_in_use" // by which extract of dm+d schedules are decided from here on

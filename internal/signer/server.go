@@ -50,6 +50,8 @@ type Server struct {
 	ops      *operations
 	public   public
 	refusals *allowances
+	acts     *allowances // by persons, of what they read and administer
+	issues   *allowances // of the portal's own certificates
 	heads    heads
 }
 
@@ -61,7 +63,8 @@ func NewServer(s *Signer, cfg ServerConfig) *Server {
 	if cfg.Cosigned == nil {
 		cfg.Cosigned = s.backup
 	}
-	v := &Server{s: s, log: s.log, cfg: cfg, ops: newOperations(), public: newPublic(), refusals: newAllowances()}
+	v := &Server{s: s, log: s.log, cfg: cfg, ops: newOperations(), public: newPublic(), refusals: newAllowances(refusalLines, time.Minute),
+		acts: newAllowances(actLines, time.Minute), issues: newAllowances(listenerIssues, time.Hour)}
 	v.settings.Store(&cfg.Settings)
 	return v
 }

@@ -35,6 +35,9 @@ func asAdmin[In bearer, Out any](v *Server, f func(context.Context, admin, In) (
 		if err := v.s.gate.RequireAdmin(ctx, c, fmt.Sprintf("%T", in), v.s.clock.Estimate()); err != nil {
 			return out, err
 		}
+		if err := v.mayAct(ctx, c, in.Bearer()); err != nil {
+			return out, err
+		}
 		a := admin{actor: c.Actor(), clinic: c.Clinic}
 		if own := v.settings.Load().AdminClinic; own != "" && own == c.Clinic {
 			a.clinic = ""

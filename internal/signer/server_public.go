@@ -140,8 +140,11 @@ func (v *Server) listener(ctx context.Context, in wire.ListenerRequest) (wire.Li
 			r.DNSNames = append(r.DNSNames, n)
 		}
 	}
-	if len(in.CSR) == 0 {
-		return wire.ListenerCertificate{}, fault.New(fault.Invalid, "the PKCS#10 request is missing")
+	if len(in.CSR) == 0 || len(in.CSR) > maxPublicRequest {
+		return wire.ListenerCertificate{}, fault.New(fault.Invalid, "the PKCS#10 request is missing, or too long")
+	}
+	if ok, _ := v.issues.take("portal", time.Now()); !ok {
+		return wire.ListenerCertificate{}, tooMuch("the portal was given too many certificates within an hour")
 	}
 	made, err := v.s.ca.Issue(ctx, r)
 	if err != nil {

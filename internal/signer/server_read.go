@@ -31,6 +31,9 @@ func (v *Server) find(ctx context.Context, in wire.Credentials, id string) (acti
 	if err == nil && rec == nil {
 		err = none
 	}
+	if err == nil {
+		err = v.mayAct(ctx, c, in)
+	}
 	return c, rec, err
 }
 
@@ -186,6 +189,9 @@ const (
 func (v *Server) prescriptions(ctx context.Context, in wire.PrescriptionsRequest) (wire.PrescriptionPage, error) {
 	c, err := v.authenticate(ctx, in.Credentials)
 	if err != nil {
+		return wire.PrescriptionPage{}, err
+	}
+	if err := v.mayAct(ctx, c, in.Credentials); err != nil {
 		return wire.PrescriptionPage{}, err
 	}
 	limit := in.Limit

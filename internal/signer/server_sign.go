@@ -114,16 +114,38 @@ func (v *Server) refused(ctx context.Context, c activation.Caller, want request,
 	if k := fault.KindOf(err); k != fault.Invalid && k != fault.Forbidden && k != fault.Conflict && k != fault.NotFound {
 		return err
 	}
+	return errors.Join(err, v.noteRefusal(ctx, eventRefused, c, refusal{
+		PrescriptionID: clean(want.prescription.PrescriptionID, maxIDLength), ActorIP: actorIP(want.observed, want.asserted),
+		Kind: fault.KindOf(err).String(), Code: fault.CodeOf(err), RequestID: want.observed.RequestID,
+	}))
+}
+
+// noteRefusal records a refusal within the person's allowance of lines. Whoever has gone meanwhile, or says that it has, is recorded all the same.
+func (v *Server) noteRefusal(ctx context.Context, event string, c activation.Caller, d refusal) error {
 	ok, without := v.refusals.take(person(c), time.Now())
 	if !ok {
-		return err
+		return nil
 	}
-	// Whoever has gone meanwhile, or says that it has, is recorded all the same.
-	_, logErr := v.s.ledger.Append(context.WithoutCancel(ctx), ledger.Event{Type: eventRefused, Actor: c.Actor(), Details: refusal{
-		PrescriptionID: clean(want.prescription.PrescriptionID, maxIDLength), Clinic: c.Clinic, ActorSub: c.Sub, ActorIP: actorIP(want.observed, want.asserted),
-		Kind: fault.KindOf(err).String(), Code: fault.CodeOf(err), RequestID: want.observed.RequestID, Suppressed: without,
-	}})
-	return errors.Join(err, logErr)
+	d.Clinic, d.ActorSub, d.Suppressed = c.Clinic, c.Sub, without
+	_, err := v.s.ledger.Append(context.WithoutCancel(ctx), ledger.Event{Type: event, Actor: c.Actor(), Details: d})
+	return err
+}
+
+// mayAct counts something that a person does besides signing, all of which are lines. Unavailable: it was too much within a minute.
+func (v *Server) mayAct(ctx context.Context, c activation.Caller, in wire.Credentials) error {
+	if ok, _ := v.acts.take(person(c), time.Now()); ok {
+		return nil
+	}
+	o := cleanObserved(in.Observed)
+	err := tooMuch("more was read or administered within a minute than one person may")
+	return errors.Join(err, v.noteRefusal(ctx, eventAccessRefused, c, refusal{
+		ActorIP: actorIP(o, in.Asserted), Kind: fault.Unavailable.String(), Code: err.Code, RequestID: o.RequestID,
+	}))
+}
+
+// tooMuch is the error of a rate that was exceeded.
+func tooMuch(text string) *fault.Error {
+	return fault.New(fault.Unavailable, text).WithHint("wait a minute").WithCode("rate-limited")
 }
 
 // reserve returns a new operation, or what the same content was answered before. It waits for an operation on the same content to end.
