@@ -275,7 +275,7 @@ func TestBookingApp(t *testing.T) {
 	if status != http.StatusForbidden || !strings.Contains(string(body), `"type":"/problems/acr-too-low"`) {
 		t.Errorf("a login without the second factor: %d %s", status, body)
 	}
-	out := e.python(e.provider.A.Login(t, doctor).Access)
+	out := bookingApp(t, e.url, e.root, e.provider.A.Login(t, doctor).Access, "RX-134")
 	want := "refused: dosage, snomed_code\nsigned: RX-134 signed token\nevidence: dr.clinician I have reviewed this prescription and sign it.\nverified: B-LTA\ncancelled\n"
 	if out != want {
 		t.Errorf("the example says:\n%s\nwant:\n%s", out, want)
@@ -287,28 +287,28 @@ func TestBookingApp(t *testing.T) {
 	run(t, "--config", e.config, "audit", "verify")
 }
 
-// python runs the example of the documentation.
-func (e *estate) python(token string) string {
-	e.t.Helper()
+// bookingApp runs the example of the documentation.
+func bookingApp(t *testing.T, url, root, token, number string) string {
+	t.Helper()
 	const interpreter = "/usr/bin/python3" // Debian's, which has Debian's packages
 	if err := exec.Command(interpreter, "-c", "import requests").Run(); err != nil {
-		e.t.Fatalf("the example needs requests: install Debian's python3-requests: %v", err)
+		t.Fatalf("the example needs requests: install Debian's python3-requests: %v", err)
 	}
 	doc, err := os.ReadFile("../../docs/booking-app.md")
 	if err != nil {
-		e.t.Fatal(err)
+		t.Fatal(err)
 	}
 	code := regexp.MustCompile("(?s)```python\n(.*?)```").FindSubmatch(doc)
 	if code == nil {
-		e.t.Fatal("docs/booking-app.md has no example in Python")
+		t.Fatal("docs/booking-app.md has no example in Python")
 	}
-	script := filepath.Join(e.dir, "booking_app.py")
+	script := filepath.Join(t.TempDir(), "booking_app.py")
 	if err := os.WriteFile(script, code[1], 0o600); err != nil {
-		e.t.Fatal(err)
+		t.Fatal(err)
 	}
-	out, err := exec.Command(interpreter, script, e.url, e.root, token).CombinedOutput()
+	out, err := exec.Command(interpreter, script, url, root, token, number).CombinedOutput()
 	if err != nil {
-		e.t.Fatalf("the example of docs/booking-app.md: %v\n%s", err, out)
+		t.Fatalf("the example of docs/booking-app.md: %v\n%s", err, out)
 	}
 	return string(out)
 }

@@ -192,6 +192,11 @@ curl -sS -o /dev/null -w '%{http_code}' --cacert "$CA" -H "Authorization: Bearer
 			t.Errorf("a token %s: %q, %v", name, out, err)
 		}
 	}
+	for _, number := range []string{"RX-1", "RX-2"} {
+		if out := bookingApp(t, s.variable("URL"), s.variable("CA"), s.variable("TOKEN"), number); !strings.Contains(out, "signed: "+number+" signed token\n") || !strings.HasSuffix(out, "cancelled\n") {
+			t.Errorf("the booking app's example says:\n%s", out)
+		}
+	}
 	running := s.processes()
 	if err := s.end(syscall.SIGINT); err != nil {
 		t.Errorf("ctrl-C: %v\n%s", err, &s.out)
