@@ -113,8 +113,9 @@ func (p *Portal) problemPage(w http.ResponseWriter, r *http.Request) {
 // verifyPage judges an uploaded PDF.
 func (p *Portal) verifyPage(w http.ResponseWriter, r *http.Request) {
 	g := page{Title: "Verify a signed PDF"}
-	data, err := p.uploaded(r.Context())
+	data, done, err := p.uploaded(r.Context())
 	if err == nil {
+		defer done()
 		g.Data, err = p.judge(r.Context(), data, time.Time{})
 	}
 	if err != nil {

@@ -155,18 +155,6 @@ func TestRateLimits(t *testing.T) {
 	}
 }
 
-func TestSoManyUploadsAtOnce(t *testing.T) {
-	p, _ := newPortal(t, nil)
-	for range cap(p.uploads) {
-		p.uploads <- struct{}{}
-	}
-	for _, path := range []string{"/api/verify", "/verify"} {
-		if w := ask(p, "POST", path, "x", "Content-Type", "application/pdf"); w.Code != 503 {
-			t.Errorf("%s: %d", path, w.Code)
-		}
-	}
-}
-
 func TestPanicIsAProblem(t *testing.T) {
 	p, d := newPortal(t, nil)
 	d.do[wire.OpTSA] = func(any, *os.File) (any, *os.File, error) { panic("no") }

@@ -62,8 +62,9 @@ type Portal struct {
 	heavy    chan struct{} // places to sign for callers who may give a PDF, which can be large
 	light    chan struct{} // and for all others: most of their time is spent waiting for the signer's disk
 	verifier chan struct{}
-	uploads  chan struct{} // places for large bodies of anyone
-	dialling chan struct{}
+	relays   chan struct{} // places for what anyone may ask the signer: the rest of its time is for those with a token
+	uploads  *intake       // bodies of anyone, by address
+	orders   *intake       // bodies of callers, by clinic and sub
 	reload   chan struct{} // has room for one: TLS files are to be read again
 
 	medicines atomic.Pointer[dmd.Dictionary] // what SetMedicines said; nil: none
@@ -71,10 +72,11 @@ type Portal struct {
 	handler http.Handler            // everything that HTTPS serves
 	adjust  func(*acmeCertificates) // for tests; nil
 
-	mu     sync.Mutex
-	status wire.Status // the last one that was asked for
-	asked  time.Time
-	root   *x509.Certificate
+	mu       sync.Mutex
+	status   wire.Status // the last one that was asked for
+	asked    time.Time
+	root     *x509.Certificate
+	dialling map[string]chan struct{} // places, by issuer: as many as the signer has realms
 }
 
 // New makes a Portal; the signer need not be there yet.
@@ -82,7 +84,8 @@ func New(cfg Config) (*Portal, error) {
 	p := &Portal{cfg: cfg, log: cfg.Log, metrics: newMetrics(),
 		callers: newLimiter(cfg.CallerRate, 2*cfg.CallerRate), public: newLimiter(cfg.PublicRate, 2*cfg.PublicRate),
 		failures: newLimiter(cfg.PublicRate, 2*cfg.PublicRate),
-		heavy:    make(chan struct{}, 4*runtime.GOMAXPROCS(0)), light: make(chan struct{}, 16*runtime.GOMAXPROCS(0)), verifier: make(chan struct{}, runtime.GOMAXPROCS(0)), uploads: make(chan struct{}, 16), dialling: make(chan struct{}, 4), reload: make(chan struct{}, 1),
+		heavy:    make(chan struct{}, 4*runtime.GOMAXPROCS(0)), light: make(chan struct{}, 16*runtime.GOMAXPROCS(0)), verifier: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), relays: make(chan struct{}, maxRelays),
+		uploads: newIntake(4*cfg.BodyBytes, cfg.BodyBytes), orders: newIntake(4*cfg.BodyBytes, 2*cfg.BodyBytes), dialling: map[string]chan struct{}{}, reload: make(chan struct{}, 1),
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
@@ -158,14 +161,23 @@ func (p *Portal) call(ctx context.Context, op wire.Op, in, out any, fd *os.File)
 	}
 }
 
+// dials are the places for connections to one issuer: a realm that does not answer keeps nobody from another.
+func (p *Portal) dials(issuer string) chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dialling[issuer] == nil {
+		p.dialling[issuer] = make(chan struct{}, 4)
+	}
+	return p.dialling[issuer]
+}
+
 // dial gives the signer a connection to a realm.
 func (p *Portal) dial(ctx context.Context, need *wire.NeedDial) error {
-	select {
-	case p.dialling <- struct{}{}:
-		defer func() { <-p.dialling }()
-	case <-ctx.Done():
-		return ctx.Err()
+	release, err := slot(ctx, p.dials(need.Issuer))
+	if err != nil {
+		return err
 	}
+	defer release()
 	unreachable := fault.New(fault.Unavailable, "the identity provider of the clinic cannot be reached").WithCode("realm-keys-unavailable")
 	keys := wire.RealmKeys{Issuer: need.Issuer}
 	if r := requestOf(ctx); r != nil {

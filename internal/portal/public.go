@@ -134,6 +134,12 @@ func (p *Portal) passOCSP(next http.Handler) http.Handler {
 
 // relay has the signer answer one structure with another.
 func (p *Portal) relay(w http.ResponseWriter, r *http.Request, op wire.Op, der []byte, contentType, cache string) {
+	release, err := p.relayed(r.Context())
+	if err != nil {
+		writeProblem(w, p.problem(r.Context(), err))
+		return
+	}
+	defer release()
 	var answer wire.DER
 	if _, err := p.call(r.Context(), op, wire.DER{DER: der}, &answer, nil); err != nil {
 		writeProblem(w, p.problem(r.Context(), err))
@@ -147,6 +153,19 @@ func (p *Portal) relay(w http.ResponseWriter, r *http.Request, op wire.Op, der [
 	h.Set("Cache-Control", cache)
 	h.Set("Content-Length", fmt.Sprint(len(answer.DER)))
 	w.Write(answer.DER) // the client is gone
+}
+
+// What waits of anyone's questions to the signer, and for how long. Between the processes there is room for more calls than these: however many ask for
+// time stamps and statuses, a signature does not wait behind them.
+const (
+	maxRelays = 32
+	relayWait = 2 * time.Second
+)
+
+func (p *Portal) relayed(ctx context.Context) (release func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, relayWait)
+	defer cancel()
+	return slot(ctx, p.relays)
 }
 
 // cacheable reports whether an OCSP answer may be given to another client: RFC 6960 §4.4.1, one with a nonce is for one client.

@@ -40,13 +40,37 @@ func requestOf(ctx context.Context) *request {
 // maxUserAgent bounds what is kept of a User-Agent, in bytes.
 const maxUserAgent = 512
 
+// taken reads the whole body of at most limit bytes once there is room for it; done is to be called when it is not needed any more.
+func (q *request) taken(in *intake, who string, limit int64) (data []byte, done func(), err error) {
+	size := limit
+	if n := q.http.ContentLength; n >= 0 && n < limit {
+		size = n
+	}
+	if done, err = in.take(who, size); err != nil {
+		return nil, nil, err
+	}
+	if data, err = q.body(limit); err != nil {
+		done()
+		return nil, nil, err
+	}
+	return data, done, nil
+}
+
 // body reads the whole body of at most limit bytes.
 func (q *request) body(limit int64) ([]byte, error) {
 	tooLarge := problem("too-large", fmt.Sprintf("The body is larger than the %d bytes that are taken here.", limit))
 	if q.http.ContentLength > limit {
 		return nil, tooLarge
 	}
-	data, err := io.ReadAll(http.MaxBytesReader(q.answer, q.http.Body, limit))
+	body := http.MaxBytesReader(q.answer, q.http.Body, limit)
+	var data []byte
+	var err error
+	if n := q.http.ContentLength; n >= 0 { // its size is known: no copies on the way
+		data = make([]byte, n)
+		_, err = io.ReadFull(body, data)
+	} else {
+		data, err = io.ReadAll(body)
+	}
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
 		return nil, tooLarge
 	}

@@ -75,7 +75,7 @@ func (p *Portal) Serve(ctx context.Context, l Listeners, ready func()) error {
 	servers := []*http.Server{secure, p.server(p.plain(source)), p.server(p.inside())}
 	var running sync.WaitGroup
 	running.Go(func() { cancel(secure.ServeTLS(newCrowd(l.HTTPS, p.cfg.TrustedProxies), "", "")) })
-	running.Go(func() { cancel(servers[1].Serve(l.HTTP)) })
+	running.Go(func() { cancel(servers[1].Serve(newCrowd(l.HTTP, p.cfg.TrustedProxies))) })
 	running.Go(func() { cancel(servers[2].Serve(l.Metrics)) })
 	running.Go(func() { p.dialFor(ctx) })
 	certified := make(chan struct{})

@@ -96,16 +96,23 @@ type order struct {
 }
 
 func (p *Portal) sign(ctx context.Context, in *signInput) (*signOutput, error) {
-	places := p.light
-	if requestOf(ctx).caller.GivenPDFAllowed {
-		places = p.heavy
+	q := requestOf(ctx)
+	limit, places := int64(maxData), p.light
+	if q.caller.GivenPDFAllowed {
+		limit, places = p.cfg.BodyBytes, p.heavy
 	}
+	// The whole body first: whoever sends slowly keeps nobody from the places where work is done.
+	data, done, err := q.taken(p.orders, q.caller.Clinic+"\x00"+q.caller.Sub, limit)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	release, err := slot(ctx, places)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	o, err := p.readOrder(ctx, in)
+	o, err := p.readOrder(ctx, in, data)
 	if err != nil {
 		return nil, err
 	}
@@ -126,17 +133,9 @@ func (p *Portal) sign(ctx context.Context, in *signInput) (*signOutput, error) {
 	return &signOutput{p.answer(ctx, o, result, document)}, nil
 }
 
-// readOrder checks everything that can be checked without the signer.
-func (p *Portal) readOrder(ctx context.Context, in *signInput) (order, error) {
+// readOrder checks everything about a body that can be checked without the signer.
+func (p *Portal) readOrder(ctx context.Context, in *signInput, data []byte) (order, error) {
 	q := requestOf(ctx)
-	limit := int64(maxData)
-	if q.caller.GivenPDFAllowed {
-		limit = p.cfg.BodyBytes
-	}
-	data, err := q.body(limit)
-	if err != nil {
-		return order{}, err
-	}
 	body, given, wrong, err := decodeSign(q.http.Header.Get("Content-Type"), data)
 	if err != nil {
 		return order{}, err

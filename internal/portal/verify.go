@@ -41,10 +41,11 @@ func (p *Portal) verifyRoutes(api huma.API) {
 }
 
 func (p *Portal) verify(ctx context.Context, in *verifyInput) (*verifyOutput, error) {
-	data, err := p.uploaded(ctx)
+	data, done, err := p.uploaded(ctx)
 	if err != nil {
 		return nil, err
 	}
+	defer done()
 	report, err := p.judge(ctx, data, in.At)
 	if err != nil {
 		return nil, err
@@ -52,7 +53,7 @@ func (p *Portal) verify(ctx context.Context, in *verifyInput) (*verifyOutput, er
 	return &verifyOutput{report}, nil
 }
 
-// judge validates a PDF by the appliance's root, as many at once as there are cores.
+// judge validates a PDF by the appliance's root, on half of the cores at most: signing has the rest.
 func (p *Portal) judge(ctx context.Context, data []byte, at time.Time) (*pades.Report, error) {
 	release, err := slot(ctx, p.verifier)
 	if err != nil {
@@ -77,20 +78,18 @@ func (p *Portal) judge(ctx context.Context, data []byte, at time.Time) (*pades.R
 	return nil, err
 }
 
-// uploaded returns the PDF that came with the request; so many at once are held in memory.
-func (p *Portal) uploaded(ctx context.Context) ([]byte, error) {
-	select {
-	case p.uploads <- struct{}{}:
-		defer func() { <-p.uploads }()
-	default:
-		return nil, fault.New(fault.Unavailable, "too many files are being sent at once").WithHint("try again in a moment")
-	}
+// uploaded returns the PDF that came with the request; done is to be called when it is not needed any more.
+func (p *Portal) uploaded(ctx context.Context) (pdf []byte, done func(), err error) {
 	q := requestOf(ctx)
-	body, err := q.body(p.cfg.BodyBytes)
+	body, done, err := q.taken(p.uploads, addressKey(q.client), p.cfg.BodyBytes)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return unwrap(q.http.Header.Get("Content-Type"), body)
+	if pdf, err = unwrap(q.http.Header.Get("Content-Type"), body); err != nil {
+		done()
+		return nil, nil, err
+	}
+	return pdf, done, nil
 }
 
 // unwrap returns the PDF of a body: itself, a file "pdf" of a form, or base64 in JSON.
