@@ -78,6 +78,11 @@ func (a *Activation) get(ctx context.Context, r *realm, conn net.Conn, now time.
 	if err := conn.SetDeadline(time.Now().Add(a.cfg.Timing.Fetch)); err != nil {
 		return nil, err
 	}
+	// A deadline does not end a system call that blocks, and whoever kept a copy of the descriptor can make it block (O_NONBLOCK belongs to what both
+	// share). Shutting the connection down does, but not once somebody waits in Close: TLS and HTTP do that when their context ends, so theirs is later.
+	defer context.AfterFunc(ctx, func() { shutDown(conn) })()
+	ctx, cancelLast := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.Timing.Fetch+time.Second)
+	defer cancelLast()
 	over, err := r.secure(ctx, conn, a.cfg, now)
 	if err != nil {
 		return nil, err
@@ -116,6 +121,17 @@ func (a *Activation) get(ctx context.Context, r *realm, conn net.Conn, now time.
 		return nil, err
 	}
 	return body, nil
+}
+
+// shutDown ends both directions of a connection, also under a read or write that is going on.
+func shutDown(conn net.Conn) {
+	if c, ok := conn.(interface {
+		CloseRead() error
+		CloseWrite() error
+	}); ok {
+		_ = c.CloseRead() // it may be closed already
+		_ = c.CloseWrite()
+	}
 }
 
 // secure speaks TLS over conn with the realm's host, judged by the time now. A demo's realm on loopback may do without.

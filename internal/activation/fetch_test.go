@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -303,5 +304,50 @@ func TestSystemRoots(t *testing.T) {
 	}
 	if _, err := q.who(f.token(q.now())); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestConnectionThatIsMadeToBlock: whoever handed the connection over has a copy of it, and can take O_NONBLOCK off what both share. The fetch ends all
+// the same, and the next one can begin.
+func TestConnectionThatIsMadeToBlock(t *testing.T) {
+	l := &lab{t: t, dir: t.TempDir(), at: time.Now().UTC(), timing: activation.Timing{Fetch: 300 * time.Millisecond}}
+	l.open()
+	t.Cleanup(l.close)
+	ca, _ := oidctest.Issue(t, nil, nil, "")
+	q := &portal{lab: l}
+	q.clinic("north", issuer, pemOf(ca), nil)
+	silent := serve(t, func(c net.Conn) { io.Copy(io.Discard, c) })
+	for range 2 {
+		var need *activation.NeedKeys
+		if _, err := q.Authenticate(context.Background(), newForger(t).token(q.now()), q.now()); !errors.As(err, &need) {
+			t.Fatal(err)
+		}
+		conn, err := net.Dial("tcp", silent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		copied, err := conn.(*net.TCPConn).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer copied.Close()
+		raw, err := copied.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := raw.Control(func(fd uintptr) { err = syscall.SetNonblock(int(fd), false) }); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- q.FetchKeys(context.Background(), need.Issuer, conn, q.now()) }()
+		select {
+		case err := <-ended:
+			if fault.KindOf(err) != fault.Unavailable {
+				t.Errorf("the fetch ended with %v", err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("the fetch does not end")
+		}
+		q.advance(2 * time.Second)
 	}
 }
