@@ -81,7 +81,7 @@ func (a *app) demo(ctx context.Context, dir string, serve bool) (err error) {
 	}
 	h.introduce(a.stdout)
 	if serve {
-		return a.demoServe(ctx, h)
+		return a.demoServe(ctx, h, refreshTokens)
 	}
 	return a.demoTour(ctx, h)
 }

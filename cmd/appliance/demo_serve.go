@@ -27,8 +27,9 @@ const (
 	bodyAge       = 6 * time.Hour
 )
 
-// demoServe keeps the API up until ctx ends, and the files that a shell needs for it fresh. env is there only while everything answers.
-func (a *app) demoServe(ctx context.Context, h *demoHouse) (err error) {
+// demoServe keeps the API up until ctx ends, and writes the files that a shell needs for it anew every refresh. env is there only while everything
+// answers.
+func (a *app) demoServe(ctx context.Context, h *demoHouse, refresh time.Duration) (err error) {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP) // the terminal is gone
 	defer stop()
 	if err := h.writeChain(ctx); err != nil {
@@ -54,7 +55,7 @@ func (a *app) demoServe(ctx context.Context, h *demoHouse) (err error) {
 		fmt.Fprintln(a.stdout, l.line)
 	}
 	fmt.Fprintf(a.stdout, "\nReady at %s. Ctrl-C ends it.\n", h.url)
-	tick := time.NewTicker(refreshTokens)
+	tick := time.NewTicker(refresh)
 	defer tick.Stop()
 	for {
 		select {

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -49,56 +50,75 @@ type visitor struct {
 	out io.Writer
 }
 
-// visit makes one call, and shows it with what remark says of the answer; status is what is expected.
-func (v visitor) visit(ctx context.Context, status int, method, path, token string, body any, remark func(answer []byte, header http.Header, took time.Duration) (string, error)) error {
-	reader, kind := io.Reader(http.NoBody), ""
-	switch body := body.(type) {
-	case nil:
-	case []byte:
-		reader, kind = bytes.NewReader(body), "application/pdf"
-	default:
-		raw, err := json.Marshal(body)
-		if err != nil {
-			return err
-		}
-		reader, kind = bytes.NewReader(raw), "application/json"
-	}
-	q, err := http.NewRequestWithContext(ctx, method, v.h.url+path, reader)
+// visit is one call: the status that is expected, and what is to be said of the answer when it is the right one.
+type visit struct {
+	method, path, token string
+	body                any // nil, a PDF, or what goes as JSON
+	status              int
+	remark              func(reply) (string, error)
+}
+
+// reply is the answer to a visit.
+type reply struct {
+	body   []byte
+	header http.Header
+	took   time.Duration
+}
+
+// pay makes a visit and shows it.
+func (v visitor) pay(ctx context.Context, one visit) error {
+	got, status, err := v.call(ctx, one)
 	if err != nil {
 		return err
+	}
+	if status != one.status {
+		return fault.New(fault.Internal, fmt.Sprintf("the portal answers %s %s with %d, not %d: %.300s", one.method, one.path, status, one.status, got.body)).
+			WithHint("this is a defect: please report it with " + v.h.files.signerLog + " and " + v.h.files.portalLog)
+	}
+	text, err := one.remark(got)
+	if err != nil {
+		return fault.New(fault.Internal, one.method+" "+one.path+" has another answer than it should: "+err.Error()).WithHint("this is a defect: please report it")
+	}
+	_, err = fmt.Fprintf(v.out, "  %-4s %-47s %d  %s\n", one.method, one.path, status, text)
+	return err
+}
+
+func (v visitor) call(ctx context.Context, one visit) (got reply, status int, err error) {
+	data, kind := []byte(nil), ""
+	switch body := one.body.(type) {
+	case nil:
+	case []byte:
+		data, kind = body, "application/pdf"
+	default:
+		if data, err = json.Marshal(body); err != nil {
+			return got, 0, err
+		}
+		kind = "application/json"
+	}
+	q, err := http.NewRequestWithContext(ctx, one.method, v.h.url+one.path, bytes.NewReader(data))
+	if err != nil {
+		return got, 0, err
 	}
 	if kind != "" {
 		q.Header.Set("Content-Type", kind)
 	}
-	if token != "" {
-		q.Header.Set("Authorization", "Bearer "+token)
+	if one.token != "" {
+		q.Header.Set("Authorization", "Bearer "+one.token)
 	}
 	began := time.Now()
-	got, err := v.h.client.Do(q)
+	answer, err := v.h.client.Do(q)
 	if err != nil {
-		return fault.New(fault.Unavailable, "the portal does not answer "+method+" "+path).WithCause(err).WithHint("what it said is in " + v.h.files.portalLog)
+		return got, 0, fault.New(fault.Unavailable, "the portal does not answer "+one.method+" "+one.path).WithCause(err).WithHint("what it said is in " + v.h.files.portalLog)
 	}
-	defer got.Body.Close()
-	answer, err := io.ReadAll(got.Body)
-	if err != nil {
-		return err
-	}
-	took := time.Since(began)
-	if got.StatusCode != status {
-		return fault.New(fault.Internal, fmt.Sprintf("the portal answers %s %s with %d, not %d: %.300s", method, path, got.StatusCode, status, answer)).
-			WithHint("this is a defect: please report it with " + v.h.files.signerLog + " and " + v.h.files.portalLog)
-	}
-	text, err := remark(answer, got.Header, took)
-	if err != nil {
-		return fault.New(fault.Internal, method+" "+path+" has another answer than it should: "+err.Error()).WithHint("this is a defect: please report it")
-	}
-	_, err = fmt.Fprintf(v.out, "  %-4s %-47s %d  %s\n", method, path, got.StatusCode, text)
-	return err
+	defer answer.Body.Close()
+	got.body, err = io.ReadAll(answer.Body)
+	got.header, got.took = answer.Header, time.Since(began)
+	return got, answer.StatusCode, err
 }
 
 // problemOf is the remark on a refusal, which must be of that type.
-func problemOf(want string) func([]byte, http.Header, time.Duration) (string, error) {
-	return func(answer []byte, _ http.Header, _ time.Duration) (string, error) {
+func problemOf(want string) func(reply) (string, error) {
+	return func(r reply) (string, error) {
 		var p struct {
 			Type   string `json:"type"`
 			Detail string `json:"detail"`
@@ -107,7 +127,7 @@ func problemOf(want string) func([]byte, http.Header, time.Duration) (string, er
 				Text  string `json:"text"`
 			} `json:"errors"`
 		}
-		if err := json.Unmarshal(answer, &p); err != nil {
+		if err := json.Unmarshal(r.body, &p); err != nil {
 			return "", err
 		}
 		if p.Type != "/problems/"+want {
@@ -157,67 +177,67 @@ func (v visitor) use(ctx context.Context) (got demoSigned, err error) {
 		return got, err
 	}
 	want := newBooking(time.Now())
-	var signed struct {
-		PDF      []byte `json:"pdf_base64"`
-		SHA256   string `json:"pdf_sha256"`
-		Level    string `json:"level"`
-		Repeated bool   `json:"repeated"`
-	}
-	err = v.visit(ctx, http.StatusOK, "POST", "/api/sign", token, want, func(answer []byte, _ http.Header, took time.Duration) (string, error) {
-		err := json.Unmarshal(answer, &signed)
-		got.pdf = signed.PDF
-		return fmt.Sprintf("%s signed in %d ms, %d bytes", want.PrescriptionID, took.Milliseconds(), len(got.pdf)), err
-	})
-	if err != nil {
-		return got, err
-	}
-	sum := sha256.Sum256(got.pdf)
-	same := func(data []byte, hash string) error {
-		if !bytes.Equal(data, got.pdf) || hash != hex.EncodeToString(sum[:]) {
-			return fmt.Errorf("another document than the one signed")
-		}
-		return nil
-	}
 	id := want.PrescriptionID
-	for _, step := range []struct {
-		method, path string
-		body         any
-		remark       func([]byte, http.Header, time.Duration) (string, error)
-	}{
-		{"POST", "/api/sign", want, func(answer []byte, _ http.Header, _ time.Duration) (string, error) {
-			err := json.Unmarshal(answer, &signed)
-			if err == nil && !signed.Repeated {
-				err = fmt.Errorf("signed twice")
-			}
-			if err == nil {
-				err = same(signed.PDF, signed.SHA256)
-			}
-			return "asked again: the same answer, and nothing is signed twice", err
+	for _, one := range []visit{
+		{method: "POST", path: "/api/sign", body: want, remark: func(r reply) (string, error) {
+			err := got.signed(r.body, false)
+			return fmt.Sprintf("%s signed in %d ms, %d bytes", id, r.took.Milliseconds(), len(got.pdf)), err
 		}},
-		{"GET", "/api/pdf/" + id, nil, func(answer []byte, header http.Header, _ time.Duration) (string, error) {
-			return "the same bytes, " + header.Get("Content-Disposition"), same(answer, header.Get("X-Content-SHA256"))
+		{method: "POST", path: "/api/sign", body: want, remark: func(r reply) (string, error) {
+			return "asked again: the same answer, and nothing is signed twice", got.signed(r.body, true)
 		}},
-		{"GET", "/api/evidence/" + id, nil, func(answer []byte, _ http.Header, _ time.Duration) (string, error) {
-			got.evidence = answer
-			return summarise(answer)
+		{method: "GET", path: "/api/pdf/" + id, remark: func(r reply) (string, error) {
+			return "the same bytes, " + r.header.Get("Content-Disposition"), got.same(r.body, r.header.Get("X-Content-SHA256"))
 		}},
-		{"GET", "/api/evidence/" + id + "/pack", nil, func(answer []byte, _ http.Header, _ time.Duration) (string, error) {
-			got.pack = answer
-			return fmt.Sprintf("evidence pack, %d bytes", len(answer)), nil
+		{method: "GET", path: "/api/evidence/" + id, remark: func(r reply) (string, error) {
+			got.evidence = r.body
+			return summarise(r.body)
 		}},
-		{"POST", "/api/verify", got.pdf, func(answer []byte, _ http.Header, _ time.Duration) (string, error) {
-			var report struct {
-				Summary string `json:"summary"`
-			}
-			err := json.Unmarshal(answer, &report)
-			return report.Summary, err
+		{method: "GET", path: "/api/evidence/" + id + "/pack", remark: func(r reply) (string, error) {
+			got.pack = r.body
+			return fmt.Sprintf("evidence pack, %d bytes", len(r.body)), nil
 		}},
 	} {
-		if err := v.visit(ctx, http.StatusOK, step.method, step.path, token, step.body, step.remark); err != nil {
+		one.token, one.status = token, http.StatusOK
+		if err := v.pay(ctx, one); err != nil {
 			return got, err
 		}
 	}
-	return got, nil
+	return got, v.pay(ctx, visit{method: "POST", path: "/api/verify", body: got.pdf, status: http.StatusOK, remark: func(r reply) (string, error) {
+		var report struct {
+			Summary string `json:"summary"`
+		}
+		err := json.Unmarshal(r.body, &report)
+		return report.Summary, err
+	}})
+}
+
+// signed takes the document out of an answer to POST /api/sign; a repeated one must be the same.
+func (d *demoSigned) signed(answer []byte, repeated bool) error {
+	var a struct {
+		PDF      []byte `json:"pdf_base64"`
+		SHA256   string `json:"pdf_sha256"`
+		Repeated bool   `json:"repeated"`
+	}
+	if err := json.Unmarshal(answer, &a); err != nil {
+		return err
+	}
+	if a.Repeated != repeated {
+		return fmt.Errorf("repeated is %t", a.Repeated)
+	}
+	if !repeated {
+		d.pdf = a.PDF
+	}
+	return d.same(a.PDF, a.SHA256)
+}
+
+// same compares a document, and the SHA-256 that came with it, with the one signed.
+func (d *demoSigned) same(pdf []byte, hash string) error {
+	sum := sha256.Sum256(d.pdf)
+	if !bytes.Equal(pdf, d.pdf) || hash != hex.EncodeToString(sum[:]) {
+		return errors.New("another document than the one signed")
+	}
+	return nil
 }
 
 // summarise names what stands out in an Evidence Summary.
@@ -258,7 +278,7 @@ func (v visitor) beRefused(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := v.visit(ctx, c.status, "POST", "/api/sign", token, c.body, problemOf(c.problem)); err != nil {
+		if err := v.pay(ctx, visit{method: "POST", path: "/api/sign", token: token, body: c.body, status: c.status, remark: problemOf(c.problem)}); err != nil {
 			return err
 		}
 	}

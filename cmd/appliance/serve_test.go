@@ -391,3 +391,57 @@ func TestVerbsWhileServing(t *testing.T) {
 		t.Error(out)
 	}
 }
+
+// TestVariablesStayFresh: who reads the variables again finds other tokens, and both the old and the new are taken.
+func TestVariablesStayFresh(t *testing.T) {
+	files, err := newDemoFiles(demoDir(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock, err := files.take()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	a := &app{stdout: &text{}, stderr: &text{}}
+	cfg, err := a.demoAppliance(t.Context(), files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	h := &demoHouse{app: a, files: files, cfg: cfg}
+	defer func() {
+		if err := h.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := h.open(ctx, cancel); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- a.demoServe(ctx, h, 300*time.Millisecond) }()
+	tokens := map[string]bool{}
+	for end := time.Now().Add(30 * time.Second); len(tokens) < 3 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		data, err := os.ReadFile(files.env)
+		if errors.Is(err, fs.ErrNotExist) && len(tokens) == 0 {
+			continue
+		}
+		m := regexp.MustCompile("(?m)^TOKEN='(.*)'$").FindSubmatch(data)
+		if err != nil || m == nil {
+			t.Fatalf("%v\n%s", err, data)
+		}
+		tokens[string(m[1])] = true
+	}
+	if len(tokens) < 3 {
+		t.Errorf("%d tokens", len(tokens))
+	}
+	for token := range tokens {
+		if _, status, err := (visitor{h: h}).call(ctx, visit{method: "GET", path: "/api/prescriptions", token: token}); err != nil || status != http.StatusOK {
+			t.Errorf("%d, %v", status, err)
+		}
+	}
+	cancel(nil)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
