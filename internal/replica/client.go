@@ -103,7 +103,7 @@ func (c *Client) do(ctx context.Context, method, path string, size int64, body i
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, broke(err)
+		return nil, c.broke(err)
 	}
 	if resp.StatusCode/100 == 2 {
 		return resp, nil
@@ -111,17 +111,23 @@ func (c *Client) do(ctx context.Context, method, path string, size int64, body i
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return nil, broke(err)
+		return nil, c.broke(err)
 	}
 	return nil, answered(resp.StatusCode, b)
 }
 
 // broke is the error of a connection that ended before an answer. In TLS 1.3 a client learns only then that the server does not want it.
-func broke(err error) error {
+func (c *Client) broke(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return fault.New(fault.Unavailable, "the backup has not answered in time").WithCause(err)
+	}
+	// HTTP does not pass the reason on; TLS keeps it.
+	_ = c.conn.SetReadDeadline(time.Unix(1, 0)) // what is not there yet is not waited for
+	_, last := c.conn.Read(make([]byte, 1))
 	var alert *net.OpError
-	if errors.As(err, &alert) && alert.Op == "remote error" {
+	if errors.As(last, &alert) && alert.Op == "remote error" {
 		return fault.New(fault.Unauthorized, "the backup does not let this host in").
-			WithHint("it does not know this host's key: enrol it, or see the receiver's log").WithCause(err)
+			WithHint("it does not know this host's key: enrol it, or see the receiver's log").WithCause(errors.Join(last, err))
 	}
 	return fault.New(fault.Unavailable, "the connection to the backup broke").WithCause(err)
 }
@@ -138,7 +144,7 @@ func (c *Client) call(ctx context.Context, method, path string, body []byte) ([]
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
-		return nil, broke(err)
+		return nil, c.broke(err)
 	}
 	if len(b) > maxAnswer {
 		return nil, fault.New(fault.Invalid, "the backup's answer is too long")
