@@ -89,7 +89,8 @@ func (m *marauder) strike() {
 		m.signer.kill()
 		m.signers++
 		m.killed++
-		for m.ravage(); m.rng.IntN(8) == 0; m.ravage() {
+		m.ravage()
+		for m.rng.IntN(8) == 0 {
 			early := launch(m.t, program(m.t, "--config", m.config, "signer"))
 			time.Sleep(time.Duration(m.rng.IntN(250)) * time.Millisecond)
 			early.kill()

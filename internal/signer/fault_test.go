@@ -2,8 +2,7 @@ package signer_test
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -18,7 +17,7 @@ import (
 	"github.com/veripath/aes-appliance/internal/durable"
 	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/ledger"
-	"github.com/veripath/aes-appliance/internal/pdf"
+	"github.com/veripath/aes-appliance/internal/pades"
 	"github.com/veripath/aes-appliance/internal/signer"
 	"github.com/veripath/aes-appliance/internal/wire"
 )
@@ -77,8 +76,8 @@ func (f *faulty) run(plan durable.Plan) bool {
 	hit := f.sim.Steps() >= plan.Step
 	f.sign(portal, "RX-2") // what the failure left of the signer
 	f.ended = s.Ledger().Err() != nil
-	stop()
 	portal.Close()
+	stop()
 	if err := s.Close(); err != nil && !f.ended {
 		f.t.Errorf("%s: closing: %v", f.what, err)
 	}
@@ -138,9 +137,14 @@ func (f *faulty) open() (s *signer.Signer, portal peer, stop func()) {
 func (f *faulty) sign(portal peer, id string) {
 	f.t.Helper()
 	f.asked[id] = wanted(f.token(f.t, nil), id)
-	done, d, err := portal.sign(f.t.Context(), f.asked[id])
-	if d.PDF != nil {
-		f.left = append(f.left, signatureIn(f.t, d.PDF))
+	var done wire.SignResult
+	r, err := portal.open(f.t.Context(), f.asked[id])
+	if err == nil {
+		var d pades.Signed
+		d, err = pades.Sign(f.t.Context(), onePage(), onlooker{r, f}, pades.SignOptions{Name: r.Name, Time: r.Time})
+		if err == nil {
+			done, err = r.complete(f.t.Context(), d)
+		}
 	}
 	if err == nil {
 		f.acked[id] = done
@@ -149,27 +153,24 @@ func (f *faulty) sign(portal peer, id string) {
 	}
 }
 
-// signatureIn names the signature in a document as the log does.
-func signatureIn(t *testing.T, document []byte) string {
-	t.Helper()
-	file, err := pdf.Open(document, pdf.Limits{})
+// onlooker notes the signatures that leave the signer.
+type onlooker struct {
+	remote
+	f *faulty
+}
+
+// Sign implements pades.Authority.
+func (w onlooker) Sign(ctx context.Context, digest []byte) (pades.Signature, error) {
+	s, err := w.remote.Sign(ctx, digest)
 	if err != nil {
-		t.Fatal(err)
+		return s, err
 	}
-	list, err := file.Signatures()
-	if err != nil || len(list) == 0 {
-		t.Fatalf("%d signatures, %v", len(list), err)
-	}
-	der, err := cms.TrimPadding(list[0].Contents)
+	signed, err := cms.Parse(s.CMS)
 	if err != nil {
-		t.Fatal(err)
+		return s, err
 	}
-	signed, err := cms.Parse(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := sha256.Sum256(signed.Signers[0].Signature)
-	return hex.EncodeToString(sum[:])
+	w.f.left = append(w.f.left, hexSum(signed.Signers[0].Signature)) // as the log names it
+	return s, nil
 }
 
 // check opens what is left of the appliance, asks for everything again, and reads the log.
@@ -189,8 +190,8 @@ func (f *faulty) check() {
 			f.t.Errorf("%s: the document of %s: %v", f.what, id, err)
 		}
 	}
-	stop()
 	portal.Close()
+	stop()
 	if err := s.Close(); err != nil {
 		f.t.Errorf("%s: closing after all: %v", f.what, err)
 	}

@@ -200,10 +200,11 @@ func (v *Server) Serve(ctx context.Context, portal, admin *net.UnixListener) err
 // for longer.
 const drainTime = 3 * time.Second
 
-// drain lets no new prescription in and waits for those that are open: their next steps come in separate requests.
+// drain lets no new prescription in and waits for those that are open and can be finished: their next steps come in separate requests.
 func (v *Server) drain() {
 	v.ops.shut()
-	for begun := time.Now(); v.ops.count() > 0 && v.s.ledger.Err() == nil && time.Since(begun) < drainTime; {
+	awaited := func(op *operation) bool { return !op.orphaned() }
+	for begun := time.Now(); len(v.ops.list(awaited)) > 0 && v.s.ledger.Err() == nil && time.Since(begun) < drainTime; {
 		time.Sleep(5 * time.Millisecond)
 	}
 }
