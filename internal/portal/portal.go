@@ -84,7 +84,7 @@ func New(cfg Config) (*Portal, error) {
 	p := &Portal{cfg: cfg, log: cfg.Log, metrics: newMetrics(),
 		callers: newLimiter(cfg.CallerRate, 2*cfg.CallerRate), public: newLimiter(cfg.PublicRate, 2*cfg.PublicRate),
 		failures: newLimiter(cfg.PublicRate, 2*cfg.PublicRate),
-		heavy:    make(chan struct{}, 4*runtime.GOMAXPROCS(0)), light: make(chan struct{}, 16*runtime.GOMAXPROCS(0)), verifier: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), relays: make(chan struct{}, maxRelays),
+		heavy:    make(chan struct{}, 4*runtime.GOMAXPROCS(0)), light: make(chan struct{}, 8*runtime.GOMAXPROCS(0)), verifier: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), relays: make(chan struct{}, maxRelays),
 		uploads: newIntake(4*cfg.BodyBytes, cfg.BodyBytes), orders: newIntake(4*cfg.BodyBytes, 2*cfg.BodyBytes), dialling: map[string]chan struct{}{}, reload: make(chan struct{}, 1),
 	}
 	if p.log == nil {
