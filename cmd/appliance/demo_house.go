@@ -45,7 +45,7 @@ type demoHouse struct {
 	url            string
 }
 
-// open starts everything. Once a process ends of its own accord, cancel is told why.
+// open starts everything. Once a part ends of its own accord, cancel is told why.
 func (h *demoHouse) open(ctx context.Context, cancel context.CancelCauseFunc) (err error) {
 	watch := func(p *process) {
 		go func() {
@@ -69,7 +69,7 @@ func (h *demoHouse) open(ctx context.Context, cancel context.CancelCauseFunc) (e
 		return err
 	}
 	watch(h.signer)
-	if err := h.furnish(ctx); err != nil {
+	if err := h.furnish(ctx, cancel); err != nil {
 		return err
 	}
 	if err := h.openPortal(ctx); err != nil {
@@ -126,7 +126,7 @@ func (h *demoHouse) close() error {
 }
 
 // furnish registers what the booking app needs, over the operator's socket as an operator would: the clinic, its realm, the clinician's certificate.
-func (h *demoHouse) furnish(ctx context.Context) error {
+func (h *demoHouse) furnish(ctx context.Context, cancel context.CancelCauseFunc) error {
 	var clinics wire.ClinicPage
 	if err := h.ask(ctx, wire.OpClinicList, wire.Nothing{}, &clinics); err != nil {
 		return err
@@ -139,7 +139,7 @@ func (h *demoHouse) furnish(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := h.openRealm(ctx); err != nil {
+	if err := h.openRealm(ctx, cancel); err != nil {
 		return err
 	}
 	if err := h.certify(ctx, demo); err != nil {
@@ -149,7 +149,7 @@ func (h *demoHouse) furnish(ctx context.Context) error {
 }
 
 // openRealm starts the realm, on the port by which it is registered if that can be had, and registers it.
-func (h *demoHouse) openRealm(ctx context.Context) error {
+func (h *demoHouse) openRealm(ctx context.Context, cancel context.CancelCauseFunc) error {
 	var realms wire.RealmPage
 	if err := h.ask(ctx, wire.OpRealmList, wire.Nothing{}, &realms); err != nil {
 		return err
@@ -182,7 +182,11 @@ func (h *demoHouse) openRealm(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
-	go h.realm.Serve() // an error shows as a token that cannot be had or verified
+	go func() {
+		if err := h.realm.Serve(); err != nil {
+			cancel(fault.New(fault.Unavailable, "the demo's realm ended"+reason(err)).WithCause(err))
+		}
+	}()
 	if registered == h.realm.Issuer() {
 		return nil
 	}
