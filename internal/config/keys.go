@@ -39,7 +39,7 @@ func (k key) isPath() bool {
 		{"", "state_dir"}, {"token", "module"}, {"token", "pin_file"},
 		{"signer", "portal_socket"}, {"signer", "admin_socket"},
 		{"portal", "state_dir"}, {"portal", "certificate_file"}, {"portal", "key_file"}, {"portal", "acme_roots_file"},
-		{"token", "backup_dir"}, {"alarm", "command"}, {"alarm", "webhook_file"}, {"alarm", "webhook_roots_file"}, {"alarm", "mail_password_file"}, {"medicines", "dmd"},
+		{"token", "backup_dir"}, {"alarm", "command"}, {"alarm", "webhook_file"}, {"alarm", "roots_file"}, {"alarm", "mail_password_file"}, {"medicines", "dmd"},
 	}, k.ref())
 }
 

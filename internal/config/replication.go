@@ -69,7 +69,6 @@ type Receiver struct {
 // Alarm is how the backup host calls for help.
 type Alarm struct {
 	Silence  time.Duration // of a primary's heartbeat
-	Lag      time.Duration // how old what is missing may be
 	Every    time.Duration // an alarm that lasts is repeated
 	Command  string        // absolute; "" = none
 	Webhook  string        // file with the URL, absolute; "" = none
@@ -101,7 +100,7 @@ func receiver() document {
 	return document{
 		title: "# Configuration of a backup host. Check it with: appliance receiver config check\n",
 		sections: []section{
-			{"alarm", "How the backup host calls for help by itself: when a primary falls silent, lags behind, or sends what is refused. Set at least one way."},
+			{"alarm", "How the backup host calls for help by itself: when a primary falls silent, sends what is refused, or the disk here fails. Set at least one way."},
 		},
 		keys: slices.Concat([]key{
 			{"", "state_dir", "Folder of the copies, and of the key that cosigns them. The service's user owns it. A relative path, as any in this file, is taken from the folder that the file is in.",
@@ -118,18 +117,16 @@ func alarmKeys() []key {
 		return func(c *Config) *string { return at(&c.Receiver.Alarm) }
 	}
 	return []key{
-		{"alarm", "silence", "How long a primary may send nothing, not even its heartbeat: 5s to 24h.", "1m", "1m",
+		{"alarm", "silence", "How long nothing of a primary may arrive and be cosigned, not even its heartbeat: 5s to 24h.", "1m", "1m",
 			duration(5*time.Second, 24*time.Hour, func(c *Config) *time.Duration { return &c.Receiver.Alarm.Silence })},
-		{"alarm", "lag", "How long a primary may tell of lines that it does not send: 5s to 24h.", "1m", "1m",
-			duration(5*time.Second, 24*time.Hour, func(c *Config) *time.Duration { return &c.Receiver.Alarm.Lag })},
 		{"alarm", "every", "How often an alarm that lasts is repeated; of the same sort there are no more in between: 1m to 168h.", "1h", "1h",
 			duration(time.Minute, 168*time.Hour, func(c *Config) *time.Duration { return &c.Receiver.Alarm.Every })},
 		{"alarm", "command", "Program that is run with the alarm as JSON on its standard input; no argument, no shell. Empty: none.",
 			"/usr/local/bin/page-operator", "", text(optional(absolute), alarm(func(a *Alarm) *string { return &a.Command }))},
 		{"alarm", "webhook_file", "File that holds the https address to which the alarm is sent as JSON by POST: such an address is a secret. Empty: none.",
 			"/run/credentials/aes-receiver.service/webhook", "", text(optional(absolute), alarm(func(a *Alarm) *string { return &a.Webhook }))},
-		{"alarm", "webhook_roots_file", "PEM file of the only authorities that may vouch for the webhook's certificate. Empty: the system's.",
-			"/etc/aes-appliance/webhook-ca.pem", "", text(optional(absolute), alarm(func(a *Alarm) *string { return &a.Roots }))},
+		{"alarm", "roots_file", "PEM file of the only authorities that may vouch for the certificates of the webhook and the mail server. Empty: the system's.",
+			"/etc/aes-appliance/alarm-ca.pem", "", text(optional(absolute), alarm(func(a *Alarm) *string { return &a.Roots }))},
 		{"alarm", "mail_server", "Mail server as host:port, with STARTTLS. Empty: no mail.",
 			"mail.example.org:587", "", text(optional(hostPort), alarm(func(a *Alarm) *string { return &a.MailHost }))},
 		{"alarm", "mail_from", "Sender of the mails.", "backup@example.org", "", text(optional(mailAddress), alarm(func(a *Alarm) *string { return &a.MailFrom }))},

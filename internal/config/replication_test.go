@@ -36,7 +36,7 @@ func TestReplicationValuesRejected(t *testing.T) {
 
 func TestReceiverNeedsNothing(t *testing.T) {
 	got, err := ParseReceiver(nil)
-	want := Receiver{StateDir: "/var/lib/aes-appliance/receiver", Listen: ":7443", Alarm: Alarm{Silence: time.Minute, Lag: time.Minute, Every: time.Hour}}
+	want := Receiver{StateDir: "/var/lib/aes-appliance/receiver", Listen: ":7443", Alarm: Alarm{Silence: time.Minute, Every: time.Hour}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -65,18 +65,17 @@ func TestReceiverValuesRejected(t *testing.T) {
 		`state_dir = "x"`:                        "state_dir is not the absolute",
 		`[pki]`:                                  "pki is not known",
 		`[alarm]` + "\n" + `silence = "1s"`:      "alarm.silence",
-		`[alarm]` + "\n" + `lag = "1s"`:          "alarm.lag",
 		`[alarm]` + "\n" + `every = "1s"`:        "alarm.every",
 		`[alarm]` + "\n" + `command = "page me"`: "alarm.command",
-		`[alarm]` + "\n" + `webhook_file = "https://hooks.example.org/x"`:      "alarm.webhook_file",
-		`[alarm]` + "\n" + `mail_server = "mail.example.org"`:                  "alarm.mail_server is not a host and port",
-		`[alarm]` + "\n" + `mail_server = "mail.example.org:0"`:                "alarm.mail_server is not a host and port",
-		`[alarm]` + "\n" + `mail_server = "mail.example.org:587"`:              "goes with mail_from and mail_to",
-		`[alarm]` + "\n" + `mail_to = "on-call@example.org\r\nBcc: x@y.z"`:     "alarm.mail_to",
-		`[alarm]` + "\n" + `mail_to = "on-call"`:                               "alarm.mail_to",
-		`[alarm]` + "\n" + `mail_user = "backup"`:                              "goes with mail_password_file",
-		`[alarm]` + "\n" + `mail_from = "\"a b\"@example.org"`:                 "alarm.mail_from",
-		`[alarm]` + "\n" + `webhook_roots_file = "ca.pem"` + "\n" + `x = true`: "alarm.x is not known",
+		`[alarm]` + "\n" + `webhook_file = "https://hooks.example.org/x"`:  "alarm.webhook_file",
+		`[alarm]` + "\n" + `mail_server = "mail.example.org"`:              "alarm.mail_server is not a host and port",
+		`[alarm]` + "\n" + `mail_server = "mail.example.org:0"`:            "alarm.mail_server is not a host and port",
+		`[alarm]` + "\n" + `mail_server = "mail.example.org:587"`:          "goes with mail_from and mail_to",
+		`[alarm]` + "\n" + `mail_to = "on-call@example.org\r\nBcc: x@y.z"`: "alarm.mail_to",
+		`[alarm]` + "\n" + `mail_to = "on-call"`:                           "alarm.mail_to",
+		`[alarm]` + "\n" + `mail_user = "backup"`:                          "goes with mail_password_file",
+		`[alarm]` + "\n" + `mail_from = "\"a b\"@example.org"`:             "alarm.mail_from",
+		`[alarm]` + "\n" + `roots_file = "ca.pem"` + "\n" + `x = true`:     "alarm.x is not known",
 	} {
 		_, err := ParseReceiver([]byte(text))
 		if err == nil || !strings.Contains(err.Error(), want) {
