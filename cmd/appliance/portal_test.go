@@ -144,6 +144,7 @@ type estate struct {
 	provider       *oidctest.Provider
 	signer, portal *service
 	client         *http.Client
+	asked          map[string]map[string]any // by prescription: what was asked for
 }
 
 func freePort(t testing.TB) int {

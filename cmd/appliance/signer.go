@@ -77,6 +77,7 @@ func (a *app) serveSigner(ctx context.Context, s *signer.Signer, cfg config.Conf
 	}
 	defer release()
 	v := signer.NewServer(s, signer.ServerConfig{
+		Backup:   &connector{s, cfg.Replication, log},
 		Settings: serverSettings(cfg, medicines), Lifetime: cfg.Signer.OperationTime, Reload: a.rereadSettings,
 	})
 	side, stop := context.WithCancel(ctx)

@@ -14,18 +14,14 @@ import (
 
 // Types of the events that this package writes; docs/audit-log.md lists all.
 const (
-	eventOffered      = "backup_offered"           // a join code was given out
-	eventEnrolled     = "backup_enrolled"          // this backup host and no other, from here on
-	eventSynchronised = "backup_synchronised"      // it held everything: from here on answers wait for it
-	eventDisabled     = "backup_disabled"          // none any more, by decision of the operator
-	eventMismatch     = "backup_mismatch_found"    // the log is not what the backup cosigned: nothing is signed
-	eventTokenBackup  = "token_backed_up"          // the token as it was after a line
-	eventRestored     = "appliance_restored"       // the log goes on from what the backup held
-	eventDrilled      = "backup_drilled"           // what the backup holds was fetched and verified as a restore would
-	eventKeyCreated   = "key_created"              // package ca's: the token's objects changed
-	eventKeyDestroyed = "key_destroyed"            // likewise
-	eventKeyOffered   = "replication_key_offered"  // the backup was told that this key comes next
-	eventKeyTaken     = "replication_key_in_place" // and from here on it is the one
+	eventOffered      = "backup_offered"        // a join code was given out
+	eventEnrolled     = "backup_enrolled"       // this backup host and no other, from here on
+	eventSynchronised = "backup_synchronised"   // it held everything: from here on answers wait for it
+	eventDisabled     = "backup_disabled"       // none any more, by decision of the operator
+	eventMismatch     = "backup_mismatch_found" // the log is not what the backup cosigned: nothing is signed
+	eventTokenBackup  = "token_backed_up"       // the token as it was after a line
+	eventKeyCreated   = "key_created"           // package ca's: the token's objects changed
+	eventKeyDestroyed = "key_destroyed"         // likewise
 )
 
 // offered is the details of eventOffered.
@@ -70,37 +66,12 @@ type tokenBackup struct {
 	Folder     bool     `json:"folder,omitempty"`
 }
 
-// Restored is the details of eventRestored.
-type Restored struct {
-	From      string `json:"from"`           // host or folder
-	Lines     uint64 `json:"cosigned_lines"` // that were there
-	Root      string `json:"cosigned_root"`  // hexadecimal
-	Token     string `json:"token_object"`   // which backup of the token
-	Statement string `json:"statement"`
-}
-
-// Drilled is the details of eventDrilled.
-type Drilled struct {
-	From    string `json:"from"`
-	Lines   uint64 `json:"cosigned_lines"`
-	Root    string `json:"cosigned_root"`
-	Objects int    `json:"objects"`
-	Token   bool   `json:"token_opened"`
-}
-
-// keyChange is the details of eventKeyOffered and eventKeyTaken.
-type keyChange struct {
-	From string `json:"from_key"`
-	To   string `json:"to_key"`
-}
-
 // Peer is a backup host.
 type Peer struct {
 	Address  string `json:"address"`
 	Receiver string `json:"receiver_key"`
 	Cosigner string `json:"cosigner_key"`
 	Primary  string `json:"primary_key"`
-	Next     string `json:"next_primary_key,omitempty"` // offered and not yet in place
 
 	EnrolledAt   time.Time `json:"enrolled_at"`
 	Synchronised bool      `json:"synchronised"` // it held everything once
@@ -110,10 +81,9 @@ type Peer struct {
 
 // tokenState is what is known of the token's backups.
 type tokenState struct {
-	Changed  uint64 `json:"changed"` // lines of the log after its last change
-	Backed   uint64 `json:"backed"`  // lines of the log when the last backup was made
-	Object   string `json:"object"`
-	Restored bool   `json:"restored"`
+	Changed uint64 `json:"changed"` // lines of the log after its last change
+	Backed  uint64 `json:"backed"`  // lines of the log when the last backup was made
+	Object  string `json:"object"`
 }
 
 const (
@@ -137,7 +107,7 @@ func (fold) Name() string { return foldName }
 func (fold) Apply(tx *index.Tx, r ledger.Record) error {
 	var err error
 	switch r.Type {
-	case eventEnrolled, eventSynchronised, eventDisabled, eventKeyOffered, eventKeyTaken:
+	case eventEnrolled, eventSynchronised, eventDisabled:
 		err = change(tx, keyPeer, func(p *Peer) error { return p.apply(r) })
 	case eventKeyCreated, eventKeyDestroyed:
 		err = change(tx, keyToken, func(t *tokenState) error { t.Changed = r.Seq + 1; return nil })
@@ -174,14 +144,6 @@ func (p *Peer) apply(r ledger.Record) error {
 			return err
 		}
 		p.Disabled, p.Reason = r.Time, d.Reason
-	case eventKeyOffered, eventKeyTaken:
-		var d keyChange
-		if err := json.Unmarshal(r.Details, &d); err != nil {
-			return err
-		}
-		if p.Next = d.To; r.Type == eventKeyTaken {
-			p.Primary, p.Next = d.To, ""
-		}
 	}
 	return nil
 }

@@ -1,0 +1,332 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+
+	"github.com/veripath/aes-appliance/internal/alarm"
+	"github.com/veripath/aes-appliance/internal/config"
+	"github.com/veripath/aes-appliance/internal/fault"
+	"github.com/veripath/aes-appliance/internal/replica"
+)
+
+func (a *app) receiverCommand() *cobra.Command {
+	var join string
+	cmd := &cobra.Command{
+		Use:   "receiver",
+		Short: "Run a backup host: hold copies of logs, verify and cosign them (systemd starts it)",
+		Long: `Takes the logs and sealed objects of the primaries that were enrolled, verifies them against what it holds, makes them durable and cosigns them, until
+it is told to stop (SIGTERM). Nothing that a primary can say deletes or rewrites anything; what is refused is kept, and it calls for help by its own alarm.
+
+Enrolment: "appliance backup enrol --to HOST" on the primary prints a one-time code, and this host is told it once with --join (- reads it from standard
+input). That keeps the code and ends; the service, started before or after, then knows the primary when it comes.
+
+Its configuration is ` + config.ReceiverPath + ` ("appliance receiver config example" prints one); without that file the defaults hold. Under systemd it takes the
+socket named receiver from its unit, and says when it is ready.`,
+		Example: `  appliance receiver --join aes-join.AQAAAAB…
+  systemctl start aes-receiver`,
+		Args: noSuch,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("join") {
+				return a.receiverJoin(join)
+			}
+			return a.runReceiver(cmd.Context())
+		},
+	}
+	cmd.Flags().StringVar(&join, "join", "", `the code that "appliance backup enrol" printed on the primary, or - to read it from standard input`)
+	cmd.AddCommand(a.receiverStatus(), a.receiverAllow(), a.receiverAlarm(), a.receiverConfig())
+	return cmd
+}
+
+// loadReceiver reads the backup host's configuration; the default file may be absent.
+func (a *app) loadReceiver() (config.Receiver, error) {
+	if a.configPath != "" {
+		return config.LoadReceiver(a.configPath)
+	}
+	cfg, err := config.LoadReceiver(config.ReceiverPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return config.ParseReceiver(nil)
+	}
+	return cfg, err
+}
+
+// openHost opens the backup host's state.
+func (a *app) openHost() (config.Receiver, *replica.Host, error) {
+	cfg, err := a.loadReceiver()
+	if err != nil {
+		return cfg, nil, err
+	}
+	h, err := replica.OpenHost(cfg.StateDir, time.Now)
+	return cfg, h, err
+}
+
+// maxCodeInput bounds what is read as a code.
+const maxCodeInput = 4 << 10
+
+// readCode takes a code from the command line, or from standard input: there no other process sees it.
+func (a *app) readCode(code string) (string, error) {
+	if code != "-" {
+		return code, nil
+	}
+	data, err := io.ReadAll(io.LimitReader(a.stdin, maxCodeInput))
+	if err != nil {
+		return "", fault.New(fault.Unavailable, "cannot read standard input"+reason(err)).WithCause(err)
+	}
+	return string(data), nil
+}
+
+func (a *app) receiverJoin(code string) error {
+	code, err := a.readCode(code)
+	if err != nil {
+		return err
+	}
+	_, h, err := a.openHost()
+	if err != nil {
+		return err
+	}
+	j, err := h.Expect(strings.Join(strings.Fields(code), ""))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "primary    %s\nits log    %s\nit dials   %s, until %s\nthis host  %s\n\nKeep this host's service running: the primary comes by itself, and \"appliance receiver status\" shows it.\n",
+		replica.Pin(j.Primary), j.Origin, j.Backup, j.Expires.Format(time.RFC3339), h.Identity.Pin())
+	return nil
+}
+
+func (a *app) runReceiver(ctx context.Context) (err error) {
+	cfg, h, err := a.openHost()
+	if err != nil {
+		return err
+	}
+	log := a.serviceLogger()
+	name, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("the host's name: %w", err)
+	}
+	caller := alarm.New(cfg.Alarm, name, log)
+	r, err := replica.NewReceiver(replica.ReceiverConfig{
+		Dir: h.Logs(), Identity: h.Identity, Name: h.Name, Key: h.Key, Now: time.Now, Log: log, Codes: h,
+		Alarm: func(x replica.Alarm) {
+			caller.Raise(alarm.Alarm{Kind: string(x.Kind), Time: x.Time, Origin: x.Origin, Text: x.Text})
+		},
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	if err := h.Attach(r, cfg.Alarm.Silence); err != nil {
+		return err
+	}
+	l, err := receiverListener(cfg.Listen)
+	if err != nil {
+		return err
+	}
+	if len(caller.Channels()) == 0 {
+		log.WarnContext(ctx, "no alarm is configured: this host cannot call for help by itself")
+	}
+	side, stop := context.WithCancel(ctx)
+	var besides sync.WaitGroup
+	besides.Go(func() { caller.Run(side) })
+	besides.Go(func() { refresh(side, h, log) })
+	beside := supervised{log: log, healthy: func() error { return nil }, reload: func(context.Context) error { return h.Refresh() }}
+	ended := beside.beside(side)
+	beside.notify(daemon.SdNotifyReady)
+	log.InfoContext(ctx, "ready", "listen", l.Addr().String(), "key", h.Identity.Pin().String(), "cosigner", r.Key().String(), "logs", len(r.Status()),
+		"alarm", strings.Join(caller.Channels(), " "))
+	err = r.Serve(ctx, l)
+	stop()
+	<-ended
+	besides.Wait()
+	return err
+}
+
+// receiverListener takes systemd's socket, or opens that of the configuration.
+func receiverListener(address string) (net.Listener, error) {
+	sockets, err := given("receiver")
+	if err != nil {
+		return nil, err
+	}
+	if l := sockets["receiver"]; l != nil {
+		return l, nil
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fault.New(fault.Unavailable, "cannot listen on "+address+reason(err)).WithCause(err).WithHint("is something else listening there?")
+	}
+	return l, nil
+}
+
+// refreshInterval is how soon the service takes up what a command has changed where nothing else makes it look.
+const refreshInterval = 10 * time.Second
+
+// refresh looks again and again which primaries there are and which codes have expired, until ctx ends.
+func refresh(ctx context.Context, h *replica.Host, log *slog.Logger) {
+	tick := time.NewTicker(refreshInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if err := h.Refresh(); err != nil {
+				log.ErrorContext(ctx, "the list of primaries", "error", err)
+			}
+		}
+	}
+}
+
+func (a *app) receiverStatus() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show which logs this host keeps, and how far each is cosigned",
+		Args:  exactly(0, "none"),
+		RunE: func(*cobra.Command, []string) error {
+			cfg, h, err := a.openHost()
+			if err != nil {
+				return err
+			}
+			list, err := h.Held()
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return writeJSON(a.stdout, list)
+			}
+			fmt.Fprintf(a.stdout, "state     %s\nkey       %s\ncosigner  %s\nalarm     %s\n", cfg.StateDir, h.Identity.Pin(), h.Name, alarmWays(cfg.Alarm))
+			w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+			if len(list) > 0 {
+				fmt.Fprintln(w, "\nLOG\tLINES\tCOSIGNED\tREFUSALS\tFOLDER")
+			}
+			for _, l := range list {
+				at := "never"
+				if !l.Cosigned.IsZero() {
+					at = l.Cosigned.Format(time.RFC3339)
+				}
+				fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%s\n", l.Origin, l.Lines, at, l.Refusals, l.Dir)
+			}
+			return w.Flush()
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	return cmd
+}
+
+func alarmWays(cfg config.Alarm) string {
+	if names := alarm.New(cfg, "", slog.New(slog.DiscardHandler)).Channels(); len(names) > 0 {
+		return strings.Join(names, ", ")
+	}
+	return "none: this host cannot call for help by itself"
+}
+
+func (a *app) receiverAllow() *cobra.Command {
+	var life time.Duration
+	cmd := &cobra.Command{
+		Use:   "allow-restore [ORIGIN]",
+		Short: "Print a one-time code with which one bare machine may fetch a log and its objects",
+		Long: `Prints a one-time code for "appliance backup restore" on a bare machine, which has neither key nor address that this host knows. Whoever redeems it first
+may read the log and its sealed objects until the code expires, and nobody else. What is sealed stays sealed: it takes the token's backup to open it.`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usage("allow-restore takes one origin, not %d", len(args))
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			if life < time.Minute || life > 24*time.Hour {
+				return usage("--for is from 1m to 24h")
+			}
+			_, h, err := a.openHost()
+			if err != nil {
+				return err
+			}
+			origin := ""
+			if len(args) == 1 {
+				origin = args[0]
+			}
+			code, r, err := h.Allow(origin, life)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(a.stderr, "log      %s\nexpires  %s\n", r.Origin, r.Expires.Format(time.RFC3339))
+			fmt.Fprintln(a.stdout, code)
+			return nil
+		},
+	}
+	cmd.Flags().DurationVar(&life, "for", 2*time.Hour, "how long it may read")
+	return cmd
+}
+
+func (a *app) receiverAlarm() *cobra.Command {
+	return &cobra.Command{
+		Use:   "test-alarm",
+		Short: "Send a test by every way of the alarm: whether help would come is to be known before it is needed",
+		Args:  exactly(0, "none"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := a.loadReceiver()
+			if err != nil {
+				return err
+			}
+			name, err := os.Hostname()
+			if err != nil {
+				return fmt.Errorf("the host's name: %w", err)
+			}
+			caller := alarm.New(cfg.Alarm, name, a.logger())
+			ways := caller.Channels()
+			if len(ways) == 0 {
+				return fault.New(fault.Invalid, "the configuration has no alarm").WithHint("set alarm.command, alarm.webhook_file or alarm.mail_server in " + config.ReceiverPath)
+			}
+			if err := caller.Try(cmd.Context(), alarm.Alarm{Kind: "test", Time: time.Now().UTC(), Text: "this is a test: nothing is wrong"}); err != nil {
+				return fault.New(fault.Unavailable, "the alarm could not be sent: "+err.Error()).WithCause(err)
+			}
+			fmt.Fprintf(a.stdout, "sent by %s\n", strings.Join(ways, ", "))
+			return nil
+		},
+	}
+}
+
+func (a *app) receiverConfig() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "config",
+		Short: "Check the backup host's configuration, or print an example",
+		Args:  noSuch,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	check := &cobra.Command{
+		Use:   "check",
+		Short: "Check the file, and show what it comes to",
+		Args:  exactly(0, "none"),
+		RunE: func(*cobra.Command, []string) error {
+			cfg, err := a.loadReceiver()
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(a.stdout, "state_dir  %s\nlisten     %s\nalarm      %s\ngood\n", cfg.StateDir, cfg.Listen, alarmWays(cfg.Alarm))
+			return nil
+		},
+	}
+	example := &cobra.Command{
+		Use:   "example",
+		Short: "Print a documented configuration with every key",
+		Args:  exactly(0, "none"),
+		RunE: func(*cobra.Command, []string) error {
+			_, err := io.WriteString(a.stdout, config.ReceiverExample())
+			return err
+		},
+	}
+	cmd.AddCommand(check, example)
+	return cmd
+}
