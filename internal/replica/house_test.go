@@ -241,7 +241,7 @@ func (p *primary) shipper(b *backup, store Store) *Shipper {
 	s, err := NewShipper(ShipperConfig{
 		ClientConfig: ClientConfig{Origin: p.origin, Identity: identityOf(p.t, "client "+p.origin), Server: identityOf(p.t, "receiver").Pin(), Dial: b.dial},
 		Log:          p.log, Objects: p.objs, Key: keyOf("log " + p.origin), Keys: []chain.WitnessKey{b.rcv.Key()}, Store: store,
-		Heartbeat: 50 * time.Millisecond, Timeout: 10 * time.Second, Now: time.Now, Rand: rand.New(rand.NewPCG(1, 2)),
+		Heartbeat: 50 * time.Millisecond, Timeout: 10 * time.Second, Now: time.Now, Rand: testRand(),
 	})
 	if err != nil {
 		p.t.Fatal(err)
@@ -320,3 +320,5 @@ func readObject(t testing.TB, c *Client, id string) []byte {
 	}
 	return b
 }
+
+func testRand() *rand.Rand { return rand.New(rand.NewPCG(1, 2)) }
