@@ -52,15 +52,15 @@ func TestCheck(t *testing.T) {
 		roots []*x509.Certificate
 		text  string // "" = ErrUntrusted
 	}{
-		"other data":         {token, "other", []*x509.Certificate{p.root}, "over something else"},
-		"no roots":           {token, "data", nil, ""},
-		"another root":       {token, "data", []*x509.Certificate{other.root}, ""},
-		"nothing":            {nil, "data", []*x509.Certificate{p.root}, "the token"},
-		"a flipped bit":      {flipped(token), "data", []*x509.Certificate{p.root}, "signature"},
-		"not critical":       {tokenOver(t, p, p.issue(func(c *x509.Certificate) { c.ExtraExtensions = []pkix.Extension{eku(false, 8)} }), "data", time.Time{}), "data", []*x509.Certificate{p.root}, "not for time stamps alone"},
-		"another purpose":    {tokenOver(t, p, p.issue(func(c *x509.Certificate) { c.ExtraExtensions = []pkix.Extension{eku(true, 8, 9)} }), "data", time.Time{}), "data", []*x509.Certificate{p.root}, "not for time stamps alone"},
-		"before its life":    {tokenOver(t, p, p.cert, "data", now.Add(-48*time.Hour).Truncate(time.Second)), "data", []*x509.Certificate{p.root}, ""},
-		"after its life":     {tokenOver(t, p, p.cert, "data", now.Add(48*time.Hour).Truncate(time.Second)), "data", []*x509.Certificate{p.root}, ""},
+		"other data":      {token, "other", []*x509.Certificate{p.root}, "over something else"},
+		"no roots":        {token, "data", nil, ""},
+		"another root":    {token, "data", []*x509.Certificate{other.root}, ""},
+		"nothing":         {nil, "data", []*x509.Certificate{p.root}, "the token"},
+		"a flipped bit":   {flipped(token), "data", []*x509.Certificate{p.root}, "signature"},
+		"not critical":    {tokenOver(t, p, p.issue(func(c *x509.Certificate) { c.ExtraExtensions = []pkix.Extension{eku(false, 8)} }), "data", time.Time{}), "data", []*x509.Certificate{p.root}, "not for time stamps alone"},
+		"another purpose": {tokenOver(t, p, p.issue(func(c *x509.Certificate) { c.ExtraExtensions = []pkix.Extension{eku(true, 8, 9)} }), "data", time.Time{}), "data", []*x509.Certificate{p.root}, "not for time stamps alone"},
+		"before its life": {tokenOver(t, p, p.cert, "data", now.Add(-48*time.Hour).Truncate(time.Second)), "data", []*x509.Certificate{p.root}, ""},
+		"after its life":  {tokenOver(t, p, p.cert, "data", now.Add(48*time.Hour).Truncate(time.Second)), "data", []*x509.Certificate{p.root}, ""},
 	} {
 		_, err := tsa.Check(c.token, []byte(c.data), c.roots)
 		if errors.Is(err, tsa.ErrUntrusted) != (c.text == "") || err == nil || !strings.Contains(err.Error(), c.text) {
