@@ -195,6 +195,11 @@ the same at /log/checkpoint. Whoever keeps one can find out with "audit verify" 
 			if len(got.Cosignatures) == 0 {
 				fmt.Fprintln(a.stderr, "nobody has cosigned it: only the log's own key vouches for it")
 			}
+			for _, w := range got.Witnesses {
+				if w.Failed != "" {
+					fmt.Fprintf(a.stderr, "the witness %s does not cosign: %s\n", w.Name, w.Failed)
+				}
+			}
 			_, err := a.stdout.Write(got.Note)
 			return err
 		},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -71,6 +72,10 @@ func (a *app) serveSigner(ctx context.Context, s *signer.Signer, cfg config.Conf
 	if err != nil {
 		return err
 	}
+	outside, err := loadOutside(cfg)
+	if err != nil {
+		return err
+	}
 	portal, admin, release, err := signerSockets(cfg)
 	if err != nil {
 		return err
@@ -78,7 +83,7 @@ func (a *app) serveSigner(ctx context.Context, s *signer.Signer, cfg config.Conf
 	defer release()
 	v := signer.NewServer(s, signer.ServerConfig{
 		Backup:   &connector{s, cfg.Replication, log},
-		Settings: serverSettings(cfg, medicines), Lifetime: cfg.Signer.OperationTime, Reload: a.rereadSettings,
+		Settings: serverSettings(cfg, medicines), Lifetime: cfg.Signer.OperationTime, Reload: a.rereadSettings, Outside: outside,
 	})
 	side, stop := context.WithCancel(ctx)
 	mirrored := make(chan struct{})
@@ -98,6 +103,32 @@ func (a *app) serveSigner(ctx context.Context, s *signer.Signer, cfg config.Conf
 	<-ended
 	<-mirrored
 	return err
+}
+
+// loadOutside reads what the configuration names of those who vouch for the log besides the appliance.
+func loadOutside(cfg config.Config) (o signer.Outside, err error) {
+	l := cfg.Log
+	o.Every, o.Stamp, o.StampEvery = l.WitnessEvery, l.StampURL, l.StampEvery
+	if o.Policy, err = readPolicy(l.WitnessPolicy); err != nil {
+		return o, err
+	}
+	if l.StampRoots != "" {
+		if o.StampRoots, err = readCertificates(l.StampRoots); err != nil {
+			return o, err
+		}
+	}
+	if l.WitnessRoots == "" {
+		return o, nil
+	}
+	roots, err := readCertificates(l.WitnessRoots)
+	if err != nil {
+		return o, err
+	}
+	o.Roots = x509.NewCertPool()
+	for _, c := range roots {
+		o.Roots.AddCert(c)
+	}
+	return o, nil
 }
 
 // rereadSettings reads the configuration again, and what it names.

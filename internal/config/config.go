@@ -39,6 +39,7 @@ type Config struct {
 	Limits    Limits
 
 	Replication Replication
+	Log         AuditLog
 	Receiver    Receiver // set by LoadReceiver only, which sets nothing else
 }
 
@@ -260,7 +261,7 @@ func agree(c Config) Problems {
 		problems = append(problems, Problem{Key: "tsa.policy", Text: "is not under pki.policy_arc", Cure: "leave it out, or choose one under " + arc.String()})
 	}
 	problems = append(problems, agreePortal(c.Portal)...)
-	return append(problems, c.agreeBackup()...)
+	return slices.Concat(problems, c.agreeBackup(), c.agreeLog())
 }
 
 // Problem is one thing that is wrong with a configuration.

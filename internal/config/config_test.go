@@ -43,6 +43,7 @@ func TestMinimalConfigHasSafeDefaults(t *testing.T) {
 			ACMEDirectory: "https://acme-v02.api.letsencrypt.org/directory", BodyBytes: 24 << 20, RequestTime: 30 * time.Second, CallerRate: 20, PublicRate: 20},
 		Limits:      Limits{PDFBytes: 64 << 20},
 		Replication: Replication{Mode: ModeSync, Wait: 5 * time.Second, MaxLag: time.Minute, Heartbeat: 5 * time.Second},
+		Log:         AuditLog{WitnessEvery: time.Minute, StampEvery: 24 * time.Hour},
 	}
 	if !reflect.DeepEqual(cfg, want) {
 		t.Errorf("got  %+v\nwant %+v", cfg, want)

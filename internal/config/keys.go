@@ -40,6 +40,7 @@ func (k key) isPath() bool {
 		{"signer", "portal_socket"}, {"signer", "admin_socket"},
 		{"portal", "state_dir"}, {"portal", "certificate_file"}, {"portal", "key_file"}, {"portal", "acme_roots_file"},
 		{"token", "backup_dir"}, {"alarm", "command"}, {"alarm", "webhook_file"}, {"alarm", "roots_file"}, {"alarm", "mail_password_file"}, {"medicines", "dmd"},
+		{"log", "witness_policy_file"}, {"log", "witness_roots_file"}, {"log", "timestamp_roots_file"},
 	}, k.ref())
 }
 
@@ -75,6 +76,7 @@ func sections() []section {
 		{"signer", "The process that holds the keys and the log, and the two sockets on which it answers."},
 		{"portal", "What faces the network: HTTPS, and plain http where certificates point to it."},
 		{"replication", "The backup host, which holds a copy of the log and cosigns it. Which one it is, is an act in the log: \"appliance backup enrol\"."},
+		{"log", "Who else vouches for the audit log: witnesses that cosign it, and another time-stamping authority."},
 		{"medicines", "By what it is decided which medicines are controlled drugs, besides what the prescription says and a built-in list of names."},
 		{"limits", "What is taken in at most."},
 	}
@@ -92,7 +94,7 @@ func (doc document) sectionNames() []string {
 func table() []key {
 	keys := []key{{"", "state_dir", "Folder of the log, the sealed objects, the index and the token. The service's user owns it; nobody else may read it. A relative path, as any in this file, is taken from the folder that the file is in.",
 		"/var/lib/aes-appliance/signer", "/var/lib/aes-appliance/signer", text(absolute, func(c *Config) *string { return &c.StateDir })}}
-	return slices.Concat(keys, pkiKeys(), tokenKeys(), timeKeys(), portalKeys(), signerKeys(), replicationKeys(), []key{
+	return slices.Concat(keys, pkiKeys(), tokenKeys(), timeKeys(), portalKeys(), signerKeys(), replicationKeys(), logKeys(), []key{
 		{"signing", "status_in_later_second", "Wait until the second of the signature time stamp is over before asking for the status of certificates: strict validators want " +
 			"a status that is visibly later than the time stamp. Each signature then takes up to a second longer.",
 			true, false, flag(func(c *Config) *bool { return &c.Signing.StatusInLaterSecond })},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,16 +32,23 @@ const headAge = time.Second
 
 // checkpoint answers OpCheckpoint: the newest that others cosigned, or else the log's own.
 func (v *Server) checkpoint(_ context.Context, _ wire.Nothing) (wire.Checkpoint, error) {
-	c, ok := v.cosigned()
-	if !ok {
-		var err error
-		if c, err = v.ownHead(); err != nil {
-			return wire.Checkpoint{}, err
-		}
+	c, err := v.newestHead()
+	if err != nil {
+		return wire.Checkpoint{}, err
 	}
 	out := wire.Checkpoint{Note: c.Note, Size: c.Size, Root: hex.EncodeToString(c.Root[:])}
 	for _, by := range c.By {
 		out.Cosignatures = append(out.Cosignatures, wire.Cosignature{Name: by.Key.Name(), Key: by.Key.String(), Time: by.Time})
+	}
+	if v.outside.witnesses == nil {
+		return out, nil
+	}
+	for _, s := range v.outside.witnesses.States() {
+		w := wire.Witness{Name: s.Name, Size: s.Size, Time: s.At}
+		if s.Failed != nil {
+			w.Failed = strings.TrimPrefix(s.Failed.Error(), "witness: ")
+		}
+		out.Witnesses = append(out.Witnesses, w)
 	}
 	return out, nil
 }
@@ -77,9 +85,14 @@ func (s *Signer) signHead(tree chain.Tree) (chain.Cosigned, error) {
 	return c, err
 }
 
-// headOver returns a checkpoint of a tree that has all of lines: the newest that others cosigned, or, when that does not reach so far, the log's own.
+// headOver returns a checkpoint of a tree that has all of lines: the newest that the policy's witnesses cosigned, or else the backup, or, when neither
+// reaches so far, the log's own.
 func (v *Server) headOver(ctx context.Context, lines []uint64) (chain.Cosigned, error) {
-	if c, ok := v.cosigned(); ok && slices.Max(lines) < c.Size {
+	for _, source := range []func() (chain.Cosigned, bool){v.witnessed, v.cosigned} {
+		c, ok := source()
+		if !ok || slices.Max(lines) >= c.Size {
+			continue
+		}
 		tree, err := v.s.ledger.TreeAt(ctx, c.Size)
 		if err == nil && tree != c.Tree {
 			err = fault.New(fault.Corrupt, "the log is not the one that was cosigned").WithHint(`run "appliance audit verify", and compare with the backup's copy`)

@@ -31,7 +31,8 @@ const (
 	eventReloaded           = "configuration_reloaded"
 	eventMedicines          = "medicines_dictionary_in_use" // by which extract of dm+d schedules are decided from here on
 	eventShutdown           = "system_shutdown"
-	eventPublic             = "public_requests" // how many anonymous requests were answered since the last such line
+	eventStamped            = "checkpoint_time_stamped" // by another authority; the line holds the checkpoint and the token
+	eventPublic             = "public_requests"         // how many anonymous requests were answered since the last such line
 
 	eventCeremony = "ceremony_completed" // package ca's: from here on there are keys that something can be signed with
 )

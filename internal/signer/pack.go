@@ -28,7 +28,7 @@ func (v *Server) writePack(ctx context.Context, rec *record, w io.Writer) error 
 		return err
 	}
 	p := evidence.Pack{CreatedAt: time.Now().UTC().Truncate(time.Second), Core: d.Core, PDF: pdf}
-	if live.Checkpoint, err = v.proofs(ctx, rec, &p); err != nil {
+	if err = v.proofs(ctx, rec, &live, &p); err != nil {
 		return err
 	}
 	if p.Summary, err = evidence.Summary(d.Core, live); err != nil {
@@ -40,32 +40,32 @@ func (v *Server) writePack(ctx context.Context, rec *record, w io.Writer) error 
 	return evidence.WritePack(ctx, w, p)
 }
 
-// proofs puts the prescription's lines, their proofs and a signed checkpoint over them into p.
-func (v *Server) proofs(ctx context.Context, rec *record, p *evidence.Pack) (c evidence.Checkpoint, err error) {
+// proofs puts the prescription's lines, their proofs and a signed checkpoint over them into p, and what the checkpoint is into live.
+func (v *Server) proofs(ctx context.Context, rec *record, live *evidence.Live, p *evidence.Pack) error {
 	lines := rec.lines()
 	seen, err := v.s.firstSeen(keySeen{rec.ActorIssuer, rec.KeyThumbprint})
 	if err != nil {
-		return c, err
+		return err
 	}
 	if seen != nil { // the core names it, and it is before all others
 		lines = append([]uint64{seen.Seq}, lines...)
 	}
 	head, err := v.headOver(ctx, lines)
 	if err != nil {
-		return c, err
+		return err
 	}
 	_, proofs, err := v.s.ledger.ProveAt(ctx, head.Size, lines...)
 	if err != nil {
-		return c, err
+		return err
 	}
 	for _, one := range proofs {
 		p.Lines = append(p.Lines, evidence.PackLine{Seq: one.Seq, Line: one.Line, Proof: one.Path})
 	}
 	if _, p.LogKey, err = v.s.logKey(); err != nil {
-		return c, err
+		return err
 	}
-	p.Checkpoint = head.Note
-	return evidence.NewCheckpoint(head), nil
+	p.Checkpoint, live.Checkpoint = head.Note, evidence.NewCheckpoint(head)
+	return v.putStamp(ctx, rec.Line, head, live, p)
 }
 
 // logKey returns the key that signs checkpoints, and its public half as a note's verifier key.

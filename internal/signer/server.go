@@ -23,6 +23,8 @@ type ServerConfig struct {
 	Lifetime time.Duration // of a signing operation, from OpSignOpen to OpComplete; 0 = a minute
 	// Reload reads the settings anew; nil when they cannot change.
 	Reload func() (Settings, error)
+	// Outside is who else is asked to vouch for the log.
+	Outside Outside
 	// Cosigned is what others vouch for of the log; nil: what the backup host does.
 	Cosigned Cosigned
 	// Backup connects to backup hosts; nil: none is shipped to, and an appliance whose backup held everything once signs nothing.
@@ -53,6 +55,7 @@ type Server struct {
 	acts     *allowances // by persons, of what they read and administer
 	issues   *allowances // of the portal's own certificates
 	heads    heads
+	outside  outside
 }
 
 // NewServer returns a Server for s.
@@ -152,6 +155,9 @@ func (v *Server) Serve(ctx context.Context, portal, admin *net.UnixListener) err
 			return err
 		}
 	}
+	if err := v.openOutside(); err != nil {
+		return err
+	}
 	told := ctx.Done()
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
@@ -167,6 +173,7 @@ func (v *Server) Serve(ctx context.Context, portal, admin *net.UnixListener) err
 		v.keep(ctx)
 	}()
 	hangUp := v.ship(ctx)
+	look := v.watch(ctx)
 
 	var errs []error
 	select {
@@ -183,6 +190,7 @@ func (v *Server) Serve(ctx context.Context, portal, admin *net.UnixListener) err
 	v.ops.shut()
 	errs = append(errs, <-ended, <-ended)
 	<-kept
+	look()
 	if err := v.s.ledger.Err(); err != nil {
 		errs = append(errs, err)
 	} else {

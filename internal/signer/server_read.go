@@ -124,6 +124,9 @@ func (v *Server) evidence(ctx context.Context, in wire.PrescriptionRef) (wire.Ev
 		return wire.Evidence{}, err
 	}
 	live.Checkpoint = evidence.NewCheckpoint(head)
+	if err := v.putStamp(ctx, rec.Line, head, &live, nil); err != nil {
+		return wire.Evidence{}, err
+	}
 	summary, err := evidence.Summary(d.Core, live)
 	return wire.Evidence{Evidence: summary}, err
 }

@@ -195,7 +195,7 @@ func open(ctx context.Context, cfg Config) (s *Signer, err error) {
 	}
 	s.opened(s.index.Close)
 	log, err := ledger.Open(ctx, ledger.Config{
-		Dir: cfg.StateDir, Index: s.index, Folds: []ledger.Fold{ca.Fold(), fold{}, prescriptionFold{}, activation.Fold(), backup.Fold()}, Now: time.Now, Log: s.log, FS: cfg.fs(),
+		Dir: cfg.StateDir, Index: s.index, Folds: []ledger.Fold{ca.Fold(), fold{}, prescriptionFold{}, activation.Fold(), backup.Fold(), logStampFold{}}, Now: time.Now, Log: s.log, FS: cfg.fs(),
 	})
 	if err != nil {
 		return s, err

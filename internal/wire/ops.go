@@ -145,6 +145,15 @@ type Checkpoint struct {
 	Size         uint64        `json:"size"`
 	Root         string        `json:"root"` // hexadecimal
 	Cosignatures []Cosignature `json:"cosignatures,omitempty"`
+	Witnesses    []Witness     `json:"witnesses,omitempty"` // all that are asked
+}
+
+// Witness is how one stands that is asked to cosign the log's checkpoints.
+type Witness struct {
+	Name   string    `json:"name"`          // in the policy
+	Size   uint64    `json:"size"`          // of the log when it cosigned last
+	Time   time.Time `json:"time,omitzero"` // when that was
+	Failed string    `json:"failed,omitempty"`
 }
 
 // Cosignature says who vouches for a checkpoint.

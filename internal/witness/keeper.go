@@ -31,7 +31,6 @@ type Config struct {
 	Every    time.Duration // between two rounds
 	Patience time.Duration // for one witness in one round; 0 = 20 seconds
 	Via      http.RoundTripper
-	Now      func() time.Time
 	Slog     *slog.Logger
 }
 

@@ -215,7 +215,7 @@ func newKeeper(t *testing.T, l *testLog, logKey string, need int, witnesses ...*
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := New(Config{Log: l, LogKey: logKey, Policy: p, Every: time.Hour, Patience: 2 * time.Second, Via: http.DefaultTransport, Now: time.Now, Slog: slog.New(slog.DiscardHandler)})
+	k, err := New(Config{Log: l, LogKey: logKey, Policy: p, Every: time.Hour, Patience: 2 * time.Second, Via: http.DefaultTransport, Slog: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -405,7 +405,7 @@ func TestMirrorCounts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		k, err := New(Config{Log: mirrored{l, mirror}, LogKey: key, Policy: p, Every: time.Hour, Via: http.DefaultTransport, Now: time.Now, Slog: slog.New(slog.DiscardHandler)})
+		k, err := New(Config{Log: mirrored{l, mirror}, LogKey: key, Policy: p, Every: time.Hour, Via: http.DefaultTransport, Slog: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Verifies an audit log from its description in docs/audit-log.md alone, with nothing but Python's standard library.
 
-usage: verify.py audit_chain.jsonl [checkpoint.txt VERIFIER_KEY]
+usage: verify.py audit_chain.jsonl [checkpoint.txt LOG_KEY [COSIGNER_KEY...]]
+       verify.py --proof line.json line.tlog-proof LOG_KEY [COSIGNER_KEY...]
 
-Prints {"size", "head", "root"} as JSON. Exit code 0: the log is good, and has the checkpoint's tree when one is given; 1: it is not.
+Prints {"size", "head", "root"} as JSON, of the log or of the proof's checkpoint (without head). Exit code 0: the log is good, and has the checkpoint's
+tree when one is given, or the proof shows the line; every cosigner that is named has cosigned. 1: it is not so.
 """
 import base64
 import datetime
@@ -155,39 +157,122 @@ def ed25519_verify(public, message, signature):
     return multiply(s, BASE) == add(recover(signature[:32]), multiply(k, recover(public)))
 
 
-def open_checkpoint(note, verifier_key):
-    """Returns (size, root) of a checkpoint that the log's own key signed."""
+def read_key(verifier_key, kind):
+    """Returns (name, key hash, public key) of a verifier key of a signature type: 1 is a log's, 4 a cosigner's."""
     name, key_hash, key = verifier_key.split("+", 2)
     key = base64.b64decode(key, validate=True)
-    if key[0] != 1 or len(key) != 33 or sha256(name.encode() + b"\n" + key)[:4].hex() != key_hash:
-        raise ValueError("not an Ed25519 verifier key")
-    text, _, signatures = note.rpartition("\n\n")
-    text += "\n"
-    for line in signatures.splitlines():
+    if key[0] != kind or len(key) != 33 or sha256(name.encode() + b"\n" + key)[:4].hex() != key_hash:
+        raise ValueError("not a verifier key of type %d" % kind)
+    return name, key_hash, key[1:]
+
+
+def signatures(note, name, key_hash):
+    """Yields the signatures under a name and key hash."""
+    for line in note.rpartition("\n\n")[2].splitlines():
         dash, signer, value = line.split(" ")
         value = base64.b64decode(value, validate=True)
-        if dash == "\u2014" and signer == name and value[:4].hex() == key_hash and ed25519_verify(key[1:], text.encode(), value[4:]):
-            break
-    else:
+        if dash == "\u2014" and signer == name and value[:4].hex() == key_hash:
+            yield value[4:]
+
+
+def cosigned_at(note, verifier_key):
+    """Returns the time of a cosignature (C2SP tlog-cosignature, Ed25519), seconds since 1970."""
+    name, key_hash, key = read_key(verifier_key, 4)
+    text = note.rpartition("\n\n")[0] + "\n"
+    for value in signatures(note, name, key_hash):
+        at = int.from_bytes(value[:8], "big")
+        if len(value) == 72 and ed25519_verify(key, ("cosignature/v1\ntime %d\n%s" % (at, text)).encode(), value[8:]):
+            return at
+    raise ValueError("not cosigned by %s" % name)
+
+
+def open_checkpoint(note, verifier_key, *cosigners):
+    """Returns (size, root) of a checkpoint that the log's own key signed, and every cosigner."""
+    name, key_hash, key = read_key(verifier_key, 1)
+    text = note.rpartition("\n\n")[0] + "\n"
+    if not any(ed25519_verify(key, text.encode(), value) for value in signatures(note, name, key_hash)):
         raise ValueError("no signature of the log's key")
+    for cosigner in cosigners:
+        cosigned_at(note, cosigner)
     origin, size, root, end = text.split("\n")
     if origin != name or end or str(int(size)) != size:
         raise ValueError("not a checkpoint of this log")
     return int(size), base64.b64decode(root, validate=True)
 
 
+def node(left, right):
+    return sha256(b"\x01" + left + right)
+
+
+def split(size):
+    k = 1
+    while 2 * k < size:
+        k *= 2
+    return k
+
+
+def root_of(leaf, index, size, path):
+    """RFC 6962 section 2.1.1: the root that an audit path leads to."""
+    if size == 1 or not path:
+        if size > 1 or path:
+            raise ValueError("the path has another length")
+        return leaf
+    k = split(size)
+    if index < k:
+        return node(root_of(leaf, index, k, path[:-1]), path[-1])
+    return node(path[-1], root_of(leaf, index - k, size - k, path[:-1]))
+
+
+def roots_of(old, size, proof, old_root, whole=True):
+    """RFC 6962 section 2.1.2: the roots (old, new) that a consistency proof leads to; old is not 0."""
+    if old == size or not proof:
+        if old != size or len(proof) != (0 if whole else 1):
+            raise ValueError("the proof has another length")
+        return (old_root, old_root) if whole else (proof[0], proof[0])
+    k = split(size)
+    if old <= k:
+        a, b = roots_of(old, k, proof[:-1], old_root, whole)
+        return a, node(b, proof[-1])
+    a, b = roots_of(old - k, size - k, proof[:-1], old_root, False)
+    return node(proof[-1], a), node(proof[-1], b)
+
+
+def open_proof(line, text, verifier_key, *cosigners):
+    """Returns (size, root) of the checkpoint under which a C2SP tlog-proof shows a line."""
+    head, _, note = text.partition("\n\n")
+    first, *rest = head.split("\n")
+    if rest[0].startswith("extra "):
+        rest = rest[1:]
+    index = int(rest[0].removeprefix("index "))
+    if first != "c2sp.org/tlog-proof@v1" or rest[0] != "index %d" % index:
+        raise ValueError("not a proof")
+    size, root = open_checkpoint(note, verifier_key, *cosigners)
+    path = [base64.b64decode(h, validate=True) for h in rest[1:]]
+    if index >= size or root_of(sha256(b"\x00" + line), index, size, path) != root:
+        raise ValueError("the proof does not show the line")
+    return size, root
+
+
+def read_text(name):
+    with open(name, encoding="utf-8", newline="") as f:
+        return f.read()
+
+
 def main(args):
     try:
+        if args[0] == "--proof":
+            size, root = open_proof(read_text(args[1]).removesuffix("\n").encode(), read_text(args[2]), *args[3:])
+            print(json.dumps({"size": size, "root": root.hex()}))
+            return 0
         with open(args[0], "rb") as f:
             size, head, leaves = verify_log(f.read())
-        if len(args) == 3:
-            with open(args[1], encoding="utf-8", newline="") as f:
-                known, root = open_checkpoint(f.read(), args[2])
+        if len(args) > 1:
+            known, root = open_checkpoint(read_text(args[1]), *args[2:])
             if known > size:
                 raise ValueError("the log has %d lines, the checkpoint %d: lines are missing" % (size, known))
             if tree_hash(leaves[:known]) != root:
                 raise ValueError("the first %d lines are not those of the checkpoint" % known)
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, IndexError) as e:
         print("error: %s" % e, file=sys.stderr)
         return 1
     print(json.dumps({"size": size, "head": head, "root": tree_hash(leaves).hex()}))
@@ -195,6 +280,6 @@ def main(args):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 4):
+    if len(sys.argv) in (1, 3) or sys.argv[1] == "--proof" and len(sys.argv) < 5:
         sys.exit(__doc__)
     sys.exit(main(sys.argv[1:]))
