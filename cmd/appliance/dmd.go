@@ -70,10 +70,15 @@ func loadMedicines(cfg config.Config) (*dmd.Dictionary, error) {
 	if path == "" {
 		return nil, nil
 	}
-	data, err := readInput(path, nil)
+	cannot := fault.New(fault.Unavailable, "the file of medicines.dmd, "+path+", cannot be read").
+		WithHint(`make it with "appliance config import-dmd"; the users of both services must be able to read it`)
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() || info.Size() > dmd.MaxFile {
+		return nil, cannot.WithCause(err)
+	}
+	data, err := os.ReadFile(path) // at once in a buffer of its size: it stays in memory
 	if err != nil {
-		return nil, fault.New(fault.Unavailable, "the file of medicines.dmd, "+path+", cannot be read").WithCause(err).
-			WithHint(`make it with "appliance config import-dmd"; the users of both services must be able to read it`)
+		return nil, cannot.WithCause(err)
 	}
 	return dmd.Parse(data)
 }

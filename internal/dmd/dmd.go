@@ -11,7 +11,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -25,7 +25,7 @@ type Dictionary struct {
 	Source  string // SHA-256 of the archive that it was made from, hexadecimal
 	SHA256  string // of Marshal(), hexadecimal: which dictionary this is
 
-	codes []uint64 // code<<3 | schedule, ascending: 18 digits have 60 bits
+	codes []byte // code<<3 | schedule, ascending, 8 bytes each, big-endian: 18 digits have 60 bits
 }
 
 const (
@@ -44,11 +44,11 @@ func (d *Dictionary) Schedule(code string) (schedule string, known bool) {
 	if d == nil || !ok {
 		return "", false
 	}
-	i, _ := slices.BinarySearch(d.codes, n<<scheduleBits)
-	if i == len(d.codes) || d.codes[i]>>scheduleBits != n {
+	i := sort.Search(d.Len(), func(i int) bool { return d.at(i)>>scheduleBits >= n })
+	if i == d.Len() || d.at(i)>>scheduleBits != n {
 		return "", false
 	}
-	if s := d.codes[i] & scheduleMask; s > 0 {
+	if s := d.at(i) & scheduleMask; s > 0 {
 		return strconv.FormatUint(s, 10), true
 	}
 	return "none", true
@@ -63,12 +63,14 @@ func (d *Dictionary) Identity() string {
 }
 
 // Len is how many codes d knows.
-func (d *Dictionary) Len() int { return len(d.codes) }
+func (d *Dictionary) Len() int { return len(d.codes) / codeSize }
+
+func (d *Dictionary) at(i int) uint64 { return binary.BigEndian.Uint64(d.codes[i*codeSize:]) }
 
 // Controlled is how many of them are in a schedule.
 func (d *Dictionary) Controlled() (n int) {
-	for _, c := range d.codes {
-		if c&scheduleMask > 0 {
+	for i := range d.Len() {
+		if d.at(i)&scheduleMask > 0 {
 			n++
 		}
 	}
@@ -101,15 +103,14 @@ const MaxFile = 256 + maxCodes*codeSize + sha256.Size
 //
 //	Parse(d.Marshal()) == d
 func (d *Dictionary) Marshal() []byte {
-	out := fmt.Appendf(nil, "%srelease %s\nsource %s\ncodes %d\n", magic, d.Release, d.Source, len(d.codes))
-	for _, c := range d.codes {
-		out = binary.BigEndian.AppendUint64(out, c)
-	}
+	out := fmt.Appendf(nil, "%srelease %s\nsource %s\ncodes %d\n", magic, d.Release, d.Source, d.Len())
+	out = append(out, d.codes...)
 	sum := sha256.Sum256(out)
 	return append(out, sum[:]...)
 }
 
-// Parse reads what Marshal wrote and nothing else. The error is a fault of kind Invalid.
+// Parse reads what Marshal wrote and nothing else. The Dictionary keeps data, which must not change any more: it is most of what either process holds of
+// it. The error is a fault of kind Invalid.
 func Parse(data []byte) (*Dictionary, error) {
 	d, err := parse(data)
 	if err != nil {
@@ -158,14 +159,14 @@ func parse(data []byte) (*Dictionary, error) {
 
 // fill reads the codes; whole is the file.
 func (d *Dictionary) fill(raw, whole []byte) error {
-	d.codes = make([]uint64, len(raw)/codeSize)
+	d.codes = raw
 	last := uint64(0)
-	for i := range d.codes {
-		c := binary.BigEndian.Uint64(raw[i*codeSize:])
+	for i := range d.Len() {
+		c := d.at(i)
 		if c>>scheduleBits < 100_000 || c>>scheduleBits > maxCode || c&scheduleMask > maxSchedule || c>>scheduleBits <= last {
 			return fmt.Errorf("code %d of it is none, or out of order", i+1)
 		}
-		d.codes[i], last = c, c>>scheduleBits
+		last = c >> scheduleBits
 	}
 	sum := sha256.Sum256(whole)
 	d.SHA256 = hex.EncodeToString(sum[:])

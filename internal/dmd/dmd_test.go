@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"io"
 	"os"
 	"reflect"
@@ -177,6 +178,13 @@ func TestBomb(t *testing.T) {
 	}
 }
 
+func codes(each ...uint64) (raw []byte) {
+	for _, c := range each {
+		raw = binary.BigEndian.AppendUint64(raw, c)
+	}
+	return raw
+}
+
 func TestParseRefuses(t *testing.T) {
 	d, err := imported(packed(t, nil))
 	if err != nil {
@@ -189,10 +197,10 @@ func TestParseRefuses(t *testing.T) {
 		sum := sha256.Sum256(x)
 		return append(x, sum[:]...)
 	}
-	swapped := &Dictionary{Release: d.Release, Source: d.Source, codes: []uint64{d.codes[1], d.codes[0]}}
-	twice := &Dictionary{Release: d.Release, Source: d.Source, codes: []uint64{d.codes[0], d.codes[0] | 3}}
-	short := &Dictionary{Release: d.Release, Source: d.Source, codes: []uint64{99_999 << 3}}
-	schedule := &Dictionary{Release: d.Release, Source: d.Source, codes: []uint64{d.codes[0] | 7}}
+	swapped := &Dictionary{Release: d.Release, Source: d.Source, codes: codes(d.at(1), d.at(0))}
+	twice := &Dictionary{Release: d.Release, Source: d.Source, codes: codes(d.at(0), d.at(0)|3)}
+	short := &Dictionary{Release: d.Release, Source: d.Source, codes: codes(99_999 << 3)}
+	schedule := &Dictionary{Release: d.Release, Source: d.Source, codes: codes(d.at(0) | 7)}
 	none := &Dictionary{Release: d.Release, Source: d.Source}
 	for name, c := range map[string]struct {
 		data []byte

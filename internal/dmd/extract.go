@@ -3,6 +3,7 @@ package dmd
 import (
 	"archive/zip"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -276,7 +277,10 @@ func (x *extract) dictionary(release, source string) (*Dictionary, error) {
 		codes = append(codes, id<<scheduleBits|schedule)
 	}
 	slices.Sort(codes)
-	d := &Dictionary{Release: release, Source: source, codes: codes}
+	d := &Dictionary{Release: release, Source: source}
+	for _, c := range codes {
+		d.codes = binary.BigEndian.AppendUint64(d.codes, c)
+	}
 	if d.Controlled() == 0 || d.Controlled() == d.Len() {
 		return nil, errors.New("it has no controlled drugs, or nothing else")
 	}
