@@ -25,6 +25,10 @@ func (p *Portal) secured(next http.Handler) http.Handler {
 		if r.TLS != nil { // RFC 6797 §7.2: not over plain http
 			h.Set("Strict-Transport-Security", "max-age=63072000") // two years
 		}
+		if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
+			// RFC 9112 §6.1: a connection on which a length came beside the chunks must end, and net/http does not tell whether one did.
+			h.Set("Connection", "close")
+		}
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
