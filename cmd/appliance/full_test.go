@@ -107,8 +107,8 @@ func (d *smallDisk) fill(t *testing.T, left int64) (free func()) {
 	}
 }
 
-// TestFullDisk fills the signer's disk while clients work. Without room for a document, nothing is signed and all else goes on; without room for a line,
-// the signer leaves one from its reserve that says so, and ends. With space it starts and goes on, and nothing that was acknowledged is missing.
+// TestFullDisk fills the signer's disk. Without room for a document, nothing is signed and all else goes on; without room for a line,
+// while clients work, the signer leaves one from its reserve that says so, and ends. With space it starts and goes on, and nothing that was acknowledged is missing.
 func TestFullDisk(t *testing.T) {
 	s := newSiege(t)
 	s.signer.stop()
@@ -117,48 +117,21 @@ func TestFullDisk(t *testing.T) {
 	signer := func() *service { return launch(t, disk.inside(program(t, "--config", s.config, "signer"))) }
 	s.signer = signer()
 	s.signer.wait()
+	s.noRoomForADocument(disk) // alone: what others try meanwhile takes lines, too
+
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
-	for who := range besiegers - 1 {
+	for who := range lastBesieger {
 		wg.Go(func() { s.attack(who, 1, stop) })
 	}
 	time.Sleep(500 * time.Millisecond)
-
-	free := disk.fill(t, 64<<10)
-	const last = besiegers - 1
-	body := signBody(t)
-	body["prescription_id"], body["clinician_cn"] = "RX-full", doctorName(last)
-	status, answer := s.untilFull(last, body)
-	if status != http.StatusServiceUnavailable || !strings.Contains(string(answer), "/problems/unavailable") || !strings.Contains(string(answer), "disk is full") {
-		t.Errorf("signing without room for the document: %d %s", status, answer)
-	}
-	if strings.Contains(string(answer), s.dir) {
-		t.Errorf("the answer tells a path: %s", answer)
-	}
-	free()
-	if !s.sign(last, "RX-room") {
-		t.Fatal("with room again the signer does not go on")
-	}
-
-	free = disk.fill(t, 0)
-	ended := s.endsByItself()
-	if !strings.Contains(ended, "error: the log takes no more entries: its disk failed or is full") || !strings.Contains(ended, "hint: ") {
-		t.Errorf("the signer ended with:\n%s", ended)
-	}
-	s.acknowledged()
-	if s.log.last != ledger.TypeStopped {
-		t.Errorf("the last line is %s", s.log.last)
-	}
-	s.signer = signer()
-	if ended := s.endsByItself(); !strings.Contains(ended, "full") || !strings.Contains(ended, "hint: ") {
-		t.Errorf("started on the full disk, the signer ended with:\n%s", ended)
-	}
-	s.acknowledged()
+	free := disk.fill(t, 0)
+	s.noRoomForALine(signer)
 
 	free()
 	s.signer = signer()
 	s.signer.wait()
-	if !s.sign(last, "RX-full") {
+	if !s.sign(lastBesieger, "RX-full") {
 		t.Error("what was not signed on the full disk is not signed now")
 	}
 	close(stop)
@@ -169,6 +142,46 @@ func TestFullDisk(t *testing.T) {
 	s.acknowledged()
 	s.log.consistent(t)
 	t.Logf("%d prescriptions acknowledged, %d requests repeated; lines: %v", len(s.kept), s.retries.Load(), s.log.types)
+}
+
+// lastBesieger is the client that the test itself plays.
+const lastBesieger = besiegers - 1
+
+// noRoomForADocument leaves room for lines only: signing is refused for the time being, and goes on with room.
+func (s *siege) noRoomForADocument(disk *smallDisk) {
+	s.t.Helper()
+	free := disk.fill(s.t, 64<<10)
+	body := signBody(s.t)
+	body["prescription_id"], body["clinician_cn"] = "RX-full", doctorName(lastBesieger)
+	status, answer := s.untilFull(lastBesieger, body)
+	if status != http.StatusServiceUnavailable || !strings.Contains(string(answer), "/problems/unavailable") || !strings.Contains(string(answer), "disk is full") {
+		s.t.Errorf("signing without room for the document: %d %s", status, answer)
+	}
+	if strings.Contains(string(answer), s.dir) {
+		s.t.Errorf("the answer tells a path: %s", answer)
+	}
+	free()
+	if !s.sign(lastBesieger, "RX-room") {
+		s.t.Fatal("with room again the signer does not go on")
+	}
+}
+
+// noRoomForALine is on a disk that is full: the signer says why and ends, and does not start again.
+func (s *siege) noRoomForALine(signer func() *service) {
+	s.t.Helper()
+	ended := s.endsByItself()
+	if !strings.Contains(ended, "error: the log takes no more entries: its disk failed or is full") || !strings.Contains(ended, "hint: ") {
+		s.t.Errorf("the signer ended with:\n%s", ended)
+	}
+	s.acknowledged()
+	if s.log.last != ledger.TypeStopped {
+		s.t.Errorf("the last line is %s", s.log.last)
+	}
+	s.signer = signer()
+	if ended := s.endsByItself(); !strings.Contains(ended, "full") || !strings.Contains(ended, "hint: ") {
+		s.t.Errorf("started on the full disk, the signer ended with:\n%s", ended)
+	}
+	s.acknowledged()
 }
 
 // untilFull asks for a signature until the disk has no room for it.
