@@ -16,7 +16,7 @@ STATIC_LDFLAGS = -linkmode external -extldflags "-static -Wl,--gc-sections -Wl,-
 VCS   := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo true || echo false)
 BUILD := CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=$(VCS)
 
-.PHONY: build build-hsm demo serve test check bench soak fuzz clean go deps deps-test softhsm2
+.PHONY: build build-hsm demo serve test check bench soak fuzz simulate clean go deps deps-test softhsm2
 
 build: deps softhsm2
 	$(BUILD) -tags $(STATIC_TAGS) -ldflags '-s -w -buildid= $(STATIC_LDFLAGS)' -o $(BINARY) ./cmd/appliance
@@ -64,6 +64,12 @@ fuzz: deps
 		target=$${target#func }; echo "== $$target in $$(dirname $$file)"; \
 		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5x -parallel 1 "./$$(dirname $$file)" </dev/null || exit 1; \
 	done
+
+# Thousands of random schedules of a primary and its backup; a failure prints its seed (go test ./internal/replica -run TestSimulation -seed N).
+SCHEDULES ?= 5000
+SEED      ?= 1000
+simulate: deps
+	$(GO) test -count=1 -timeout 4h -run '^TestSimulation$$' ./internal/replica -schedules $(SCHEDULES) -seed $(SEED)
 
 clean:
 	rm -rf build demo

@@ -40,10 +40,13 @@ func proof(secret []byte, cs *tls.ConnectionState, role, kind string, payload []
 	if err != nil {
 		return nil, fmt.Errorf("replica: binding a code to the connection: %w", err)
 	}
+	return proofOver(secret, bound, role, kind, payload), nil
+}
+
+func proofOver(secret, bound []byte, role, kind string, payload []byte) []byte {
 	h := hmac.New(sha256.New, secret)
-	sum := sha256.Sum256(payload)
-	fmt.Fprintf(h, "%s\n%q\n%x\n%x\n", role, kind, sum, bound)
-	return h.Sum(nil), nil
+	fmt.Fprintf(h, "%s\n%q\n%x\n%x\n", role, kind, sha256.Sum256(payload), bound)
+	return h.Sum(nil)
 }
 
 // Roles in proof.
