@@ -75,7 +75,7 @@ func portalAddressKeys() []key {
 func portalTLSKeys() []key {
 	return []key{
 		{"portal", "tls", "Where the portal's certificate comes from. acme: an ACME CA, whose terms of service you accept by this. " +
-			"own-ca: the appliance's own Infrastructure CA, which clients must be told to trust. files: files that you put there.",
+			"own-ca: the appliance's own Infrastructure CA, which clients must be told to trust. files: files that you put there; the status that their CA gives is sent along (OCSP stapling).",
 			TLSACME, TLSACME, text(oneOf(TLSACME, TLSOwnCA, TLSFiles), func(c *Config) *string { return &c.Portal.TLS })},
 		{"portal", "certificate_file", "With tls \"files\": the certificate and its chain, PEM. Read again when it changes.",
 			"/etc/aes-appliance/tls.pem", "", text(optional(absolute), func(c *Config) *string { return &c.Portal.CertificateFile })},
