@@ -120,3 +120,37 @@ func TestOneTokenCannotFillTheLog(t *testing.T) {
 		t.Error("the line does not say why")
 	}
 }
+
+// TestDocumentsAreNotReadForNothing: what no signature waits for is not read into memory, however large; and reading many at once ends well.
+func TestDocumentsAreNotReadForNothing(t *testing.T) {
+	h := newHouse(t, signer.ServerConfig{Settings: signer.Settings{MaxDocument: 1 << 20}})
+	ctx, token := t.Context(), h.token(t, nil)
+	huge, err := wire.Memfd("huge", make([]byte, 64<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer huge.Close()
+	r, err := h.portal.open(ctx, wanted(token, "RX-1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = h.portal.call(ctx, wire.OpComplete, wire.Complete{Operation: r.Operation}, nil, huge)
+	wantKind(t, err, fault.Conflict, "64 MB before there is a signature")
+	doc, err := r.document(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = h.portal.call(ctx, wire.OpComplete, wire.Complete{Operation: r.Operation}, nil, huge)
+	wantKind(t, err, fault.TooLarge, "64 MB after it")
+	if _, err := r.complete(ctx, doc); err != nil {
+		t.Fatal(err)
+	}
+	h.many(t, 200, "", func(i int) error {
+		op := wire.OpDocument
+		if i%4 == 0 {
+			op = wire.OpPack
+		}
+		_, _, err := h.portal.download(ctx, op, token, "RX-1")
+		return err
+	})
+}

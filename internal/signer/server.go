@@ -41,6 +41,12 @@ type Settings struct {
 
 const defaultLifetime = time.Minute
 
+// What all documents together may take up in memory, in bytes, and how many times over one does: as it comes or goes, sealed, and in a pack.
+const (
+	documentMemory = 256 << 20
+	documentTimes  = 3
+)
+
 // Server answers the operations of package wire for a Signer: one dispatch table for the portal's socket, one for the administrator's. The peer on
 // the portal's socket is taken for hostile: it may refuse service and choose which digest is signed while somebody's token lives, and that is all.
 // A Server is safe for concurrent use.
@@ -54,6 +60,7 @@ type Server struct {
 	refusals *allowances
 	acts     *allowances // by persons, of what they read and administer
 	issues   *allowances // of the portal's own certificates
+	memory   *wire.Budget
 	heads    heads
 	outside  outside
 }
@@ -67,7 +74,7 @@ func NewServer(s *Signer, cfg ServerConfig) *Server {
 		cfg.Cosigned = s.backup
 	}
 	v := &Server{s: s, log: s.log, cfg: cfg, ops: newOperations(), public: newPublic(), refusals: newAllowances(refusalLines, time.Minute),
-		acts: newAllowances(actLines, time.Minute), issues: newAllowances(listenerIssues, time.Hour)}
+		acts: newAllowances(actLines, time.Minute), issues: newAllowances(listenerIssues, time.Hour), memory: wire.NewBudget(documentMemory)}
 	v.settings.Store(&cfg.Settings)
 	return v
 }

@@ -64,12 +64,24 @@ func (v *Server) document(ctx context.Context, in wire.PrescriptionRef, _ *os.Fi
 	if err := v.access(ctx, eventDownloaded, c, rec, in.Credentials); err != nil {
 		return wire.DocumentInfo{}, nil, err
 	}
+	if err := v.room(ctx, rec); err != nil {
+		return wire.DocumentInfo{}, nil, err
+	}
 	pdf, err := v.signedPDF(ctx, rec)
 	if err != nil {
 		return wire.DocumentInfo{}, nil, err
 	}
 	fd, err := wire.Memfd("document", pdf)
 	return rec.info(".pdf", rec.PDF, rec.Size), fd, err
+}
+
+// room takes what a document needs of memory until the answer has left: a peer that reads nothing must not make the signer hold more and more.
+func (v *Server) room(ctx context.Context, rec *record) error {
+	giveBack, err := v.memory.Take(ctx, documentTimes*rec.Size)
+	if err == nil {
+		wire.After(ctx, giveBack)
+	}
+	return err
 }
 
 // signedPDF unseals the document; the line said what it must be.
@@ -323,6 +335,9 @@ func (v *Server) pack(ctx context.Context, in wire.PrescriptionRef, _ *os.File) 
 		return wire.DocumentInfo{}, nil, err
 	}
 	if err := v.access(ctx, eventPack, c, rec, in.Credentials); err != nil {
+		return wire.DocumentInfo{}, nil, err
+	}
+	if err := v.room(ctx, rec); err != nil {
 		return wire.DocumentInfo{}, nil, err
 	}
 	var zip bytes.Buffer

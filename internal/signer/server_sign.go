@@ -325,7 +325,16 @@ func (v *Server) complete(ctx context.Context, in wire.Complete, fd *os.File) (w
 		return wire.SignResult{}, nil, err
 	}
 	defer op.mu.Unlock()
-	pdf, err := wire.ReadDocument(fd, v.settings.Load().MaxDocument+maxGrowth)
+	if err := op.signing.completable(); err != nil { // before anything is read
+		return wire.SignResult{}, nil, err
+	}
+	largest := v.settings.Load().MaxDocument + maxGrowth
+	giveBack, err := v.memory.Take(ctx, documentTimes*min(sizeOf(fd), largest))
+	if err != nil {
+		return wire.SignResult{}, nil, err
+	}
+	defer giveBack()
+	pdf, err := wire.ReadDocument(fd, largest)
 	if err != nil {
 		return wire.SignResult{}, nil, err
 	}
@@ -346,6 +355,18 @@ func (v *Server) complete(ctx context.Context, in wire.Complete, fd *os.File) (w
 	rec := record{prescriptionSigned: d, Line: line.Seq, At: line.Time}
 	done, err := v.answer(ctx, &rec)
 	return done, nil, err
+}
+
+// sizeOf is what a descriptor says that it holds; one that is no document says so when it is read.
+func sizeOf(f *os.File) int64 {
+	if f == nil {
+		return 0
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return 0
+	}
+	return info.Size()
 }
 
 // maxGrowth is what signature, DSS and time stamp add to a document at most.

@@ -150,11 +150,19 @@ func (g *Signing) Complete(ctx context.Context, doc pades.Signed) ([sha256.Size]
 	return whole, err
 }
 
+// completable says whether there is a signature whose document is still to come.
+func (g *Signing) completable() error {
+	if g.stamped == nil || g.ended {
+		return fault.New(fault.Conflict, "there is no signature to complete")
+	}
+	return nil
+}
+
 // check says whether doc is the document whose two digests were signed and stamped, and returns its SHA-256.
 func (g *Signing) check(doc pades.Signed) ([sha256.Size]byte, error) {
 	var none [sha256.Size]byte
-	if g.stamped == nil || g.ended {
-		return none, fault.New(fault.Conflict, "there is no signature to complete")
+	if err := g.completable(); err != nil {
+		return none, err
 	}
 	whole, ofSigned, ofStamped, err := digests(doc)
 	if err != nil {

@@ -180,7 +180,7 @@ func (l *link) send(r request, fd *os.File) error {
 // read hands answers to those who wait, until the connection ends.
 func (l *link) read() {
 	for {
-		raw, fd, err := readMessage(l.conn)
+		raw, fd, err := readMessage(l.conn, func(int64) error { return nil })
 		if err != nil {
 			l.fail(err)
 			return

@@ -36,12 +36,14 @@ const (
 	sendTimeout    = time.Minute     // for one answer: a peer that reads nothing is dropped
 	maxTimeout     = 5 * time.Minute // whatever the peer says it will wait
 	grace          = 20 * time.Second
+	inFlight       = 64 << 20 // bytes that all requests together may take up while they are dealt with
+	perByte        = 3        // of a message: as it was read, and twice over in its parts
 )
 
 // Serve answers on l until ctx ends, then closes l, lets what is in flight finish (for at most 20 s), and returns. The table is the list of what is
 // allowed on this socket: anything else is fault.Forbidden. observe, when not nil, is told of each answered operation.
 func Serve(ctx context.Context, l *net.UnixListener, table map[Op]Handler, observe func(op Op, took time.Duration, err error)) error {
-	s := &server{table: table, observe: observe, slots: make(chan struct{}, maxConnections), conns: map[*net.UnixConn]bool{}}
+	s := &server{table: table, observe: observe, slots: make(chan struct{}, maxConnections), memory: NewBudget(inFlight), conns: map[*net.UnixConn]bool{}}
 	// Operations in flight outlive ctx by the grace.
 	work, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
@@ -104,6 +106,7 @@ type server struct {
 	table   map[Op]Handler
 	observe func(Op, time.Duration, error)
 	slots   chan struct{}
+	memory  *Budget
 	wg      sync.WaitGroup
 
 	mu    sync.Mutex
@@ -146,8 +149,17 @@ func (s *server) connection(ctx context.Context, c *net.UnixConn) {
 	}()
 	room := make(chan struct{}, maxCalls)
 	for {
-		raw, fd, err := readMessage(c)
+		giveBack := func() {}
+		raw, fd, err := readMessage(c, func(size int64) (err error) {
+			// Beyond what is in flight a peer waits: what it can make this process hold is bounded, and others' connections to it go on once there is room.
+			free, err := s.memory.Take(ctx, perByte*size)
+			if err == nil {
+				giveBack = free
+			}
+			return err
+		})
 		if err != nil {
+			giveBack()
 			if !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded) {
 				abandon() // nothing sensible can follow; one that is half closed or drained still gets its answers
 			}
@@ -155,13 +167,14 @@ func (s *server) connection(ctx context.Context, c *net.UnixConn) {
 		}
 		var r request
 		if err := Decode(raw, &r); err != nil {
+			giveBack()
 			closeFile(fd)
 			abandon()
 			return
 		}
 		room <- struct{}{}
 		calls.Go(func() {
-			defer func() { <-room }()
+			defer func() { <-room; giveBack() }()
 			s.call(ctx, c, &sending, r, fd, abandon)
 		})
 	}
@@ -174,6 +187,9 @@ func (s *server) call(ctx context.Context, c *net.UnixConn, sending *sync.Mutex,
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	var later after
+	defer later.run()
+	ctx = context.WithValue(ctx, afterKey{}, &later)
 	started := time.Now()
 	out, outFD, err := s.dispatch(ctx, r, fd)
 	if s.observe != nil {

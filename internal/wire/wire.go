@@ -97,8 +97,8 @@ func writeMessage(c *net.UnixConn, v any, fd *os.File) error {
 }
 
 // readMessage returns the next message and the descriptor that came with it, which is the caller's to close. io.EOF: the peer has closed
-// between messages.
-func readMessage(c *net.UnixConn) (raw []byte, fd *os.File, err error) {
+// between messages. admit is asked before a body is read whether there is room for it.
+func readMessage(c *net.UnixConn, admit func(size int64) error) (raw []byte, fd *os.File, err error) {
 	var length [lengthSize]byte
 	defer func() {
 		if err != nil && fd != nil {
@@ -133,6 +133,9 @@ func readMessage(c *net.UnixConn) (raw []byte, fd *os.File, err error) {
 		return nil, fd, ErrTooLong
 	case size == 0:
 		return nil, fd, ErrEmpty
+	}
+	if err := admit(int64(size)); err != nil {
+		return nil, fd, err
 	}
 	// The buffer grows with what comes, not with what was promised. Descriptors sent within the body are closed by the kernel: Read takes none.
 	var b bytes.Buffer
