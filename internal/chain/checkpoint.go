@@ -155,3 +155,9 @@ func LogName(verifierKey string) string {
 	origin, _, _ := strings.Cut(verifierKey, "+")
 	return origin
 }
+
+// CheckLogKey returns what keeps a string from being a log's verifier key (signature type 0x01).
+func CheckLogKey(verifierKey string) error {
+	_, _, err := logKey(verifierKey)
+	return err
+}

@@ -30,9 +30,10 @@ const origin = "aes.example/log"
 // theWitness is a witness after the text of C2SP tlog-witness alone: it reads requests, verifies and cosigns with other code than this project's.
 type theWitness struct {
 	*httptest.Server
-	logs   note.Verifiers
-	signer note.Signer
-	vkey   string // of its cosignatures
+	handler http.Handler // this instead, when it is set
+	logs    note.Verifiers
+	signer  note.Signer
+	vkey    string // of its cosignatures
 
 	mu   sync.Mutex
 	size int64
@@ -43,6 +44,14 @@ type theWitness struct {
 }
 
 func newWitness(t *testing.T, name, logKey string) *theWitness {
+	t.Helper()
+	w := anyWitness(t, name, logKey)
+	w.Server = httptest.NewServer(w)
+	t.Cleanup(w.Close)
+	return w
+}
+
+func anyWitness(t *testing.T, name, logKey string) *theWitness {
 	t.Helper()
 	v, err := note.NewVerifier(logKey)
 	if err != nil {
@@ -59,8 +68,6 @@ func newWitness(t *testing.T, name, logKey string) *theWitness {
 	if w.vkey, err = peer.VKeyToCosignatureV1(plain); err != nil {
 		t.Fatal(err)
 	}
-	w.Server = httptest.NewServer(w)
-	t.Cleanup(w.Close)
 	return w
 }
 
@@ -73,6 +80,10 @@ func (w *theWitness) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	defer w.mu.Unlock()
 	w.asks++
 	if w.answer != nil && w.answer(out, r) {
+		return
+	}
+	if w.handler != nil {
+		w.handler.ServeHTTP(out, r)
 		return
 	}
 	if r.Method != "POST" || r.URL.Path != "/w/add-checkpoint" {
