@@ -94,17 +94,10 @@ type demoFiles struct {
 	root, clinician, clinicianCA, body, env    string
 }
 
-// maxDemoDir is how long a demo's path may be, in bytes: a socket's address holds 107 (unix(7)), and the sockets are below it.
-const maxDemoDir = 107 - len("/run/portal/s.new")
-
 func newDemoFiles(dir string) (demoFiles, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return demoFiles{}, err
-	}
-	if len(abs) > maxDemoDir {
-		return demoFiles{}, fault.New(fault.Invalid, fmt.Sprintf("the folder %s has a path of more than %d bytes, too long for the sockets in it", abs, maxDemoDir)).
-			WithHint("name a folder with a shorter path: --dir")
 	}
 	in := func(name string) string { return filepath.Join(abs, name) }
 	return demoFiles{

@@ -19,11 +19,11 @@ type Signer struct {
 func signerKeys() []key {
 	return []key{
 		{"signer", "portal_socket", "Socket on which the portal asks. Its folder is entered by the signer and the portal's group only.",
-			"/run/aes-appliance/portal/signer.sock", "/run/aes-appliance/portal/signer.sock", text(socket, func(c *Config) *string { return &c.Signer.PortalSocket })},
+			"/run/aes-appliance/portal/signer.sock", "/run/aes-appliance/portal/signer.sock", text(absolute, func(c *Config) *string { return &c.Signer.PortalSocket })},
 		{"signer", "portal_group", "Group that may connect to portal_socket, besides the signer's user and root. Empty: nobody else.",
 			"aes-portal", "", text(optional(unixName), func(c *Config) *string { return &c.Signer.PortalGroup })},
 		{"signer", "admin_socket", "Socket on which the operator's commands ask: for root and the signer's user only.",
-			"/run/aes-appliance/admin/signer.sock", "/run/aes-appliance/admin/signer.sock", text(socket, func(c *Config) *string { return &c.Signer.AdminSocket })},
+			"/run/aes-appliance/admin/signer.sock", "/run/aes-appliance/admin/signer.sock", text(absolute, func(c *Config) *string { return &c.Signer.AdminSocket })},
 		{"signer", "admin_clinic", "Slug of the clinic whose administrators, by their tokens, issue and revoke certificates of every clinic and kind. " +
 			"Empty: each clinic's administrators do so for its own clinicians, and the operator for the rest.",
 			"operations", "", text(optional(slug), func(c *Config) *string { return &c.Signer.AdminClinic })},
@@ -38,17 +38,6 @@ func (s Signer) agree() Problems {
 		return nil
 	}
 	return Problems{{Key: "signer.admin_socket", Text: "is in the same folder as signer.portal_socket", Cure: "give each a folder of its own: who enters one must not reach the other"}}
-}
-
-// maxSocket is what a socket's address holds (unix(7)), with room for the name it has while it is made.
-const maxSocket = 107 - len(".new")
-
-func socket(s string) (string, error) {
-	s, err := absolute(s)
-	if err == nil && len(s) > maxSocket {
-		err = errors.New("is longer than a socket's path may be")
-	}
-	return s, err
 }
 
 func unixName(s string) (string, error) {

@@ -94,9 +94,13 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 	if c.link != nil && c.link.broken() == nil {
 		return c.link, nil
 	}
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", c.path)
+	name, release, err := reach(c.path)
 	if err != nil {
+		return nil, unreachable(err)
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", name)
+	if err := errors.Join(err, release()); err != nil {
 		return nil, unreachable(err)
 	}
 	c.link = &link{conn: conn.(*net.UnixConn), waiting: map[uint64]chan arrival{}}

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/veripath/aes-appliance/internal/fault"
 )
 
@@ -20,19 +22,28 @@ type Socket struct {
 	Group string      // "" = the process's own
 }
 
-// maxPath is what struct sockaddr_un holds, with its final zero.
+// maxPath is what struct sockaddr_un holds besides its final zero.
 const maxPath = 107
+
+// reach returns a name of path that fits into a socket's address. That of a long one goes through a descriptor of its folder (proc(5)) and holds until
+// release is called.
+func reach(path string) (name string, release func() error, err error) {
+	if len(path) <= maxPath {
+		return path, func() error { return nil }, nil
+	}
+	folder, err := os.OpenFile(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", nil, err
+	}
+	return fmt.Sprintf("/proc/self/fd/%d/%s", folder.Fd(), filepath.Base(path)), folder.Close, nil
+}
 
 // Listen makes the socket. What a process that ended left at the path is removed; there must be no other way for two to want it at once (the signer's
 // is the lock on its log). The socket appears under its name only once its mode and group are right.
 //
-// Errors: Invalid (the path is too long, or the group is not known), Unavailable.
+// Errors: Invalid (the group is not known), Unavailable.
 func Listen(s Socket) (*net.UnixListener, error) {
 	tmp := s.Path + ".new"
-	if len(tmp) > maxPath {
-		return nil, fault.New(fault.Invalid, fmt.Sprintf("the socket's path %s is longer than %d bytes", s.Path, maxPath-len(".new"))).
-			WithHint("choose a shorter one: the system allows no more")
-	}
 	if s.Mode&^0o660 != 0 {
 		return nil, fault.New(fault.Invalid, fmt.Sprintf("a socket of mode %04o would be open to all", s.Mode))
 	}
@@ -54,8 +65,12 @@ func Listen(s Socket) (*net.UnixListener, error) {
 		return nil, cannot(err)
 	}
 	// Under a name that nobody uses, and without the right to connect for anybody but the owner and root (umask), until all is set.
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: tmp, Net: "unix"})
+	name, release, err := reach(tmp)
 	if err != nil {
+		return nil, cannot(err)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: name, Net: "unix"})
+	if err := errors.Join(err, release()); err != nil {
 		return nil, cannot(err)
 	}
 	l.SetUnlinkOnClose(false)
