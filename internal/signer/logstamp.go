@@ -44,7 +44,7 @@ const (
 
 	maxLogToken   = 24 << 10 // bytes: a line holds its base64
 	stampPatience = 30 * time.Second
-	stampRetry    = 10 * time.Minute
+	stampRetry    = time.Minute
 )
 
 // logStampFold finds the first time stamp over the log after any line.
