@@ -141,10 +141,13 @@ func (e *estate) shorten() {
 }
 
 // newBackedEstate is an estate with a doctor and an enrolled backup host.
-func newBackedEstate(t *testing.T) (*estate, *vault) {
+func newBackedEstate(t *testing.T, more ...func(*estate)) (*estate, *vault) {
 	t.Helper()
 	e := newGround(t, "caller_rate = 1000\npublic_rate = 1000\n")
 	e.shorten()
+	for _, f := range more {
+		f(e)
+	}
 	e.provider = oidctest.Start(t, oidctest.Options{})
 	e.signer = start(t, "--config", e.config, "signer")
 	run(t, "--config", e.config, "clinic", "add", "wharf-lane", "--name", "Wharf Lane Clinic", "--acr", "2", "--audience", "aes-portal", "--admin-role", "aes-admin")

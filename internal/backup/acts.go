@@ -38,7 +38,7 @@ const actorSelf = "system"
 func (k *Keeper) OfferTo(ctx context.Context, actor, address string, replace bool) (code string, o Offer, err error) {
 	k.act.Lock()
 	defer k.act.Unlock()
-	address = withPort(address)
+	address = WithPort(address)
 	if err := enrol.CheckAddress(address); err != nil {
 		return "", o, fault.New(fault.Invalid, "the backup's address is a host name in lower case, or an IP address, and a port").WithCause(err).WithHint("for instance backup.example.org:7443")
 	}
@@ -74,8 +74,8 @@ func (k *Keeper) OfferTo(ctx context.Context, actor, address string, replace boo
 	return code, o, nil
 }
 
-// withPort adds the port of a backup host where there is none.
-func withPort(address string) string {
+// WithPort adds the port of a backup host where there is none.
+func WithPort(address string) string {
 	if host := strings.Trim(address, "[]"); strings.Count(host, ":") != 1 && !strings.Contains(address, "]:") {
 		if strings.Contains(host, ":") {
 			return "[" + host + "]:" + DefaultPort

@@ -20,9 +20,32 @@ const (
 	eventDisabled     = "backup_disabled"       // none any more, by decision of the operator
 	eventMismatch     = "backup_mismatch_found" // the log is not what the backup cosigned: nothing is signed
 	eventTokenBackup  = "token_backed_up"       // the token as it was after a line
+	eventRestored     = "appliance_restored"    // the log goes on from what the backup had cosigned
+	eventDrilled      = "backup_drilled"        // what the backup holds was fetched, verified and opened as a restore would
 	eventKeyCreated   = "key_created"           // package ca's: the token's objects changed
 	eventKeyDestroyed = "key_destroyed"         // likewise
 )
+
+// Restored is the details of eventRestored. What it says of the past is what the operator must know: nothing after those lines is there, and nothing was made up.
+type Restored struct {
+	From       string    `json:"from"` // host or folder
+	Lines      uint64    `json:"cosigned_lines"`
+	Root       string    `json:"cosigned_root"` // hexadecimal
+	At         time.Time `json:"cosigned_at"`
+	Object     string    `json:"token_backup_object"`
+	TokenLines uint64    `json:"token_lines"` // of the log when the token was backed up
+	Lost       string    `json:"lost"`        // what this state lacks
+}
+
+// Drilled is the details of eventDrilled.
+type Drilled struct {
+	From       string    `json:"from"`
+	Lines      uint64    `json:"cosigned_lines"`
+	Root       string    `json:"cosigned_root"`
+	At         time.Time `json:"cosigned_at"`
+	Objects    int       `json:"objects"`
+	TokenLines uint64    `json:"token_lines"`
+}
 
 // offered is the details of eventOffered.
 type offered struct {

@@ -51,6 +51,16 @@ func (k *Keeper) TokenBackedUp(ctx context.Context, actor, object string, recipi
 	return k.append(ctx, eventTokenBackup, actor, tokenBackup{Object: object, Recipients: recipients, Lines: lines, Folder: folder})
 }
 
+// Restored records that this state is what the backup held.
+func (k *Keeper) Restored(ctx context.Context, actor string, d Restored) error {
+	return k.append(ctx, eventRestored, actor, d)
+}
+
+// Drilled records that what the backup holds was fetched, verified and opened elsewhere.
+func (k *Keeper) Drilled(ctx context.Context, actor string, d Drilled) error {
+	return k.append(ctx, eventDrilled, actor, d)
+}
+
 // Flush waits until the backup has cosigned the first lines of the log, when there is one to do so; not longer than ctx.
 func (k *Keeper) Flush(ctx context.Context, lines uint64) error {
 	s := k.now()

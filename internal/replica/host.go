@@ -302,12 +302,8 @@ func (h *Host) look(one *Held, logKey string) error {
 	if err != nil {
 		return storage(err)
 	}
-	newest := uint64(0)
-	for ; len(state) >= slotSize; state = state[slotSize:] {
-		if n, held, err := parseSlot(state[:slotSize]); err == nil && n > newest {
-			newest, one.Lines, one.Note = n, held.Size, string(held.note)
-		}
-	}
+	held := newest(state)
+	one.Lines, one.Note = held.Size, string(held.note)
 	if one.Note != "" {
 		cosigner, err := chain.NewCosigner(h.Name, h.Key)
 		if err != nil {

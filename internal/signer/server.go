@@ -131,6 +131,7 @@ func (v *Server) Admin() map[wire.Op]wire.Handler {
 		wire.OpBackupGiveUp:  plain(v.backupGiveUp),
 		wire.OpBackupStatus:  plain(v.backupStatus),
 		wire.OpTokenBackup:   plain(v.tokenBackup),
+		wire.OpBackupDrill:   plain(v.backupDrill),
 		wire.OpRenewOpen:     plain(v.renewOpen),
 		wire.OpRenewMaterial: plain(v.renewMaterial),
 		wire.OpRenewStamp:    plain(v.renewStamp),

@@ -4,14 +4,17 @@ import (
 	"context"
 	"crypto"
 	"crypto/ed25519"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/backup"
+	"github.com/veripath/aes-appliance/internal/config"
 	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/objects"
 	"github.com/veripath/aes-appliance/internal/wire"
@@ -43,8 +46,13 @@ func (s *Signer) CosignedFile(cosigner string) string {
 	return filepath.Join(s.cfg.StateDir, cosigned+"-"+hexSum([]byte(cosigner))[:16])
 }
 
+// Origin names the log of the appliance that cfg describes, in checkpoints.
+func Origin(cfg config.Config) string { return strings.TrimPrefix(cfg.PKI.BaseURL, "http://") + "/log" }
+
 // Origin names the log, in checkpoints.
 func (s *Signer) Origin() string { return s.origin() }
+
+func (s *Signer) origin() string { return Origin(s.cfg.Config) }
 
 // LogKey returns the key that signs checkpoints, and its verifier key.
 func (s *Signer) LogKey() (crypto.Signer, string, error) { return s.logKey() }
@@ -182,4 +190,19 @@ func (v *Server) backupStatus(context.Context, wire.Nothing) (wire.BackupStatus,
 		out.Signing = fmt.Sprintf("%s (%s)", fault.PublicOf(err), fault.HintOf(err))
 	}
 	return out, nil
+}
+
+// backupDrill answers OpBackupDrill. The log is asked whether it had such a tree: a drill over another log is none.
+func (v *Server) backupDrill(ctx context.Context, in wire.BackupDrill) (wire.Nothing, error) {
+	if in.Lines == 0 {
+		return wire.Nothing{}, fault.New(fault.Invalid, "a drill over no lines")
+	}
+	f, err := v.s.ledger.FrontierAt(ctx, in.Lines)
+	if err != nil {
+		return wire.Nothing{}, err
+	}
+	if tree := f.Tree(); hex.EncodeToString(tree.Root[:]) != in.Root {
+		return wire.Nothing{}, fault.New(fault.Conflict, "what was fetched is not a beginning of this log").WithHint(`"appliance backup status" says how the backup stands`)
+	}
+	return wire.Nothing{}, v.s.backup.Drilled(ctx, operatorActor, backup.Drilled(in))
 }

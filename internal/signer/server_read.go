@@ -191,9 +191,6 @@ func (r *record) lines() []uint64 {
 	return list
 }
 
-// origin names the log, in checkpoints.
-func (s *Signer) origin() string { return strings.TrimPrefix(s.cfg.PKI.BaseURL, "http://") + "/log" }
-
 // Sizes of a page of prescriptions.
 const (
 	defaultPage = 50

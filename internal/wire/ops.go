@@ -56,6 +56,7 @@ const (
 	OpBackupStatus Op = "backup_status" // Nothing -> BackupStatus
 	OpBackupRotate Op = "backup_rotate" // Nothing -> BackupStatus
 	OpTokenBackup  Op = "token_backup"  // Nothing -> TokenBackup
+	OpBackupDrill  Op = "backup_drill"  // BackupDrill -> Nothing: it was held, and went well
 
 	OpRenewOpen     Op = "renew_open"     // Nothing -> RenewOpened
 	OpRenewMaterial Op = "renew_material" // DER, a time-stamp token -> Material

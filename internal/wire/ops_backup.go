@@ -69,3 +69,13 @@ type TokenBackup struct {
 	File       string   `json:"file,omitempty"` // that it was also written to
 	Recipients []string `json:"recipients"`
 }
+
+// BackupDrill is what a restore drill found, field by field backup.Drilled.
+type BackupDrill struct {
+	From       string    `json:"from"`
+	Lines      uint64    `json:"cosigned_lines"`
+	Root       string    `json:"cosigned_root"`
+	At         time.Time `json:"cosigned_at"`
+	Objects    int       `json:"objects"`
+	TokenLines uint64    `json:"token_lines"`
+}
