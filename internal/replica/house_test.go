@@ -139,6 +139,9 @@ type backupOptions struct {
 	codes Codes
 	now   func() time.Time
 	log   *slog.Logger
+
+	identity, cosigner string // names of keys; "" for the usual ones
+	appendOnly         bool
 }
 
 func startBackup(t testing.TB, o backupOptions) *backup {
@@ -146,10 +149,16 @@ func startBackup(t testing.TB, o backupOptions) *backup {
 	if o.now == nil {
 		o.now = time.Now
 	}
+	if o.identity == "" {
+		o.identity = "receiver"
+	}
+	if o.cosigner == "" {
+		o.cosigner = "cosigner"
+	}
 	b := &backup{t: t}
 	var err error
-	b.rcv, err = NewReceiver(ReceiverConfig{Dir: o.dir, Identity: identityOf(t, "receiver"), Name: "backup.example", Key: keyOf("cosigner"),
-		Now: o.now, FS: o.fs, Codes: o.codes, Log: o.log, Alarm: func(a Alarm) {
+	b.rcv, err = NewReceiver(ReceiverConfig{Dir: o.dir, Identity: identityOf(t, o.identity), Name: "backup.example", Key: keyOf(o.cosigner),
+		AppendOnly: o.appendOnly, Now: o.now, FS: o.fs, Codes: o.codes, Log: o.log, Alarm: func(a Alarm) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			b.alarms = append(b.alarms, a)
@@ -188,8 +197,11 @@ func peerOf(t testing.TB, origin string) Peer {
 }
 
 func (b *backup) dial(ctx context.Context) (net.Conn, error) {
+	b.mu.Lock()
+	addr := b.ln.Addr().String()
+	b.mu.Unlock()
 	var d net.Dialer
-	return d.DialContext(ctx, "tcp", b.ln.Addr().String())
+	return d.DialContext(ctx, "tcp", addr)
 }
 
 // refusals returns the kinds of refusals that alarm was raised about.
