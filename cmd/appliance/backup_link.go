@@ -113,8 +113,8 @@ func (l *link) Status() backup.LinkStatus {
 	if st.Problem != nil {
 		out.Trouble = inOneLine(st.Problem)
 	}
-	if st.Stopped && st.Verdict != nil {
-		out.Mismatch = inOneLine(st.Verdict.Err())
+	if st.Stopped { // by a verdict, or because the receiver refused what it was sent
+		out.Mismatch = inOneLine(st.Problem)
 	}
 	return out
 }
