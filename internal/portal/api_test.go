@@ -8,6 +8,7 @@ import (
 	"flag"
 	"mime/multipart"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/fault"
+	"github.com/veripath/aes-appliance/internal/prescription"
 	"github.com/veripath/aes-appliance/internal/wire"
 )
 
@@ -274,6 +276,37 @@ func TestRepeatedRequestGetsTheSameAnswer(t *testing.T) {
 	}
 	if r := got.Record; r.PrescriptionID != "RX-134" || r.PDFSHA256 != "ab" || r.ClientIP != "203.0.113.9" || r.ConsentText == "" || r.Status != "signed" || r.SignedPDFPath != "/api/pdf/RX-134" {
 		t.Errorf("%+v", r)
+	}
+}
+
+// TestYesterdaysRequestGetsItsAnswer: a retry after midnight is no longer right in itself, and is answered all the same when it was signed. The signer is
+// asked for nothing more than that.
+func TestYesterdaysRequestGetsItsAnswer(t *testing.T) {
+	p, d := newPortal(t, nil)
+	var signed bool
+	d.do[wire.OpSignOpen] = func(in any, _ *os.File) (any, *os.File, error) {
+		if !in.(wire.SignOpen).RepeatOnly {
+			t.Error("the signer was asked to sign it")
+		}
+		if !signed {
+			return nil, nil, fault.New(fault.NotFound, "not before")
+		}
+		return wire.SignOpened{Done: &wire.SignResult{PrescriptionID: "RX-134", Repeated: true}}, nil, nil
+	}
+	d.do[wire.OpDocument] = func(any, *os.File) (any, *os.File, error) {
+		fd, err := wire.Memfd("x", []byte("%PDF"))
+		return wire.DocumentInfo{PrescriptionID: "RX-134", FileName: "RX-134.pdf", Size: 4}, fd, err
+	}
+	yesterday := signJSON(t, func(f map[string]any) { f["appropriate_date"] = prescription.UKDate(time.Now().Add(-24 * time.Hour)) })
+	try := func() *httptest.ResponseRecorder {
+		return ask(p, "POST", "/api/sign", yesterday, authorised("Content-Type", "application/json")...)
+	}
+	if w := try(); w.Code != 422 || problemOf(t, w).Errors[0].Field != "appropriate_date" {
+		t.Errorf("never signed: %d %s", w.Code, w.Body)
+	}
+	signed = true
+	if w := try(); w.Code != 200 || !strings.Contains(w.Body.String(), `"repeated":true`) {
+		t.Errorf("signed yesterday: %d %s", w.Code, w.Body)
 	}
 }
 

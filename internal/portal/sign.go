@@ -93,6 +93,7 @@ type order struct {
 	consent      wire.Consent
 	given        []byte // nil: to be rendered
 	key          string
+	wrong        error // why it cannot be signed now; what was signed already, yesterday say, is answered again all the same
 }
 
 func (p *Portal) sign(ctx context.Context, in *signInput) (*signOutput, error) {
@@ -117,6 +118,9 @@ func (p *Portal) sign(ctx context.Context, in *signInput) (*signOutput, error) {
 		return nil, err
 	}
 	opened, err := p.open(ctx, o)
+	if o.wrong != nil && (err != nil || opened.Done == nil) {
+		err = o.wrong
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +167,11 @@ func (p *Portal) readOrder(ctx context.Context, in *signInput, data []byte) (ord
 	var about []FieldProblem
 	o.consent, about = body.consent()
 	if bad := invalidContent(content, append(wrong, about...)...); bad != nil {
-		return order{}, bad
+		if len(wrong)+len(about) > 0 || o.prescription.PrescriptionID == "" {
+			return order{}, bad
+		}
+		o.wrong = bad
+		return o, nil
 	}
 	if o.given != nil {
 		if err := p.acceptable(q.caller, o.given); err != nil {
@@ -197,7 +205,7 @@ func (p *Portal) open(ctx context.Context, o order) (wire.SignOpened, error) {
 	if err != nil {
 		return wire.SignOpened{}, fmt.Errorf("portal: encoding the prescription: %w", err)
 	}
-	ask := wire.SignOpen{Credentials: requestOf(ctx).credentials(), Prescription: data, Consent: o.consent, IdempotencyKey: o.key, Source: wire.SourceRendered}
+	ask := wire.SignOpen{Credentials: requestOf(ctx).credentials(), Prescription: data, Consent: o.consent, IdempotencyKey: o.key, Source: wire.SourceRendered, RepeatOnly: o.wrong != nil}
 	if o.given != nil {
 		hash := sha256.Sum256(o.given)
 		ask.Source, ask.GivenSHA256 = wire.SourceGiven, hex.EncodeToString(hash[:])

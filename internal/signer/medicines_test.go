@@ -111,3 +111,38 @@ func TestPortalCannotSignAControlledDrug(t *testing.T) {
 		t.Errorf("the log says %q", told)
 	}
 }
+
+// TestWhatWasSignedIsAnsweredForGood: rules that change after the signing do not take the answer away; what was never signed is not signed by asking for
+// a repetition.
+func TestWhatWasSignedIsAnsweredForGood(t *testing.T) {
+	var next signer.Settings
+	h := newHouse(t, signer.ServerConfig{Reload: func() (signer.Settings, error) { return next, nil }})
+	token := h.token(t, nil)
+	drug := func(p *prescription.Prescription, _ *wire.SignOpen) { p.SNOMEDCode = "99000101000001104" }
+	ask := wanted(token, "RX-1", drug)
+	first, _, err := h.portal.sign(t.Context(), ask)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next.Medicines = medicines(t) // in which it is a controlled drug
+	h.must(t, wire.OpReload, wire.Nothing{}, nil)
+	ask.RepeatOnly = true
+	for range 2 {
+		if again, _, err := h.portal.sign(t.Context(), ask); err != nil || !again.Repeated || again.SHA256 != first.SHA256 {
+			t.Errorf("%+v, %v", again, err)
+		}
+		ask.RepeatOnly = false
+	}
+	other := wanted(token, "RX-2", drug)
+	_, err = h.portal.open(t.Context(), other)
+	wantCode(t, err, fault.Invalid, "controlled-drug", "a new one")
+	other.RepeatOnly = true
+	if _, err := h.portal.open(t.Context(), other); fault.KindOf(err) != fault.NotFound {
+		t.Errorf("asked for a repetition: %v", err)
+	}
+	other = wanted(token, "RX-3")
+	other.RepeatOnly = true
+	if _, err := h.portal.open(t.Context(), other); fault.KindOf(err) != fault.NotFound {
+		t.Errorf("asked for a repetition of what could be signed: %v", err)
+	}
+}

@@ -56,31 +56,16 @@ type contentConsent struct {
 	Timestamp string `json:"timestamp"`
 }
 
-// newRequest checks what was asked for. What it refuses, the portal has refused before, unless the portal is not what it should be, or has not read
-// the same medicines yet.
-func newRequest(in wire.SignOpen, c activation.Caller, now time.Time, medicines *dmd.Dictionary) (request, error) {
+// newRequest reads what was asked for, as far as that does not depend on the time: what was signed once is answered for good.
+func newRequest(in wire.SignOpen, c activation.Caller) (request, error) {
 	r := request{consent: in.Consent, source: in.Source, observed: cleanObserved(in.Observed), asserted: cleanAsserted(in.Asserted)}
 	invalid := func(text string) *fault.Error { return fault.New(fault.Invalid, text) }
 	if err := wire.Decode(in.Prescription, &r.prescription); err != nil {
 		return r, invalid("the prescription is not one").WithCause(err)
 	}
 	r.prescription = r.prescription.Normalize()
-	if problems := r.prescription.Validate(now, medicines); len(problems) > 0 {
-		code := "invalid-content"
-		if slices.ContainsFunc(problems, func(p prescription.Problem) bool { return p.Code == prescription.ControlledDrug }) {
-			code = "controlled-drug"
-		}
-		return r, withCode(prescription.Invalid(problems), fault.Invalid, code)
-	}
-	r.medicine.Schedule = string(r.prescription.ControlledDrugSchedule)
-	if _, known := medicines.Schedule(r.prescription.SNOMEDCode); known {
-		r.medicine.DMDRelease, r.medicine.DMDSHA256 = medicines.Release, medicines.SHA256
-	}
 	if len(r.prescription.PrescriptionID) > maxIDLength || strings.ContainsRune(r.prescription.PrescriptionID, 0) {
 		return r, invalid("the prescription's ID is too long")
-	}
-	if err := checkConsent(in.Consent, now); err != nil {
-		return r, err
 	}
 	isGiven := in.Source == wire.SourceGiven
 	switch {
@@ -107,6 +92,23 @@ func newRequest(in wire.SignOpen, c activation.Caller, now time.Time, medicines 
 	}
 	r.content, err = chain.Canonical(nil, raw)
 	return r, err
+}
+
+// validate says whether it may be signed now. What it refuses, the portal has refused before, unless the portal is not what it should be, or has not
+// read the same medicines yet.
+func (r *request) validate(now time.Time, medicines *dmd.Dictionary) error {
+	if problems := r.prescription.Validate(now, medicines); len(problems) > 0 {
+		code := "invalid-content"
+		if slices.ContainsFunc(problems, func(p prescription.Problem) bool { return p.Code == prescription.ControlledDrug }) {
+			code = "controlled-drug"
+		}
+		return withCode(prescription.Invalid(problems), fault.Invalid, code)
+	}
+	r.medicine.Schedule = string(r.prescription.ControlledDrugSchedule)
+	if _, known := medicines.Schedule(r.prescription.SNOMEDCode); known {
+		r.medicine.DMDRelease, r.medicine.DMDSHA256 = medicines.Release, medicines.SHA256
+	}
+	return checkConsent(r.consent, now)
 }
 
 func checkConsent(c wire.Consent, now time.Time) error {

@@ -74,7 +74,8 @@ func (v *Server) whoIs(ctx context.Context, in wire.AuthRequest) (wire.Caller, e
 	}, nil
 }
 
-// signOpen answers OpSignOpen. The order: what time is it, who asks, what is asked, has it been answered before, may it be signed now.
+// signOpen answers OpSignOpen. The order: what time is it, who asks, what is asked, has it been answered before, is it right today, may this person
+// sign it.
 func (v *Server) signOpen(ctx context.Context, in wire.SignOpen) (wire.SignOpened, error) {
 	now, err := v.s.Now()
 	if err != nil {
@@ -84,9 +85,16 @@ func (v *Server) signOpen(ctx context.Context, in wire.SignOpen) (wire.SignOpene
 	if err != nil {
 		return wire.SignOpened{}, err
 	}
-	want, err := newRequest(in, c, now, v.settings.Load().Medicines)
+	want, err := newRequest(in, c)
 	if err != nil {
 		return wire.SignOpened{}, v.refused(ctx, c, want, err)
+	}
+	if in.RepeatOnly {
+		done, err := v.before(ctx, c, want)
+		if err == nil && done == nil {
+			err = fault.New(fault.NotFound, "this was not signed before")
+		}
+		return wire.SignOpened{Done: done}, err
 	}
 	op, done, err := v.reserve(ctx, c, want)
 	if err != nil {
@@ -97,6 +105,10 @@ func (v *Server) signOpen(ctx context.Context, in wire.SignOpen) (wire.SignOpene
 	}
 	op.mu.Lock()
 	defer op.mu.Unlock()
+	if err := op.want.validate(now, v.settings.Load().Medicines); err != nil {
+		v.ops.end(op)
+		return wire.SignOpened{}, v.refused(ctx, c, want, err)
+	}
 	opened, err := v.open(ctx, op, now)
 	if err != nil {
 		v.ops.end(op)

@@ -16,6 +16,7 @@ type SignOpen struct {
 	IdempotencyKey string  `json:"idempotency_key,omitempty"`
 	Source         string  `json:"source"`
 	GivenSHA256    string  `json:"given_sha256,omitempty"` // of the PDF given, hexadecimal; with SourceGiven only
+	RepeatOnly     bool    `json:"repeat_only,omitempty"`  // answer what was signed before, or NotFound: nothing is signed
 }
 
 // Consent is what the clinician confirmed, and when, by the booking app's word.
