@@ -18,8 +18,11 @@ const (
 	dialPause  = time.Second     // after a question that failed
 )
 
-// dialFor makes the connections to the backup host that the signer asks for, until ctx ends: TCP, to the address that the signer names and no other. What is said
-// over them is between the signer and the backup host.
+// dialers is how many connections are made for the signer at once: a witness of the log that does not answer must not keep it from the backup host.
+const dialers = 8
+
+// dialFor makes the connections that the signer asks for, to the backup host and to who else vouches for the log, until ctx ends: TCP, to the address
+// that the signer names and no other. What is said over them is between the signer and them.
 func (p *Portal) dialFor(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := p.dialNext(ctx)
@@ -53,7 +56,7 @@ func (p *Portal) dialNext(ctx context.Context) error {
 	answer := wire.Dialled{ID: w.ID}
 	if err != nil {
 		answer.Error = err.Error()
-		p.log.WarnContext(ctx, "the backup cannot be reached", "address", w.Address, "cause", err)
+		p.log.WarnContext(ctx, "a connection for the signer cannot be made", "address", w.Address, "cause", err)
 	} else {
 		defer fd.Close()
 	}

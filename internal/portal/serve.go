@@ -77,7 +77,9 @@ func (p *Portal) Serve(ctx context.Context, l Listeners, ready func()) error {
 	running.Go(func() { cancel(secure.ServeTLS(newCrowd(l.HTTPS, p.cfg.TrustedProxies), "", "")) })
 	running.Go(func() { cancel(servers[1].Serve(newCrowd(l.HTTP, p.cfg.TrustedProxies))) })
 	running.Go(func() { cancel(servers[2].Serve(l.Metrics)) })
-	running.Go(func() { p.dialFor(ctx) })
+	for range dialers {
+		running.Go(func() { p.dialFor(ctx) })
+	}
 	certified := make(chan struct{})
 	running.Go(func() {
 		if err := source.run(ctx, certified); err != nil {
