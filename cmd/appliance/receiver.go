@@ -134,6 +134,10 @@ func (a *app) runReceiver(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	watching, wl, err := openWitness(cfg, log)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
 	if len(caller.Channels()) == 0 {
 		log.WarnContext(ctx, "no alarm is configured: this host cannot call for help by itself")
 	}
@@ -141,6 +145,9 @@ func (a *app) runReceiver(ctx context.Context) (err error) {
 	var besides sync.WaitGroup
 	besides.Go(func() { caller.Run(side) })
 	besides.Go(func() { refresh(side, h, log) })
+	if watching != nil {
+		besides.Go(func() { serveWitness(side, watching, wl, log) })
+	}
 	beside := supervised{log: log, healthy: func() error { return nil }, reload: func(context.Context) error { return h.Refresh() }}
 	ended := beside.beside(side)
 	beside.notify(daemon.SdNotifyReady)

@@ -3,12 +3,15 @@ package main
 import (
 	"archive/zip"
 	"bytes"
-	"crypto/ed25519"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
 	"io"
-	"log/slog"
-	"net/http/httptest"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,10 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/veripath/aes-appliance/internal/chain"
-	"github.com/veripath/aes-appliance/internal/durable"
 	"github.com/veripath/aes-appliance/internal/oidctest"
-	"github.com/veripath/aes-appliance/internal/witness"
 )
 
 // TestWitnessedAppliance: a backup host and a witness that somebody else runs cosign the log, a time-stamping authority stamps it; the pack of a prescription shows
@@ -66,35 +66,58 @@ func TestWitnessedAppliance(t *testing.T) {
 	}
 }
 
-// watchedBy starts a witness for the log and returns the policy that wants it and the backup host.
+// watchedBy has another backup host, which holds nothing of this log, watch it, and returns the policy that wants it and the estate's own backup host.
 func (e *estate) watchedBy(t *testing.T, logKey, backup string) (policy string) {
 	t.Helper()
-	key, err := os.ReadFile(logKey)
+	v := newVault(t)
+	certificate, key := selfSigned(t, "localhost")
+	address := fmt.Sprintf("localhost:%d", freePort(t))
+	logs, err := os.ReadFile(logKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cosigner, err := chain.NewCosigner("witness.example/w", ed25519.NewKeyFromSeed(bytes.Repeat([]byte{8}, 32)))
+	text, err := os.ReadFile(v.config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := witness.NewServer(witness.ServerConfig{
-		Logs: []string{strings.TrimSpace(string(key))}, Cosigner: cosigner, Store: witness.Dir{FS: durable.OS{}, Path: t.TempDir()}, Now: time.Now, Slog: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewTLSServer(s)
-	t.Cleanup(server.Close)
 	policy = filepath.Join(e.dir, "witnesses.txt")
-	for path, content := range map[string]string{
-		policy:                              fmt.Sprintf("witness backup %s\nwitness outside %s %s\ngroup both all backup outside\nquorum both\n", backup, cosigner.Key(), server.URL),
-		filepath.Join(e.dir, "witness.pem"): string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})),
-	} {
+	write := func(path, content string) {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
+	write(filepath.Join(v.dir, "logs.txt"), "# who is watched\n"+string(logs))
+	write(filepath.Join(v.dir, "tls.pem"), certificate)
+	write(filepath.Join(v.dir, "tls.key"), key)
+	write(filepath.Join(e.dir, "witness.pem"), certificate)
+	write(v.config, string(text)+fmt.Sprintf("[witness]\nlisten = \"127.0.0.1:%s\"\nname = \"witness.example/w\"\nlogs_file = \"logs.txt\"\ncertificate_file = \"tls.pem\"\nkey_file = \"tls.key\"\n", strings.TrimPrefix(address, "localhost:")))
+	v.start()
+	its, err := os.ReadFile(filepath.Join(v.dir, "state", witnessDir, witnessKeyPublic))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(policy, fmt.Sprintf("witness backup %s\nwitness outside %s https://%s\ngroup both all backup outside\nquorum both\n", backup, strings.TrimSpace(string(its)), address))
 	return policy
+}
+
+// selfSigned returns a certificate for a name, and its key, in PEM.
+func selfSigned(t *testing.T, name string) (certificate, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}))
 }
 
 // restart stops both processes, and starts them with more in the configuration.

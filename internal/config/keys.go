@@ -41,6 +41,7 @@ func (k key) isPath() bool {
 		{"portal", "state_dir"}, {"portal", "certificate_file"}, {"portal", "key_file"}, {"portal", "acme_roots_file"},
 		{"token", "backup_dir"}, {"alarm", "command"}, {"alarm", "webhook_file"}, {"alarm", "roots_file"}, {"alarm", "mail_password_file"}, {"medicines", "dmd"},
 		{"log", "witness_policy_file"}, {"log", "witness_roots_file"}, {"log", "timestamp_roots_file"},
+		{"witness", "logs_file"}, {"witness", "certificate_file"}, {"witness", "key_file"},
 	}, k.ref())
 }
 

@@ -23,3 +23,18 @@ func TestLogValuesRejected(t *testing.T) {
 		t.Errorf("%+v, %v", cfg.Log, err)
 	}
 }
+
+func TestWitnessValuesRejected(t *testing.T) {
+	const all = "[witness]\nlisten = \":7444\"\nname = \"b.example/w\"\nlogs_file = \"/l\"\ncertificate_file = \"/c\"\nkey_file = \"/k\"\n"
+	if got, err := ParseReceiver([]byte(all)); err != nil || got.Witness != (Witness{":7444", "b.example/w", "/l", "/c", "/k"}) {
+		t.Errorf("%+v, %v", got.Witness, err)
+	}
+	for name, bad := range map[string]string{
+		"without a name": strings.Replace(all, "name = \"b.example/w\"\n", "", 1), "a name with a space": strings.Replace(all, "b.example", "b example", 1),
+		"no port": strings.Replace(all, ":7444", "host", 1), "a name alone": "[witness]\nname = \"b.example/w\"\n",
+	} {
+		if got, err := ParseReceiver([]byte(bad)); err == nil {
+			t.Errorf("%s: %+v", name, got.Witness)
+		}
+	}
+}

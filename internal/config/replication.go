@@ -64,6 +64,7 @@ type Receiver struct {
 	StateDir string // absolute
 	Listen   string
 	Alarm    Alarm
+	Witness  Witness
 }
 
 // Alarm is how the backup host calls for help.
@@ -101,14 +102,15 @@ func receiver() document {
 		title: "# Configuration of a backup host. Check it with: appliance receiver config check\n",
 		sections: []section{
 			{"alarm", "How the backup host calls for help by itself: when a primary falls silent, sends what is refused, or the disk here fails. Set at least one way."},
+			{"witness", "Logs that others keep, and that this host watches for them: what it cosigns has only grown. It holds nothing of them. The key is one of its own."},
 		},
 		keys: slices.Concat([]key{
 			{"", "state_dir", "Folder of the copies, and of the key that cosigns them. The service's user owns it. A relative path, as any in this file, is taken from the folder that the file is in.",
 				"/var/lib/aes-appliance/receiver", "/var/lib/aes-appliance/receiver", text(absolute, func(c *Config) *string { return &c.Receiver.StateDir })},
 			{"", "listen", "Address and port for the primaries. Under systemd the socket unit decides.", ":7443", ":7443",
 				text(address, func(c *Config) *string { return &c.Receiver.Listen })},
-		}, alarmKeys()),
-		agree: func(c Config) Problems { return c.Receiver.Alarm.agree() },
+		}, alarmKeys(), witnessKeys()),
+		agree: func(c Config) Problems { return slices.Concat(c.Receiver.Alarm.agree(), c.Receiver.Witness.agree()) },
 	}
 }
 
