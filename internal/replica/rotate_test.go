@@ -227,3 +227,52 @@ func TestAppendOnlyFiles(t *testing.T) {
 		t.Errorf("set aside: %v %v", aside, err)
 	}
 }
+
+// TestRottenLog: what the primary's disk makes of lines before they are shipped is not signed, and not sent.
+func TestRottenLog(t *testing.T) {
+	for name, change := range map[string]func(line []byte) []byte{
+		"a byte": func(line []byte) []byte {
+			line[len(line)/2] ^= 1
+			return line
+		},
+		"another line with a right hash": func(line []byte) []byte {
+			e := entriesOf(t, line)
+			e[0].Actor = "tesT"
+			prev, err := chain.ParseLine(bytes.TrimSuffix(line, []byte("\n")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, _, err := chain.AppendLine(nil, prev.Prev, e[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			return append(out, '\n')
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := startBackup(t, backupOptions{dir: t.TempDir()})
+			dir := t.TempDir()
+			p := openPrimary(t, dir, testOrigin)
+			p.tick(3)
+			path := filepath.Join(dir, "log", LogFile)
+			log, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			last := bytes.LastIndexByte(log[:len(log)-1], '\n') + 1
+			if err := os.WriteFile(path, append(bytes.Clone(log[:last]), change(bytes.Clone(log[last:]))...), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s := p.shipper(b, nil)
+			run(t, s)
+			eventually(t, "it is found", func() bool { return fault.KindOf(s.Status().Problem) == fault.Corrupt })
+			if st := b.rcv.Status()[0]; st.Size != 0 || st.Refusals != 0 {
+				t.Errorf("something of it was sent: %+v", st)
+			}
+			if err := os.WriteFile(path, log, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			waitFor(t, s, 3)
+		})
+	}
+}

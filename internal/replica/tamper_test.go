@@ -114,7 +114,9 @@ func TestTamperedPrimary(t *testing.T) {
 			if fault.KindOf(runErr) != fault.Corrupt {
 				t.Errorf("shipping: %v", runErr)
 			}
-			if _, err := s.Wait(t.Context(), 1); fault.KindOf(err) != fault.Corrupt {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			if _, err := s.Wait(ctx, 1); fault.KindOf(err) != fault.Corrupt {
 				t.Errorf("waiting: %v", err)
 			}
 			if got := b.refusals(); !slices.Contains(got, row.refused) {
@@ -370,7 +372,9 @@ func TestTamperedBackup(t *testing.T) {
 		if v, err := s.Compare(t.Context()); err != nil || v.Relation != Lost || v.Backup.Size != 300 || v.Known.Size == 0 {
 			t.Errorf("the boot check: %+v %v", v, err)
 		}
-		if _, err := s.Wait(t.Context(), 700); fault.CodeOf(err) != CodeLost {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if _, err := s.Wait(ctx, 700); fault.CodeOf(err) != CodeLost {
 			t.Errorf("waiting: %v", err)
 		}
 	})
