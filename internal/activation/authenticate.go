@@ -48,7 +48,7 @@ const unknown = "unknown"
 // Errors: *NeedKeys (see there); Unauthorized (the token is not to be believed), Forbidden (it is, but its holder has no part here),
 // Unavailable (the realm's keys could not be had).
 func (a *Activation) Authenticate(ctx context.Context, token string, now time.Time) (Caller, error) {
-	issuer, err := jwt.Issuer(token)
+	issuer, err := a.believed.issuer(token)
 	if err != nil {
 		return Caller{}, a.disbelieve(ctx, refuseToken(err), refusedDetails{}, now)
 	}
@@ -103,9 +103,11 @@ func (a *Activation) verify(ctx context.Context, r *realm, token string, p Polic
 		if fetch {
 			return jwt.Claims{}, jwt.Key{}, &NeedKeys{Issuer: r.Issuer, Address: r.where.address}
 		}
-		claims, err := jwt.Verify(token, keys, e)
+		claims, key, err := a.believed.read(token, keys)
 		if err == nil {
-			key, _ := keys.Find(claims.Kid)
+			err = claims.Check(e)
+		}
+		if err == nil {
 			return claims, key, nil
 		}
 		if !errors.Is(err, jwt.ErrUnknownKid) {

@@ -79,6 +79,7 @@ type Activation struct {
 	refusals  *limiter // by person
 	strangers *limiter // of all whom no realm vouches for
 	spent     *spending
+	believed  believed
 }
 
 // Open reads the registry and the realms' keys from the log's index.

@@ -52,9 +52,12 @@ func (f forger) jwks() []byte {
 	return fmt.Appendf(nil, `{"keys":[{"kty":"RSA","use":"sig","alg":"RS256","kid":"forged","n":%q,"e":%q}]}`, n, e)
 }
 
-func (f forger) token(now time.Time) string {
+func (f forger) token(now time.Time) string { return f.tokenOf(now, "forged") }
+
+// tokenOf is token under another name of the key.
+func (f forger) tokenOf(now time.Time, kid string) string {
 	r := oidctest.Realm{Key: f.key}
-	return r.Sign(f.t, map[string]any{"alg": "RS256", "typ": "JWT", "kid": "forged"}, map[string]any{
+	return r.Sign(f.t, map[string]any{"alg": "RS256", "typ": "JWT", "kid": kid}, map[string]any{
 		"iss": issuer, "sub": "victim", "typ": "Bearer", "aud": "aes-portal", "azp": "booking-app", "iat": now.Unix(), "exp": now.Unix() + 300,
 		"auth_time": now.Unix(), "acr": "2", "preferred_username": "dr.clinician", "realm_access": map[string]any{"roles": []string{"clinician", "aes-admin"}},
 	})

@@ -159,8 +159,8 @@ func (c *Claims) roles(d payload) error {
 	return nil
 }
 
-// check holds the claims against what is expected. RFC 9068 §4.
-func (c Claims) check(e Expect) error {
+// Check holds the claims against what is expected now. RFC 9068 §4.
+func (c Claims) Check(e Expect) error {
 	if c.Issuer != e.Issuer {
 		return refuse(WrongIssuer, fmt.Sprintf("the token is by issuer %.200q, not by the clinic's realm", c.Issuer))
 	}
@@ -181,4 +181,5 @@ func (c Claims) check(e Expect) error {
 	return nil
 }
 
-func hash(token string) [32]byte { return sha256.Sum256([]byte(token)) }
+// Hash is Claims.TokenHash of a token.
+func Hash(token string) [32]byte { return sha256.Sum256([]byte(token)) }
