@@ -143,7 +143,7 @@ func (c *chronicle) consistent(t *testing.T) {
 		}
 	}
 	for id, event := range c.objects {
-		if _, err := os.Stat(filepath.Join(c.dir, "objects", id[:2], id[2:4], id)); err != nil {
+		if _, err := os.Stat(filepath.Join(c.dir, "objects", id[:2], id)); err != nil {
 			t.Errorf("%s names an object that is missing: %v", event, err)
 		}
 	}

@@ -124,16 +124,14 @@ func wholeOnly(t *testing.T, plan durable.Plan, sim *durable.Sim) {
 		}
 		return names
 	}
-	for _, top := range list("/d/o") {
-		if len(top) != 2 {
+	for _, folder := range list("/d/o") {
+		if len(folder) != 2 {
 			continue
 		}
-		for _, leaf := range list("/d/o/" + top) {
-			for _, id := range list("/d/o/" + top + "/" + leaf) {
-				raw, err := durable.ReadFile(sim, "/d/o/"+top+"/"+leaf+"/"+id, MaxSize)
-				if sum := sha256.Sum256(raw); err != nil || hex.EncodeToString(sum[:]) != id {
-					t.Errorf("%+v: %s has %d bytes of something else, %v", plan, id, len(raw), err)
-				}
+		for _, id := range list("/d/o/" + folder) {
+			raw, err := durable.ReadFile(sim, "/d/o/"+folder+"/"+id, MaxSize)
+			if sum := sha256.Sum256(raw); err != nil || hex.EncodeToString(sum[:]) != id {
+				t.Errorf("%+v: %s has %d bytes of something else, %v", plan, id, len(raw), err)
 			}
 		}
 	}

@@ -22,7 +22,7 @@ func TestErrorsForPeople(t *testing.T) {
 			t.Errorf("%q, hint %q (%v)", fault.PublicOf(err), fault.HintOf(err), err)
 		}
 	}
-	name := filepath.Join(s.dir, id[:2], id[2:4], id)
+	name := filepath.Join(s.dir, id[:2], id)
 	if err := os.Remove(name); err != nil {
 		t.Fatal(err)
 	}

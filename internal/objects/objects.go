@@ -164,20 +164,19 @@ func (s *Store) writeTemp(tmp string, write func(io.Writer) error) (id string, e
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-func (s *Store) path(id string) string { return filepath.Join(s.dir, id[:2], id[2:4], id) }
+func (s *Store) path(id string) string { return filepath.Join(s.dir, id[:2], id) }
 
-// name gives a temporary file its name, in folders that are made when missing.
+// name gives a temporary file its name, in one of 256 folders, which is made when missing. With more folders each new object would need a new one for
+// long, which costs more than the object itself; ten million objects are 40,000 to a folder.
 func (s *Store) name(tmp, id string) error {
 	path := s.path(id)
 	err := s.fs.Rename(tmp, path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return naming(id, err)
 	}
-	leaf := filepath.Dir(path)
-	for _, d := range []string{filepath.Dir(leaf), leaf} {
-		if err := s.fs.Mkdir(d, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("objects: making %s: %w", d, err)
-		}
+	folder := filepath.Dir(path)
+	if err := s.fs.Mkdir(folder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("objects: making %s: %w", folder, err)
 	}
 	return naming(id, s.fs.Rename(tmp, path))
 }
@@ -286,7 +285,7 @@ func corrupt(id string, cause error) error {
 }
 
 // place names the file of an object for people.
-func place(id string) string { return id[:2] + "/" + id[2:4] + "/" + id + " in the objects folder" }
+func place(id string) string { return id[:2] + "/" + id + " in the objects folder" }
 
 // refused gives an error of the operating system a text for the outside; others, and those that have one, stay as they are.
 func refused(err error) error {

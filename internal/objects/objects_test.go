@@ -72,7 +72,7 @@ func TestPutGet(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		raw, err := os.ReadFile(filepath.Join(s.dir, id[:2], id[2:4], id))
+		raw, err := os.ReadFile(filepath.Join(s.dir, id[:2], id))
 		if err != nil {
 			t.Fatal(err)
 		}

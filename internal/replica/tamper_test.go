@@ -350,7 +350,7 @@ func TestTamperedBackup(t *testing.T) {
 	})
 	t.Run("an object", func(t *testing.T) {
 		dir := copyTree(t, dir)
-		path := filepath.Join(dir, folder, objectsDir, id[:2], id[2:4], id)
+		path := filepath.Join(dir, folder, objectsDir, id[:2], id)
 		raw, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
