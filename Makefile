@@ -51,6 +51,7 @@ check: deps
 # The whole appliance, static, in one run: a table with ratios, and build/bench.json. Packages have benchmarks of their own: go test -bench.
 bench: deps-test build
 	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -tags $(STATIC_TAGS) -ldflags '$(STATIC_LDFLAGS)' ./cmd/appliance -appliance $(abspath $(BINARY)) >build/bench.txt || { cat build/bench.txt; exit 1; }
+	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) ./internal/replica -entries 1000000 >>build/bench.txt || { cat build/bench.txt; exit 1; }
 	$(GO) run ./packaging/benchtable -out build/bench.json <build/bench.txt
 
 # What make test does in short, long: the built program is killed KILLS times under load. It takes about a third of a second for each.

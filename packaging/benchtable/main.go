@@ -65,6 +65,14 @@ var rows = []row{
 	{"log lines verified", "log_million/verified_per_s", "", ">= 300,000/s"},
 	{"start with a log of 1,000,000 lines, index present", "log_million/start_s", "", "< 2 s"},
 	{"start with a log of 1,000,000 lines, index rebuilt", "log_million/rebuild_s", "", "< 60 s"},
+	{"log lines cosigned by a backup, 256 at once", "ship/per_s", "log_append/per_s", ">= 20,000/s"},
+	{"  memory of the receiver, peak", "ship/receiver_mib", "", "<= 64 MB"},
+	{"one line, then cosigned", "synced_line/synced_ms", "", ""},
+	{"  of that, the line alone", "synced_line/local_ms", "synced_line/synced_ms", ""},
+	{"one line with an object, then cosigned", "synced_object/synced_ms", "synced_line/synced_ms", ""},
+	{"a new backup gets 1,000,000 lines", "catchup/total_s", "", "<= 60 s"},
+	{"  memory of the receiver, peak", "catchup/receiver_mib", "", "<= 64 MB"},
+	{"start of the receiver over 1,000,000 lines", "catchup/restart_s", "", ""},
 }
 
 func main() {
