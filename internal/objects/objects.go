@@ -164,7 +164,10 @@ func (s *Store) writeTemp(tmp string, write func(io.Writer) error) (id string, e
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-func (s *Store) path(id string) string { return filepath.Join(s.dir, id[:2], id) }
+// Place is where the file of an object is in the store's folder. id is 64 hex digits.
+func Place(id string) string { return filepath.Join(id[:2], id) }
+
+func (s *Store) path(id string) string { return filepath.Join(s.dir, Place(id)) }
 
 // name gives a temporary file its name, in one of 256 folders, which is made when missing. With more folders each new object would need a new one for
 // long, which costs more than the object itself; ten million objects are 40,000 to a folder.
@@ -285,7 +288,7 @@ func corrupt(id string, cause error) error {
 }
 
 // place names the file of an object for people.
-func place(id string) string { return id[:2] + "/" + id + " in the objects folder" }
+func place(id string) string { return Place(id) + " in the objects folder" }
 
 // refused gives an error of the operating system a text for the outside; others, and those that have one, stay as they are.
 func refused(err error) error {

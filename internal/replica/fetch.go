@@ -267,7 +267,7 @@ func (f *Folder) Object(_ context.Context, id string) (io.ReadCloser, int64, err
 	if !isID(id) {
 		return nil, 0, fault.New(fault.Invalid, "an object ID is 64 lower-case hex digits")
 	}
-	file, err := os.Open(filepath.Join(f.dir, objectsDir, id[:2], id[2:4], id))
+	file, err := os.Open(filepath.Join(f.dir, objectsDir, objects.Place(id)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, fault.New(fault.NotFound, "the copy lacks the object "+id)
 	}

@@ -60,7 +60,7 @@ func TestFetchRefuses(t *testing.T) {
 	}
 	object := func(f func(path string) error) func(string) error {
 		return func(dir string) error {
-			found, err := filepath.Glob(filepath.Join(dir, objectsDir, "*", "*", "*"))
+			found, err := filepath.Glob(filepath.Join(dir, objectsDir, "??", "*"))
 			if err != nil || len(found) == 0 {
 				t.Fatal(found, err)
 			}
