@@ -2,6 +2,7 @@ package signer_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -143,6 +144,34 @@ func TestPortalCannotBendAnOperation(t *testing.T) {
 	for _, id := range []string{"", "0", strings.Repeat("0", 32), r.Operation + "0"} {
 		_, err = h.portal.call(ctx, wire.OpSign, wire.SignDigest{Operation: id, Digest: digest}, nil, nil)
 		wantKind(t, err, fault.NotFound, "an operation that is none")
+	}
+}
+
+// forger embeds something else than the signature that it was given.
+type forger struct{ remote }
+
+func (f forger) Sign(ctx context.Context, digest []byte) (pades.Signature, error) {
+	sig, err := f.remote.Sign(ctx, digest)
+	sig.CMS = bytes.Clone(sig.CMS)
+	sig.CMS[len(sig.CMS)-1] ^= 1
+	return sig, err
+}
+
+// TestDocumentHoldsItsSignature: no line says that a prescription was signed whose document does not hold the signature, though all its digests agree.
+func TestDocumentHoldsItsSignature(t *testing.T) {
+	h := newHouse(t, signer.ServerConfig{})
+	r, err := h.portal.open(t.Context(), wanted(h.token(t, nil), "RX-1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := pades.Sign(t.Context(), onePage(), forger{r}, pades.SignOptions{Name: r.Name, Time: r.Time})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.complete(t.Context(), doc)
+	wantKind(t, err, fault.Conflict, "a document without the signature")
+	if n := count(h.since(t, 0), "prescription_signed"); n != 0 {
+		t.Errorf("%d were completed", n)
 	}
 }
 

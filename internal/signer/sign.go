@@ -1,6 +1,7 @@
 package signer
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/sha256"
@@ -28,6 +29,7 @@ type Signing struct {
 	time       *timeAuthority // the same one for both time stamps
 	digest     []byte         // of the ByteRange that was signed
 	signature  string         // identifies the operation in the log; set once signed
+	cms, token []byte         // what went out to be embedded: the signature, the document time stamp
 	line       ledger.Record  // signature_created
 	info       tsp.TSTInfo    // of the signature's time stamp
 	stamped    []byte         // digest of the ByteRange that the document time stamp is over
@@ -118,8 +120,8 @@ func (g *Signing) Sign(ctx context.Context, digest []byte) (pades.Signature, err
 	if err != nil {
 		return pades.Signature{}, err
 	}
-	g.material = material
-	return pades.Signature{CMS: stamped.Bytes(), Material: material}, nil
+	g.material, g.cms = material, stamped.Bytes()
+	return pades.Signature{CMS: g.cms, Material: material}, nil
 }
 
 // Stamp implements pades.Stamper: the document time stamp, once, after Sign.
@@ -131,11 +133,12 @@ func (g *Signing) Stamp(ctx context.Context, digest []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	g.stamped, g.docInfo = append([]byte(nil), digest...), info
+	g.stamped, g.docInfo, g.token = append([]byte(nil), digest...), info, token
 	return token, nil
 }
 
-// Complete records the finished document: both ByteRanges must hold what was signed and stamped, and the second must reach to the end.
+// Complete records the finished document: both ByteRanges must hold what was signed and stamped, the second must reach to the end, and what they leave
+// out must be the signature and the time stamp themselves.
 // It returns the document's SHA-256.
 func (g *Signing) Complete(ctx context.Context, doc pades.Signed) ([sha256.Size]byte, error) {
 	whole, err := g.check(doc)
@@ -171,7 +174,24 @@ func (g *Signing) check(doc pades.Signed) ([sha256.Size]byte, error) {
 	if subtle.ConstantTimeCompare(ofSigned, g.digest) != 1 || subtle.ConstantTimeCompare(ofStamped, g.stamped) != 1 {
 		return none, fault.New(fault.Conflict, "the finished document is not the one that was signed")
 	}
+	// No digest covers these two gaps: the first is not under the signature, and the second is under nothing.
+	if !embeds(doc.PDF[doc.Signature[1]:doc.Signature[2]], g.cms) || !embeds(doc.PDF[doc.TimeStamp[1]:doc.TimeStamp[2]], g.token) {
+		return none, fault.New(fault.Conflict, "the finished document does not hold the signature and the time stamp that were made for it")
+	}
 	return whole, nil
+}
+
+// embeds says whether a gap is Contents that hold der and padding, and nothing else. ISO 32000-2 §12.8.1: a hexadecimal string with its delimiters.
+func embeds(gap, der []byte) bool {
+	if len(gap) < 2+2*len(der) || gap[0] != '<' || gap[len(gap)-1] != '>' {
+		return false
+	}
+	digits, padding := gap[1:1+2*len(der)], gap[1+2*len(der):len(gap)-1]
+	held := make([]byte, len(der))
+	if _, err := hex.Decode(held, digits); err != nil || !bytes.Equal(held, der) {
+		return false
+	}
+	return len(bytes.Trim(padding, "0")) == 0
 }
 
 // Abandon closes a signature that no document will be completed for; without a signature there is nothing to close.

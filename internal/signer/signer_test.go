@@ -260,6 +260,10 @@ func TestAnotherDocumentIsNotCompleted(t *testing.T) {
 		"gap of no bytes":        func(d *pades.Signed) { d.Signature[2] = d.Signature[1] },
 		"ranges exchanged":       func(d *pades.Signed) { d.Signature, d.TimeStamp = d.TimeStamp, d.Signature },
 		"gap widened":            func(d *pades.Signed) { d.Signature[2] += 2; d.Signature[3] -= 2 },
+		"signature left out":     func(d *pades.Signed) { clearHex(d.PDF[d.Signature[1]:d.Signature[2]]) },
+		"time stamp left out":    func(d *pades.Signed) { clearHex(d.PDF[d.TimeStamp[1]:d.TimeStamp[2]]) },
+		"time stamp changed":     func(d *pades.Signed) { flipHex(&d.PDF[d.TimeStamp[1]+200]) },
+		"an object in the gap":   func(d *pades.Signed) { copy(d.PDF[d.TimeStamp[2]-40:], "> /Evil (text) /More <00") },
 		"not from the beginning": func(d *pades.Signed) { d.Signature[0] = 1; d.Signature[1]-- },
 	} {
 		g := begin(t, s, serial)
@@ -272,6 +276,21 @@ func TestAnotherDocumentIsNotCompleted(t *testing.T) {
 			t.Errorf("%s: completed", name)
 		}
 	}
+}
+
+// clearHex makes a hexadecimal string one of zeros; flipHex makes a digit another.
+func clearHex(s []byte) {
+	for i := 1; i < len(s)-1; i++ {
+		s[i] = '0'
+	}
+}
+
+func flipHex(c *byte) {
+	if *c == '0' {
+		*c = '1'
+		return
+	}
+	*c = '0'
 }
 
 func TestOpenSignatureIsClosedAtTheNextStart(t *testing.T) {
