@@ -63,7 +63,7 @@ type keySet struct {
 }
 
 const (
-	foldName     = "activation/2"
+	foldName     = "activation/3"
 	bucketClinic = foldName + "/clinic" // slug -> Clinic
 	bucketRealm  = foldName + "/realm"  // issuer -> Realm
 	bucketKeys   = foldName + "/keys"   // issuer -> keySet

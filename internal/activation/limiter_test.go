@@ -32,7 +32,7 @@ func TestSpendingForgets(t *testing.T) {
 	s, now := newSpending(), time.Unix(1_800_000_000, 0)
 	for i := range 1000 {
 		c := Caller{Clinic: "north", Policy: DefaultPolicy()}
-		c.Sub, c.TokenHash, c.Expires = fmt.Sprint(i), [32]byte{byte(i), byte(i >> 8)}, now.Add(5*time.Minute)
+		c.Sub, c.InputHash, c.Expires = fmt.Sprint(i), [32]byte{byte(i), byte(i >> 8)}, now.Add(5*time.Minute)
 		if no := s.take(c, now); no != nil {
 			t.Fatal(no)
 		}

@@ -24,8 +24,8 @@ const spentKept = time.Hour
 // count of those back (restore). Authorisations that were not used die with the process, so that what is forgotten is none that could still sign.
 type spending struct {
 	mu      sync.Mutex
-	tokens  map[[32]byte]*spentToken
-	persons map[string][]time.Time // when, oldest first, within the last minute
+	tokens  map[[32]byte]*spentToken // by jwt.Claims.InputHash: whoever holds a token signed with ECDSA can make it into another text that is as good
+	persons map[string][]time.Time   // when, oldest first, within the last minute
 	swept   time.Time
 }
 
@@ -43,7 +43,7 @@ func (s *spending) take(c Caller, now time.Time) *fault.Error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sweep(now)
-	t := s.tokens[c.TokenHash]
+	t := s.tokens[c.InputHash]
 	if t == nil {
 		t = &spentToken{expires: c.Expires}
 	}
@@ -58,7 +58,7 @@ func (s *spending) take(c Caller, now time.Time) *fault.Error {
 		return refuse(TooFast, fault.Unavailable, fmt.Sprintf("%d signatures within a minute, as many as the clinic allows", len(times)), "try again in a minute")
 	}
 	t.count++
-	s.tokens[c.TokenHash] = t
+	s.tokens[c.InputHash] = t
 	s.persons[who] = append(times, now)
 	return nil
 }
@@ -94,7 +94,7 @@ func spender(clinic, sub string) string { return clinic + " " + sub }
 
 // spentDetails is what a signature_created line says of what it was signed on. The line is the signer's; one without a token is nobody's to count.
 type spentDetails struct {
-	Token   string    `json:"token_sha256"`
+	Token   string    `json:"token_input_sha256"`
 	Expires time.Time `json:"token_expires"`
 	Clinic  string    `json:"clinic"`
 	Sub     string    `json:"actor_sub"`
@@ -114,7 +114,7 @@ func (fold) spent(tx *index.Tx, r ledger.Record) error {
 	}
 	hash, err := hex.DecodeString(d.Token)
 	if err != nil || len(hash) != sha256.Size {
-		return fmt.Errorf("token_sha256 %.80q", d.Token)
+		return fmt.Errorf("token_input_sha256 %.80q", d.Token)
 	}
 	b := tx.Bucket(bucketSpent)
 	var ended [][]byte

@@ -25,6 +25,7 @@ type Claims struct {
 	Kid, Alg                    string
 	ServiceAccount              bool     // a client's own token: no person stands behind it
 	TokenHash                   [32]byte // SHA-256 of the token as it came
+	InputHash                   [32]byte // SHA-256 of its signing input (RFC 7515 §2): the same for all forms that an ECDSA signature can be brought into
 }
 
 // HasRole reports whether the token carries the role: a realm role by name, or "client/role".

@@ -120,7 +120,7 @@ func Read(token string, keys Keys) (Claims, error) {
 	if err != nil {
 		return Claims{}, err
 	}
-	c.TokenHash = Hash(token)
+	c.TokenHash, c.InputHash = Hash(token), Hash(token[:strings.LastIndexByte(token, '.')])
 	return c, nil
 }
 

@@ -1,8 +1,10 @@
 package jwt_test
 
 import (
+	"crypto/elliptic"
 	"crypto/sha256"
 	"fmt"
+	"math/big"
 	"reflect"
 	"strings"
 	"testing"
@@ -23,6 +25,7 @@ func TestVerify(t *testing.T) {
 		Issuer: issuer, Sub: "3f1c9a52", Username: "dr.clinician", Name: "Doctor Clinician", Roles: []string{"account/view-profile", "clinician", "offline_access"},
 		ACR: "2", AuthTime: at.Add(-time.Minute), IssuedAt: at, Expires: at.Add(5 * time.Minute), JTI: "j", SID: "s", AuthorizedParty: "booking-app",
 		Audience: []string{"account", "aes-portal"}, Kid: "rsa", Alg: "RS256", TokenHash: sha256.Sum256([]byte(token)),
+		InputHash: sha256.Sum256([]byte(token[:strings.LastIndex(token, ".")])),
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -50,6 +53,31 @@ func TestVerifyAccepts(t *testing.T) {
 		if _, err := jwt.Verify(token, keys, expect()); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestTwins: of an ECDSA signature (r, s) anybody can make (r, n-s), which is as good. It is another text, and no other token.
+func TestTwins(t *testing.T) {
+	r := newRealm(t)
+	token := r.sign(object{"alg": "ES256", "typ": "JWT", "kid": "ec"}, claims())
+	dot := strings.LastIndex(token, ".")
+	sig, err := b64.DecodeString(token[dot+1:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := new(big.Int).SetBytes(sig[32:])
+	s.Sub(elliptic.P256().Params().N, s).FillBytes(sig[32:])
+	twin := token[:dot+1] + b64.EncodeToString(sig)
+	one, err := jwt.Verify(token, r.keys(), expect())
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := jwt.Verify(twin, r.keys(), expect())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if one.TokenHash == two.TokenHash || one.InputHash != two.InputHash {
+		t.Errorf("token %x and %x, input %x and %x", one.TokenHash, two.TokenHash, one.InputHash, two.InputHash)
 	}
 }
 

@@ -56,9 +56,9 @@ type created struct {
 }
 
 // onToken is what a signature was authorised by, when that was a token: package activation counts it against the token's caps, also after a restart. The
-// token itself is nowhere, only its SHA-256.
+// token itself is nowhere, only the SHA-256 of what its realm signed.
 type onToken struct {
-	Token   string    `json:"token_sha256,omitempty"`
+	Token   string    `json:"token_input_sha256,omitempty"`
 	Expires time.Time `json:"token_expires,omitzero"`
 	Clinic  string    `json:"clinic,omitempty"`
 	Sub     string    `json:"actor_sub,omitempty"`

@@ -268,7 +268,7 @@ func (v *Server) open(ctx context.Context, op *operation, now time.Time) (opened
 	if op.signing, err = v.s.Begin(ctx, c.Actor(), crt.Serial); err != nil {
 		return opened, err
 	}
-	op.signing.on = onToken{Token: hex.EncodeToString(c.TokenHash[:]), Expires: c.Expires.UTC(), Clinic: c.Clinic, Sub: c.Sub}
+	op.signing.on = onToken{Token: hex.EncodeToString(c.InputHash[:]), Expires: c.Expires.UTC(), Clinic: c.Clinic, Sub: c.Sub}
 	return wire.SignOpened{
 		Operation: op.id, Name: crt.CommonName, RegisterName: string(p.ProfessionalRegister), RegistrationNumber: p.ProfessionalRegistrationNumber, Time: now,
 		SignatureSize: op.signing.SignatureSize(), StampSize: op.signing.StampSize(), Policy: wire.SignPolicy{GivenPDFAllowed: c.Policy.GivenPDF}, Expires: op.expires,
