@@ -32,7 +32,7 @@ func (a *app) demoCommand() *cobra.Command {
 		Use:   "demo",
 		Short: "Make a demo appliance, sign a prescription through its HTTPS API, verify it",
 		Long: `Makes a whole appliance in a folder: token, root key ceremony in a process of its own, CAs, time-stamping authority, audit log. Then it
-starts "appliance signer" and "appliance portal" as they run in earnest, and calls the API over TLS as a booking app would: a token of Doctor
+starts "appliance signer", "appliance portal" and, for its backup, "appliance receiver" as they run in earnest, and calls the API over TLS as a booking app would: a token of Doctor
 Clinician's, a prescription signed to PAdES-B-LTA, the PDF, the evidence, some refusals. It verifies what came, and stops both.
 
 With --serve it keeps both running on loopback until ctrl-C, and writes shell variables to env in that folder: URL, CA, TOKEN and more, the tokens
@@ -89,7 +89,8 @@ func (a *app) demo(ctx context.Context, dir string, serve bool) (err error) {
 // demoFiles are where things are in the demo's folder, by absolute paths.
 type demoFiles struct {
 	dir, config, state, pin, rootPIN, realmKey string
-	run, signerLog, portalLog                  string
+	run, signerLog, portalLog, receiverLog     string
+	receiver, witnesses                        string // configuration of the backup host; who cosigns, as a policy
 	plain, signed, evidence, pack, verify      string
 	root, clinician, clinicianCA, body, env    string
 }
@@ -102,7 +103,7 @@ func newDemoFiles(dir string) (demoFiles, error) {
 	in := func(name string) string { return filepath.Join(abs, name) }
 	return demoFiles{
 		dir: abs, config: in("appliance.toml"), state: in("state"), pin: in("pin"), rootPIN: in("root-pin"), realmKey: in("realm-key.pem"),
-		run: in("run"), signerLog: in("run/signer.log"), portalLog: in("run/portal.log"),
+		run: in("run"), signerLog: in("run/signer.log"), portalLog: in("run/portal.log"), receiverLog: in("run/receiver.log"), receiver: in("backup/receiver.toml"), witnesses: in("witness-keys.txt"),
 		plain: in("prescription.pdf"), signed: in("prescription.signed.pdf"), evidence: in("evidence.json"), pack: in("evidence.zip"), verify: in("verify.json"),
 		root: in("root.pem"), clinician: in("clinician.pem"), clinicianCA: in("clinician-ca.pem"), body: in("sign.json"), env: in("env"),
 	}, nil

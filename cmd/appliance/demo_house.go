@@ -35,6 +35,8 @@ type demoHouse struct {
 	files          demoFiles
 	cfg            config.Config
 	signer, portal *process
+	receiver       *process // the backup host
+	backup         wire.BackupStatus
 	admin          *wire.Client // the operator's socket
 	realm          *demorealm.Realm
 	status         wire.Status
@@ -76,6 +78,10 @@ func (h *demoHouse) open(ctx context.Context, cancel context.CancelCauseFunc) (e
 		return err
 	}
 	watch(h.portal)
+	if err := h.openBackup(ctx); err != nil {
+		return err
+	}
+	watch(h.receiver)
 	return nil
 }
 
@@ -105,16 +111,17 @@ func (h *demoHouse) ask(ctx context.Context, op wire.Op, in, out any) error {
 	return err
 }
 
-// close ends everything, the portal first.
+// close ends everything, the portal first and the backup host last.
 func (h *demoHouse) close() error {
 	var errs []error
 	if h.transport != nil {
 		h.transport.CloseIdleConnections()
 	}
+	errs = append(errs, h.closeBackup())
 	if h.admin != nil {
 		errs = append(errs, h.admin.Close())
 	}
-	for _, p := range []*process{h.portal, h.signer} {
+	for _, p := range []*process{h.portal, h.signer, h.receiver} {
 		if p != nil {
 			errs = append(errs, p.stop())
 		}
@@ -315,5 +322,6 @@ func (h *demoHouse) token(form url.Values) (string, error) {
 func (h *demoHouse) introduce(w io.Writer) {
 	fmt.Fprintf(w, "  %-18s process %d: keys, log, no network\n", "appliance signer", h.signer.cmd.Process.Pid)
 	fmt.Fprintf(w, "  %-18s process %d: %s\n", "appliance portal", h.portal.cmd.Process.Pid, h.url)
+	fmt.Fprintf(w, "  %-18s process %d: the backup host, which cosigns the log: %s\n", "appliance receiver", h.receiver.cmd.Process.Pid, h.backup.Address)
 	fmt.Fprintf(w, "  %-18s %s, for this demo only\n\n", "realm", h.realm.Issuer())
 }

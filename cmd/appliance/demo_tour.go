@@ -17,6 +17,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/veripath/aes-appliance/internal/chain"
 	"github.com/veripath/aes-appliance/internal/evidence"
 	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/ledger"
@@ -191,7 +192,7 @@ func (v visitor) use(ctx context.Context) (got demoSigned, err error) {
 		}},
 		{method: "GET", path: "/api/evidence/" + id, remark: func(r reply) (string, error) {
 			got.evidence = r.body
-			return summarise(r.body)
+			return summarise(r.body, v.h.backup.By)
 		}},
 		{method: "GET", path: "/api/evidence/" + id + "/pack", remark: func(r reply) (string, error) {
 			got.pack = r.body
@@ -241,18 +242,25 @@ func (d *demoSigned) same(pdf []byte, hash string) error {
 }
 
 // summarise names what stands out in an Evidence Summary.
-func summarise(answer []byte) (string, error) {
+func summarise(answer []byte, cosigner string) (string, error) {
 	var e struct {
 		Type  string `json:"evidence_type"`
 		Actor struct {
 			Username string `json:"username"`
 			ACR      string `json:"authentication_context_ref"`
 		} `json:"actor_evidence"`
+		Live struct {
+			Backup evidence.Backup `json:"backup"`
+		} `json:"live"`
 	}
 	if err := json.Unmarshal(answer, &e); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s: signed by %s, logged in at level %s", e.Type, e.Actor.Username, e.Actor.ACR), nil
+	if b := e.Live.Backup; !b.Cosigned || b.By != cosigner {
+		return "", fmt.Errorf("the backup host's cosignature is missing: %+v", b)
+	}
+	name, _, _ := strings.Cut(cosigner, "+")
+	return fmt.Sprintf("%s: signed by %s, logged in at level %s; its lines are cosigned by %s", e.Type, e.Actor.Username, e.Actor.ACR, name), nil
 }
 
 // beRefused is what must not be done.
@@ -301,7 +309,15 @@ func (a *app) demoVerify(ctx context.Context, h *demoHouse, got demoSigned) erro
 	if err != nil {
 		return err
 	}
-	pack, err := verifyPack(ctx, got.pack, options, evidence.VerifyOptions{LogKeys: keys})
+	text := []byte("witness backup " + h.backup.By + "\nquorum backup\n")
+	if err := writeOutput(h.files.witnesses, text); err != nil {
+		return err
+	}
+	policy, err := chain.ParsePolicy(text)
+	if err != nil {
+		return err
+	}
+	pack, err := verifyPack(ctx, got.pack, options, evidence.VerifyOptions{LogKeys: keys, Policy: policy})
 	if err != nil {
 		return err
 	}
@@ -338,7 +354,7 @@ func (a *app) demoLook(h *demoHouse) error {
 		fmt.Fprintf(t, "  %s\t%s\n", look[0], look[1])
 	}
 	program := os.Args[0]
-	fmt.Fprintf(t, "\nTry\n  %[1]s verify %[2]s --trust %[3]s\n  %[1]s verify %[4]s --trust %[3]s --log-key %[5]s\n  %[1]s demo --serve --dir %[6]s\n",
-		program, h.files.signed, h.files.root, h.files.pack, filepath.Join(h.cfg.StateDir, signer.LogKeyName), h.files.dir)
+	fmt.Fprintf(t, "\nTry\n  %[1]s verify %[2]s --trust %[3]s\n  %[1]s verify %[4]s --trust %[3]s --log-key %[5]s --witness-keys %[7]s\n  %[1]s demo --serve --dir %[6]s\n",
+		program, h.files.signed, h.files.root, h.files.pack, filepath.Join(h.cfg.StateDir, signer.LogKeyName), h.files.dir, h.files.witnesses)
 	return t.Flush()
 }
