@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/veripath/aes-appliance/internal/activation"
 	"github.com/veripath/aes-appliance/internal/evidence"
 	"github.com/veripath/aes-appliance/internal/index"
 	"github.com/veripath/aes-appliance/internal/ledger"
+	"github.com/veripath/aes-appliance/internal/wire"
 )
 
 // prescriptionSigned is the details of eventPrescriptionSigned. Nothing in it names the patient or the medicine: that is in the sealed objects.
@@ -179,6 +181,29 @@ func (prescriptionFold) cancelled(tx *index.Tx, r ledger.Record) error {
 		return err
 	}
 	return b.Put(key, raw)
+}
+
+// result is what whoever asked for the signature is told, the first time and every time after.
+func (r *record) result() wire.SignResult {
+	out := wire.SignResult{
+		PrescriptionID: r.PrescriptionID, SHA256: r.PDF, SignedAt: r.SignedAt, Size: r.Size, EvidenceSHA256: r.Core, Level: r.Level, Label: r.label(),
+		Certificate: r.Certificate, Status: r.status(),
+	}
+	return out
+}
+
+func (r *record) label() string {
+	if r.Kind == string(activation.Service) {
+		return activation.ServiceLabel
+	}
+	return ""
+}
+
+func (r *record) status() string {
+	if r.Cancelled != nil {
+		return wire.StatusCancelled
+	}
+	return wire.StatusSigned
 }
 
 // lookUp returns the record under key, nil when there is none.

@@ -2,6 +2,7 @@ package signer_test
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -74,6 +75,26 @@ func TestSameContentSameAnswer(t *testing.T) {
 		case done.Repeated || signed != 1:
 			t.Errorf("%s: %+v, %d new", c.what, done, signed)
 		}
+	}
+}
+
+// TestRepetitionIsNoOracle: asking only for an earlier answer tells nobody of another person's prescription without a line.
+func TestRepetitionIsNoOracle(t *testing.T) {
+	h := newHouse(t, signer.ServerConfig{})
+	in := wanted(h.token(t, nil), "RX-1")
+	if _, _, err := h.portal.sign(t.Context(), in); err != nil {
+		t.Fatal(err)
+	}
+	in.RepeatOnly = true
+	in.Token = h.token(t, func(p *oidctest.Person) { p.Sub, p.Name = "colleague", "Carla Colleague" })
+	before := h.lines(t)
+	got, err := h.portal.open(t.Context(), in)
+	wantCode(t, err, fault.Conflict, "prescription-conflict", "another person's")
+	if got.Done != nil {
+		t.Errorf("answered with %+v", got.Done)
+	}
+	if lines := h.since(t, before); !slices.Equal(lines, []string{"signing_refused"}) {
+		t.Errorf("it left %v", lines)
 	}
 }
 

@@ -159,8 +159,12 @@ func (v *Server) live(ctx context.Context, rec *record) (evidence.Live, error) {
 	if err != nil {
 		return evidence.Live{}, err
 	}
+	held, err := v.holds(ctx, rec)
+	if err != nil {
+		return evidence.Live{}, err
+	}
 	l := evidence.Live{
-		GeneratedAt: now, GeneratedBy: "aes-appliance " + v.s.cfg.Version + ", " + v.s.cfg.PKI.Name, Status: rec.status(), Exists: true,
+		GeneratedAt: now, GeneratedBy: "aes-appliance " + v.s.cfg.Version + ", " + v.s.cfg.PKI.Name, Status: rec.status(), Exists: held,
 		Certificate: evidence.CertificateNow{Serial: crt.Serial, Status: string(crt.Status), CheckedAt: now, RevokedAt: crt.RevokedAt, Reason: crt.Reason},
 	}
 	b := v.s.backup.Say(slices.Max(rec.lines()) + 1)
@@ -180,6 +184,16 @@ func (v *Server) live(ctx context.Context, rec *record) (evidence.Live, error) {
 		l.Cancelled = &evidence.Cancellation{At: rec.Cancelled.At, Actor: rec.Cancelled.Sub, Reason: string(reason)}
 	}
 	return l, nil
+}
+
+// holds says whether the document is here and whole.
+func (v *Server) holds(ctx context.Context, rec *record) (bool, error) {
+	err := v.s.objects.Check(ctx, rec.Document)
+	if k := fault.KindOf(err); err != nil && (k == fault.NotFound || k == fault.Corrupt) {
+		v.log.ErrorContext(ctx, "a signed document is not held any more", "object", rec.Document, "error", err)
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // lines are where in the log a prescription's acts are, in order.

@@ -91,10 +91,13 @@ func (v *Server) signOpen(ctx context.Context, in wire.SignOpen) (wire.SignOpene
 	}
 	if in.RepeatOnly {
 		done, err := v.before(ctx, c, want)
-		if err == nil && done == nil {
-			err = fault.New(fault.NotFound, "this was not signed before")
+		if err != nil { // who asks for what somebody else had signed is told that there is such a thing
+			return wire.SignOpened{}, v.refused(ctx, c, want, err)
 		}
-		return wire.SignOpened{Done: done}, err
+		if done == nil {
+			return wire.SignOpened{}, fault.New(fault.NotFound, "this was not signed before")
+		}
+		return wire.SignOpened{Done: done}, nil
 	}
 	op, done, err := v.reserve(ctx, c, want)
 	if err != nil {
@@ -383,26 +386,3 @@ func sizeOf(f *os.File) int64 {
 
 // maxGrowth is what signature, DSS and time stamp add to a document at most.
 const maxGrowth = 1 << 20
-
-// result is what whoever asked for the signature is told, the first time and every time after.
-func (r *record) result() wire.SignResult {
-	out := wire.SignResult{
-		PrescriptionID: r.PrescriptionID, SHA256: r.PDF, SignedAt: r.SignedAt, Size: r.Size, EvidenceSHA256: r.Core, Level: r.Level, Label: r.label(),
-		Certificate: r.Certificate, Status: r.status(),
-	}
-	return out
-}
-
-func (r *record) label() string {
-	if r.Kind == string(activation.Service) {
-		return activation.ServiceLabel
-	}
-	return ""
-}
-
-func (r *record) status() string {
-	if r.Cancelled != nil {
-		return wire.StatusCancelled
-	}
-	return wire.StatusSigned
-}

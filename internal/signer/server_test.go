@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/veripath/aes-appliance/internal/evidence"
 	"github.com/veripath/aes-appliance/internal/fault"
+	"github.com/veripath/aes-appliance/internal/objects"
 	"github.com/veripath/aes-appliance/internal/pades"
 	"github.com/veripath/aes-appliance/internal/prescription"
 	"github.com/veripath/aes-appliance/internal/signer"
@@ -261,6 +263,56 @@ func TestServiceAccountIsReducedAndLabelled(t *testing.T) {
 	done, _, err := h.portal.sign(ctx, wanted(h.provider.A.Service(t), "RX-1"))
 	if err != nil || !strings.Contains(done.Label, "not an advanced electronic signature") {
 		t.Errorf("%+v, %v", done, err)
+	}
+}
+
+// TestEvidenceSaysWhatIsHeld: the summary tells of a document that is gone, or is another, that it is not held.
+func TestEvidenceSaysWhatIsHeld(t *testing.T) {
+	h := newHouse(t, signer.ServerConfig{})
+	token := h.token(t, nil)
+	if _, _, err := h.portal.sign(t.Context(), wanted(token, "RX-1")); err != nil {
+		t.Fatal(err)
+	}
+	held := func() bool {
+		t.Helper()
+		var got wire.Evidence
+		if _, err := h.portal.call(t.Context(), wire.OpEvidence, wire.PrescriptionRef{Credentials: creds(token), PrescriptionID: "RX-1"}, &got, nil); err != nil {
+			t.Fatal(err)
+		}
+		var summary struct {
+			PDF struct {
+				Exists bool `json:"exists"`
+			} `json:"signed_pdf"`
+		}
+		if err := json.Unmarshal(got.Evidence, &summary); err != nil {
+			t.Fatal(err)
+		}
+		return summary.PDF.Exists
+	}
+	if !held() {
+		t.Error("it is held")
+	}
+	_, object, _ := strings.Cut(h.logText(t), `"document_object":"`)
+	path := filepath.Join(h.cfg.StateDir, "objects", objects.Place(object[:64]))
+	if err := os.Chmod(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)/2] ^= 1
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if held() {
+		t.Error("it is said to be held, and is another file")
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if held() {
+		t.Error("it is said to be held, and is gone")
 	}
 }
 
