@@ -19,6 +19,7 @@ file|!file|shows that the binary is static
 test='
 libsofthsm2|/usr/lib/softhsm/libsofthsm2.so|the PKCS#11 module of the dynamic build
 softhsm2|!softhsm2-util|makes the token that stands for a vendor HSM
+iproute2|!ip|makes two machines with a cable between them, of network namespaces
 openssl|!openssl|judges CMS, time stamps, OCSP answers, CRLs and chains
 poppler-utils|!pdfsig|judges signatures
 libnss3-tools|!certutil|tells pdfsig which root to trust

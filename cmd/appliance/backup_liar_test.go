@@ -144,7 +144,7 @@ func TestLyingPortalCannotBeTheBackup(t *testing.T) {
 					t.Fatalf("%s: %+v", what, e.backupStatus())
 				}
 			}
-			if st := e.backupStatus(); st.Address != "" {
+			if st := e.backupStatus(); st.State != "disabled" { // the demo's, which has ended
 				t.Fatalf("%s was enrolled: %+v", what, st)
 			}
 		}

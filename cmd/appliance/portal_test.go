@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -144,7 +145,10 @@ type estate struct {
 	provider       *oidctest.Provider
 	signer, portal *service
 	client         *http.Client
-	asked          map[string]map[string]any // by prescription: what was asked for
+	vault          *vault // the backup host that it is to have; nil: one on loopback
+
+	asking sync.Mutex
+	asked  map[string]map[string]any // by prescription: what was asked for
 }
 
 func freePort(t testing.TB) int {

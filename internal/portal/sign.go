@@ -218,7 +218,7 @@ func (p *Portal) open(ctx context.Context, o order) (wire.SignOpened, error) {
 // perform makes the signed document, and gives the operation up when that fails.
 func (p *Portal) perform(ctx context.Context, o order, opened wire.SignOpened) (result wire.SignResult, document []byte, err error) {
 	defer func() {
-		if err == nil {
+		if err == nil || fault.CodeOf(err) == "not-yet-replicated" { // then it has ended well, but for the answer
 			return
 		}
 		// The caller may be gone: whoever waits for this operation to end is the log.

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/chain"
@@ -147,10 +148,10 @@ func (c hostCode) expires() time.Time {
 	return time.Time{}
 }
 
-// Open implements Codes.
+// Open implements Codes: a code waits that nobody has redeemed. Who has redeemed one is known, and needs no open door to do so again.
 func (h *Host) Open() bool {
 	list, err := h.codes()
-	return err == nil && len(list) > 0
+	return err == nil && slices.ContainsFunc(list, func(c hostCode) bool { return c.Client == "" })
 }
 
 // Redeem implements Codes. A code is good for one client: the same one may redeem it again, because an answer can get lost.
