@@ -90,8 +90,9 @@ const maxData = 256 << 10
 // order is a request to sign that has been checked.
 type order struct {
 	prescription prescription.Prescription
+	page         *prescription.Page // of it
 	consent      wire.Consent
-	given        []byte // nil: to be rendered
+	given        []byte // nil: the page is signed
 	key          string
 	wrong        error // why it cannot be signed now; what was signed already, yesterday say, is answered again all the same
 }
@@ -163,7 +164,8 @@ func (p *Portal) readOrder(ctx context.Context, in *signInput, data []byte) (ord
 	}
 	o := order{prescription: body.prescription(), given: given, key: in.IdempotencyKey}
 	o.prescription.Demonstration = status.Demo // a mark on the page alone: what the signer records of the data is the same without
-	content := p.renderer.Check(o.prescription, p.cfg.Now(), p.medicines.Load())
+	page, content := p.renderer.Lay(o.prescription, p.cfg.Now(), p.medicines.Load())
+	o.page = page
 	var about []FieldProblem
 	o.consent, about = body.consent()
 	if bad := invalidContent(content, append(wrong, about...)...); bad != nil {
@@ -231,7 +233,7 @@ func (p *Portal) perform(ctx context.Context, o order, opened wire.SignOpened) (
 	options := pades.SignOptions{Name: opened.Name, Time: opened.Time, Limits: p.pdfLimits()}
 	data := o.given
 	if data == nil {
-		if data, err = p.renderer.Render(o.prescription, opened.Time); err != nil {
+		if data, err = o.page.Render(opened.Time); err != nil {
 			return result, nil, err
 		}
 		if options.Appearance, err = p.panel(ctx, opened); err != nil {

@@ -33,34 +33,46 @@ func NewRenderer() (*Renderer, error) {
 	return &Renderer{fonts: set, compressors: sync.Pool{New: newCompressor}}, nil
 }
 
-// Check returns everything that keeps p from being rendered for signing at now: what Validate finds and, when that is nothing, the
-// characters that no typeface has and texts for which the page has no room. medicines is as for Validate.
-func (r *Renderer) Check(p Prescription, now time.Time, medicines Dictionary) []Problem {
-	if problems := p.Validate(now, medicines); problems != nil {
-		return problems
-	}
-	p = p.Normalize()
-	return r.sheet(&p).problems
+// Page is a prescription that has its place on the sheet. Render may be called from several goroutines at once.
+type Page struct {
+	r            *Renderer
+	prescription Prescription
+	sheet        *sheet
 }
 
-// Render returns p as a one-page PDF dated now: the same p and now give the same bytes. The error is a fault of kind Invalid that names
-// every problem found by Check without a Dictionary.
-func (r *Renderer) Render(p Prescription, now time.Time) ([]byte, error) {
-	problems := p.Validate(now, nil)
-	p = p.Normalize()
-	var s *sheet
-	if problems == nil {
-		s = r.sheet(&p)
-		problems = s.problems
+// Lay puts p on a page, unless something keeps it from being signed at now: then everything that does comes back, what Validate finds and, when that
+// is nothing, the characters that no typeface has and texts for which the page has no room. medicines is as for Validate.
+func (r *Renderer) Lay(p Prescription, now time.Time, medicines Dictionary) (*Page, []Problem) {
+	if problems := p.Validate(now, medicines); problems != nil {
+		return nil, problems
 	}
-	if problems != nil {
+	page := &Page{r: r, prescription: p.Normalize()}
+	if page.sheet = r.sheet(&page.prescription); page.sheet.problems != nil {
+		return nil, page.sheet.problems
+	}
+	return page, nil
+}
+
+// Render returns the page as a PDF dated now, which need not be the time that it was laid for: the same page and now give the same bytes. The error is
+// a fault of kind Invalid when the prescription is none at now, by Validate without a Dictionary.
+func (p *Page) Render(now time.Time) ([]byte, error) {
+	if problems := p.prescription.Validate(now, nil); problems != nil {
 		return nil, Invalid(problems)
 	}
-	out, err := r.draw(s, &p, now.UTC().Truncate(time.Second))
+	out, err := p.r.draw(p.sheet, &p.prescription, now.UTC().Truncate(time.Second))
 	if err != nil {
 		return nil, fmt.Errorf("prescription: render: %w", err)
 	}
 	return out, nil
+}
+
+// Render lays p and renders it, both at now and without a Dictionary. The error is a fault of kind Invalid that names every problem.
+func (r *Renderer) Render(p Prescription, now time.Time) ([]byte, error) {
+	page, problems := r.Lay(p, now, nil)
+	if problems != nil {
+		return nil, Invalid(problems)
+	}
+	return page.Render(now)
 }
 
 // Invalid is the fault for a list of problems.

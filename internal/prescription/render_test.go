@@ -224,11 +224,11 @@ func TestRenderRefuses(t *testing.T) {
 		if out != nil || fault.KindOf(err) != fault.Invalid || !strings.Contains(fault.PublicOf(err), c.want) {
 			t.Errorf("%s: %v", c.name, err)
 		}
-		if r.Check(p, now, nil) == nil {
-			t.Errorf("%s: Check finds nothing", c.name)
+		if check(r, p) == nil {
+			t.Errorf("%s: Lay finds nothing", c.name)
 		}
 	}
-	if problems := r.Check(full(), now, nil); problems != nil {
+	if problems := check(r, full()); problems != nil {
 		t.Error(problems)
 	}
 }
@@ -351,10 +351,10 @@ func FuzzRender(f *testing.F) {
 		p := Demo(now)
 		p.PrescriptionID, p.ClinicianCN, p.PatientName, p.PatientAddress, p.PrescriberAddress = id, name, name, address, address
 		p.MedicationName, p.Dosage, p.SNOMEDCode, p.ControlledDrugSchedule = medicine, dosage, code, Schedule(schedule)
-		problems := r.Check(p, now, nil)
+		problems := check(r, p)
 		out, err := r.Render(p, now)
 		if (problems == nil) != (err == nil) {
-			t.Fatalf("Check finds %v, Render says %v", problems, err)
+			t.Fatalf("Lay finds %v, Render says %v", problems, err)
 		}
 		if err == nil && !bytes.HasPrefix(out, []byte("%PDF-1.7\n")) {
 			t.Fatal("not a PDF")
@@ -372,4 +372,10 @@ func BenchmarkRender(b *testing.B) {
 		}
 		b.ReportMetric(float64(len(out)), "bytes")
 	}
+}
+
+// check returns what keeps p from being laid.
+func check(r *Renderer, p Prescription) []Problem {
+	_, problems := r.Lay(p, now, nil)
+	return problems
 }

@@ -79,7 +79,7 @@ type Dictionary interface {
 
 // Validate returns everything that is wrong with p when it is to be signed at now; nil when nothing is. It looks at p as Normalize
 // would leave it. What medicines, which may be nil, knows of a code decides over controlled_drug_schedule. Whether the page can show every
-// character, and has room, is Renderer.Check's to say.
+// character, and has room, is Renderer.Lay's to say.
 func (p Prescription) Validate(now time.Time, medicines Dictionary) []Problem {
 	p = p.Normalize()
 	v := &validation{failed: map[string]bool{}}
