@@ -59,7 +59,7 @@ func (c *Client) Call(ctx context.Context, op Op, in, out any, fd *os.File) (*os
 	if len(body) > MaxMessage-256 {
 		return nil, fault.New(fault.TooLarge, "the request is too large").WithCause(ErrTooLong)
 	}
-	r := request{Op: op, Body: body}
+	r := request{Op: op, body: body}
 	if deadline, ok := ctx.Deadline(); ok {
 		r.TimeoutMS = max(1, time.Until(deadline).Milliseconds())
 	}
@@ -76,7 +76,7 @@ func (c *Client) Call(ctx context.Context, op Op, in, out any, fd *os.File) (*os
 		return nil, a.Error.err()
 	}
 	if out != nil {
-		if err := Decode(a.Body, out); err != nil {
+		if err := Decode(a.body, out); err != nil {
 			closeFile(a.fd)
 			return nil, fault.New(fault.Internal, "the signer's answer cannot be understood").WithCause(fmt.Errorf("answer to %s: %w", op, err))
 		}
@@ -178,7 +178,7 @@ func (l *link) send(r request, fd *os.File) error {
 	if err := l.conn.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
 		return err
 	}
-	return writeMessage(l.conn, r, fd)
+	return writeMessage(l.conn, r, r.body, fd)
 }
 
 // read hands answers to those who wait, until the connection ends.
@@ -190,9 +190,9 @@ func (l *link) read() {
 			return
 		}
 		a := arrival{fd: fd}
-		if err := Decode(raw, &a.answer); err != nil {
+		if a.body, err = readHead(raw, &a.answer); err != nil {
 			closeFile(fd)
-			l.fail(errors.Join(ErrFormat, err))
+			l.fail(err)
 			return
 		}
 		l.mu.Lock()

@@ -53,7 +53,7 @@ func answerTo(t testing.TB, c *net.UnixConn) string {
 // TestWhatIsNoMessageEndsTheConnection is the rejection table of the framing; the server stays.
 func TestWhatIsNoMessageEndsTheConnection(t *testing.T) {
 	path, _ := serve(t, map[wire.Op]wire.Handler{wire.OpTSA: wire.Handle(echo)})
-	good := `{"id":1,"op":"tsa","body":{"der":"AA=="}}`
+	good := `{"id":1,"op":"tsa"}` + "\n" + `{"der":"AA=="}`
 	for what, bytes := range map[string][]byte{
 		"no length":              {0, 0},
 		"a length of nothing":    frame(""),
@@ -63,11 +63,15 @@ func TestWhatIsNoMessageEndsTheConnection(t *testing.T) {
 		"no JSON":                frame("hello"),
 		"an array":               frame("[]"),
 		"an unknown member":      frame(`{"id":1,"op":"tsa","evil":1}`),
-		"two values":             frame(good + good),
-		"something after":        frame(good + "x"),
+		"two heads":              frame(`{"id":1,"op":"tsa"}{"id":2,"op":"tsa"}`),
+		"something after a head": frame(`{"id":1,"op":"tsa"}x` + "\n{}"),
+		"a body in the head":     frame(`{"id":1,"op":"tsa","body":{"der":"AA=="}}`),
+		"a head of two lines":    frame("{\n" + `"id":1,"op":"tsa"}`),
+		"no head":                frame("\n" + `{"der":"AA=="}`),
+		"a line and no body":     frame(`{"id":1,"op":"tsa"}` + "\n"),
 		"a negative id":          frame(`{"id":-1,"op":"tsa"}`),
 		"an op that is no text":  frame(`{"id":1,"op":7}`),
-		"a body cut off":         frame(good[:len(good)-2]),
+		"a head cut off":         frame(`{"id":1,"op":"tsa"`),
 		"binary":                 frame("\x00\x01\x02\xff"),
 	} {
 		c := raw(t, path)
@@ -84,16 +88,16 @@ func TestWhatIsNoMessageEndsTheConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	both := answerTo(t, c) + answerTo(t, c)
-	if !strings.Contains(both, `{"id":1,"body":{"der":"AA=="}}`) || !strings.Contains(both, `"id":2,"error":{"kind":"forbidden"`) {
+	if !strings.Contains(both, `{"id":1}`+"\n"+`{"der":"AA=="}`) || !strings.Contains(both, `"id":2,"error":{"kind":"forbidden"`) {
 		t.Errorf("two good ones: %s", both)
 	}
 }
 
 func TestBodiesAreTakenStrictly(t *testing.T) {
 	path, _ := serve(t, map[wire.Op]wire.Handler{wire.OpTSA: wire.Handle(echo)})
-	for _, body := range []string{`{"der":1}`, `{"der":"AA==","more":1}`, `[]`, `"x"`, `{"der":"%"}`} {
+	for _, body := range []string{`{"der":1}`, `{"der":"AA==","more":1}`, `[]`, `"x"`, `{"der":"%"}`, `{"der":"AA=="`, `{"der":"AA=="}{"der":"AA=="}`, `{"der":"AA=="}x`, "{}\n{}", "\x00"} {
 		c := raw(t, path)
-		if _, err := c.Write(frame(`{"id":1,"op":"tsa","body":` + body + `}`)); err != nil {
+		if _, err := c.Write(frame(`{"id":1,"op":"tsa"}` + "\n" + body)); err != nil {
 			t.Fatal(err)
 		}
 		if got := answerTo(t, c); !strings.Contains(got, `"kind":"invalid"`) {
@@ -111,7 +115,7 @@ func TestDescriptorsThatDoNotBelong(t *testing.T) {
 	}
 	defer doc.Close()
 	fd := int(doc.Fd())
-	message := frame(`{"id":1,"op":"tsa","body":{"der":"AA=="}}`)
+	message := frame(`{"id":1,"op":"tsa"}` + "\n" + `{"der":"AA=="}`)
 	send := func(c *net.UnixConn, b []byte, fds ...int) {
 		t.Helper()
 		var oob []byte
@@ -318,7 +322,7 @@ func TestLongPath(t *testing.T) {
 
 // FuzzServe feeds a server what a hostile peer may write: it must go on answering others.
 func FuzzServe(f *testing.F) {
-	for _, seed := range []string{`{"id":1,"op":"tsa","body":{"der":"AA=="}}`, `{"id":1,"op":"tsa","timeout_ms":-9223372036854775808}`, `{}`, `{"id":18446744073709551615,"op":""}`} {
+	for _, seed := range []string{`{"id":1,"op":"tsa"}` + "\n" + `{"der":"AA=="}`, `{"id":1,"op":"tsa","timeout_ms":-9223372036854775808}`, `{}`, `{"id":18446744073709551615,"op":""}`} {
 		f.Add(frame(seed))
 		f.Add(append(frame(seed), frame(seed)...))
 	}

@@ -166,7 +166,7 @@ func (s *server) connection(ctx context.Context, c *net.UnixConn) {
 			return
 		}
 		var r request
-		if err := Decode(raw, &r); err != nil {
+		if r.body, err = readHead(raw, &r); err != nil {
 			giveBack()
 			closeFile(fd)
 			abandon()
@@ -198,19 +198,19 @@ func (s *server) call(ctx context.Context, c *net.UnixConn, sending *sync.Mutex,
 	defer closeFile(outFD)
 	a := answer{ID: r.ID}
 	if err == nil && out != nil {
-		a.Body, err = json.Marshal(out)
+		a.body, err = json.Marshal(out)
 	}
-	if err == nil && len(a.Body) > MaxMessage-128 {
+	if err == nil && len(a.body) > MaxMessage-128 {
 		err = fault.New(fault.TooLarge, "the answer is too large for a message")
 	}
 	if err != nil {
 		closeFile(outFD)
-		a.Body, a.Error, outFD = nil, newFailure(err), nil
+		a.body, a.Error, outFD = nil, newFailure(err), nil
 	}
 	sending.Lock()
 	defer sending.Unlock()
 	c.SetWriteDeadline(time.Now().Add(sendTimeout))
-	if err := writeMessage(c, a, outFD); err != nil {
+	if err := writeMessage(c, a, a.body, outFD); err != nil {
 		abandon()
 	}
 }
@@ -221,7 +221,7 @@ func (s *server) dispatch(ctx context.Context, r request, fd *os.File) (out any,
 	if !ok {
 		return nil, nil, fault.New(fault.Forbidden, fmt.Sprintf("the operation %.40q is not allowed on this socket", r.Op))
 	}
-	return h(ctx, r.Body, fd)
+	return h(ctx, r.body, fd)
 }
 
 func closeFile(f *os.File) {

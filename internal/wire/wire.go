@@ -1,9 +1,10 @@
 // Package wire is how the portal and the operator's commands talk to the signer: typed operations over a stream unix socket.
 //
-// A message is four bytes, its length as a big-endian number, and that many bytes of JSON:
+// A message is four bytes, its length as a big-endian number, and that many bytes: a head, which is a line of JSON, and after the line feed the body in
+// JSON, if there is one, so that a body is read once, by whoever knows its type.
 //
-//	request  {"id": 7, "op": "sign_open", "timeout_ms": 30000, "body": {…}}
-//	answer   {"id": 7, "body": {…}}  or  {"id": 7, "error": {"kind", "code", "public", "hint", "dial"}}
+//	request  {"id":7,"op":"sign_open","timeout_ms":30000} LF {…}
+//	answer   {"id":7} LF {…}  or  {"id":7,"error":{"kind","code","public","hint","dial"}}
 //
 // Both sides refuse what they do not know. At most one file descriptor goes with a message (SCM_RIGHTS, on the first byte of its length): a
 // sealed memfd for a document, a connected TCP socket for a realm. Answers come in any order; the id tells which request they are for.
@@ -22,11 +23,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MaxMessage is the largest message, in bytes of JSON. What can be larger goes as a descriptor.
+// MaxMessage is the largest message, in bytes after its length. What can be larger goes as a descriptor.
 const MaxMessage = 4 << 20
 
 const (
 	lengthSize = 4
+	firstRead  = 64 << 10 // most messages are smaller, and read at once
 	// maxPassed is how many descriptors of one message are looked at, to be closed; the kernel closes those beyond.
 	maxPassed = 16
 )
@@ -41,17 +43,17 @@ var (
 
 // request is what a client sends.
 type request struct {
-	ID        uint64          `json:"id"`
-	Op        Op              `json:"op"`
-	TimeoutMS int64           `json:"timeout_ms,omitempty"` // how long the client will wait; 0 = for ever
-	Body      json.RawMessage `json:"body,omitempty"`
+	ID        uint64 `json:"id"`
+	Op        Op     `json:"op"`
+	TimeoutMS int64  `json:"timeout_ms,omitempty"` // how long the client will wait; 0 = for ever
+	body      json.RawMessage
 }
 
 // answer is what the server sends.
 type answer struct {
-	ID    uint64          `json:"id"`
-	Error *failure        `json:"error,omitempty"`
-	Body  json.RawMessage `json:"body,omitempty"`
+	ID    uint64   `json:"id"`
+	Error *failure `json:"error,omitempty"`
+	body  json.RawMessage
 }
 
 // Decode reads exactly one JSON value into v: unknown fields and anything after it are refused.
@@ -67,24 +69,36 @@ func Decode(raw []byte, v any) error {
 	return nil
 }
 
-// writeMessage sends v, with fd when there is one. The caller keeps fd, and sees to it that one message is written at a time.
-func writeMessage(c *net.UnixConn, v any, fd *os.File) error {
-	var b bytes.Buffer
-	b.Write(make([]byte, lengthSize))
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
+// readHead decodes the head of a message into head, and returns its body, nil when there is none.
+func readHead(raw []byte, head any) (body []byte, err error) {
+	line, body, whole := bytes.Cut(raw, []byte{'\n'})
+	if whole && len(body) == 0 {
+		return nil, fmt.Errorf("%w: there is no body", ErrFormat)
+	}
+	if err := Decode(line, head); err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrFormat, err)
+	}
+	return body, nil
+}
+
+// writeMessage sends head, a request or an answer, and body, with fd when there is one. The caller keeps fd, and sees to it that one message is written
+// at a time.
+func writeMessage(c *net.UnixConn, head any, body []byte, fd *os.File) error {
+	line, err := json.Marshal(head)
+	if err != nil {
 		return fmt.Errorf("wire: encoding a message: %w", err)
 	}
-	frame := b.Bytes()
-	frame = frame[:len(frame)-1] // without the encoder's newline
+	frame := append(make([]byte, lengthSize, lengthSize+len(line)+1+len(body)), line...)
+	if len(body) > 0 {
+		frame = append(append(frame, '\n'), body...)
+	}
 	if len(frame)-lengthSize > MaxMessage {
 		return ErrTooLong
 	}
 	binary.BigEndian.PutUint32(frame, uint32(len(frame)-lengthSize))
 	if fd != nil {
-		// unix(7): a descriptor arrives with the first byte it was sent with, and a read never goes beyond it.
-		n, _, err := c.WriteMsgUnix(frame[:lengthSize], unix.UnixRights(int(fd.Fd())), nil)
+		// unix(7): a descriptor arrives with the first byte it was sent with.
+		n, _, err := c.WriteMsgUnix(frame, unix.UnixRights(int(fd.Fd())), nil)
 		if err != nil {
 			return fmt.Errorf("wire: passing a descriptor: %w", err)
 		}
@@ -137,8 +151,9 @@ func readMessage(c *net.UnixConn, admit func(size int64) error) (raw []byte, fd 
 	if err := admit(int64(size)); err != nil {
 		return nil, fd, err
 	}
-	// The buffer grows with what comes, not with what was promised. Descriptors sent within the body are closed by the kernel: Read takes none.
+	// The buffer grows with what comes, not with what was promised. Descriptors sent after the length are closed by the kernel: Read takes none.
 	var b bytes.Buffer
+	b.Grow(int(min(size, firstRead)) + bytes.MinRead)
 	if _, err := io.CopyN(&b, c, int64(size)); err != nil {
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
