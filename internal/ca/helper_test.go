@@ -233,7 +233,7 @@ func (m *machine) Now() (clock.Reading, error) {
 func (m *machine) tryOpen() error {
 	ctx := context.Background()
 	log := slog.New(slog.DiscardHandler)
-	db, err := index.Open(filepath.Join(m.dir, "index"))
+	db, err := index.Open(filepath.Join(m.dir, "index"), m.sealer)
 	if err != nil {
 		return err
 	}

@@ -15,16 +15,16 @@ func TestErrorsForPeople(t *testing.T) {
 	if err := os.Symlink("/dev/full", markerPath(path)+".tmp"); err != nil {
 		t.Fatal(err)
 	}
-	_, err := Open(path)
+	_, err := Open(path, newKeys(7))
 	if p := fault.PublicOf(err); !strings.HasSuffix(p, "index.db.state.tmp: the disk is full") || fault.HintOf(err) == "" {
 		t.Errorf("full: %q, hint %q", p, fault.HintOf(err))
 	}
 	path = filepath.Join(t.TempDir(), "index.db")
-	d, err := Open(path)
+	d, err := Open(path, newKeys(7))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = Open(path)
+	_, err = Open(path, newKeys(7))
 	if fault.KindOf(err) != fault.Unavailable || fault.HintOf(err) == "" {
 		t.Errorf("twice: %v", err)
 	}

@@ -1,10 +1,10 @@
 // Package index is an ordered key-value store for what is derived from the log. It is the only user of bbolt, and none of bbolt's types leak.
 //
 // The store may be lost at any time: whoever fills it can fill it again. So it is never fsynced while open, and trades that for one duty: after a
-// power cut, or on any damage that shows, it must be found out and emptied rather than believed. Three things see to that:
+// power cut, on any damage that shows, or when somebody else wrote to it, it must be found out and emptied rather than believed. Three things see to that:
 //
-//   - a marker file holds the kernel's boot ID while the store is open and "clean" after Close. Writes of a killed process survive in the page
-//     cache, those before a power cut may not: a marker of another boot means the file is thrown away;
+//   - a marker file holds the kernel's boot ID while the store is open, and after Close "clean" and a MAC over the file (see Keys). Writes of a killed
+//     process survive in the page cache, those before a power cut may not: a marker of another boot means the file is thrown away;
 //   - each value carries a CRC-32C over its key and itself, since bbolt has checksums on its meta pages only;
 //   - panics and memory faults of bbolt over a damaged page become ErrDamaged.
 package index
@@ -29,9 +29,17 @@ var ErrDamaged = errors.New("index: damaged")
 // bootIDPath is where Linux tells one boot from another (random(4)).
 const bootIDPath = "/proc/sys/kernel/random/boot_id"
 
+// Keys seal the key of the MAC that a closed store has, so that who has the disk and not the token cannot write into it what the log does not say: a realm of
+// their own, say. package token implements it.
+type Keys interface {
+	SealKey(key []byte) (sealed []byte, err error)
+	OpenKey(sealed []byte) (key []byte, err error)
+}
+
 // DB is an open store. Its methods may be called from several goroutines at once; updates run one at a time.
 type DB struct {
 	path string
+	keys Keys
 	why  string
 
 	mu      sync.RWMutex // held for reading by transactions, for writing while bolt is replaced
@@ -41,9 +49,9 @@ type DB struct {
 }
 
 // Open opens the store at path, which one process at a time may do, and makes an empty one when there is none, when the last user's writes may have
-// been lost in a power cut, or when it is damaged; Emptied then says why.
-func Open(path string) (*DB, error) {
-	d, err := openStore(path)
+// been lost in a power cut, when it is damaged, or is not the one that was closed with these keys; Emptied then says why. The keys are used until Close.
+func Open(path string, keys Keys) (*DB, error) {
+	d, err := openStore(path, keys)
 	var told *fault.Error
 	if public, hint := durable.Explain(err); public != "" && !errors.As(err, &told) {
 		return nil, fault.New(fault.Unavailable, public).WithHint(hint).WithCause(err)
@@ -51,13 +59,13 @@ func Open(path string) (*DB, error) {
 	return d, err
 }
 
-func openStore(path string) (*DB, error) {
-	d := &DB{path: path}
+func openStore(path string, keys Keys) (*DB, error) {
+	d := &DB{path: path, keys: keys}
 	boot, err := bootID()
 	if err != nil {
 		return nil, err
 	}
-	d.why, err = distrust(path, boot)
+	d.why, err = distrust(path, boot, keys)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +130,11 @@ func (d *DB) Close() error {
 		return fmt.Errorf("index: closing %s: %w", d.path, err)
 	}
 	// A crash here leaves "open" with this boot's ID: believed until the next boot, then emptied. Never wrong, at worst slower.
-	return writeMarker(d.path, "clean")
+	seal, err := sealFile(d.path, d.keys)
+	if err != nil {
+		return err
+	}
+	return writeMarker(d.path, clean+seal)
 }
 
 // Update runs fn over all that is in the store, with the right to change it. When fn returns an error nothing is changed and that error is returned.
@@ -253,36 +265,4 @@ func bootID() (string, error) {
 		return "", fmt.Errorf("index: reading the boot ID: %w", err)
 	}
 	return strings.TrimSpace(string(b)), nil
-}
-
-// distrust returns why the store at path is not to be believed, or "".
-func distrust(path, boot string) (string, error) {
-	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-		return "there was none", nil
-	} else if err != nil {
-		return "", fmt.Errorf("index: %w", err)
-	}
-	m, err := os.ReadFile(markerPath(path))
-	if errors.Is(err, os.ErrNotExist) {
-		return "its marker is missing", nil
-	}
-	if err != nil {
-		return "", fmt.Errorf("index: reading the marker: %w", err)
-	}
-	switch strings.TrimSpace(string(m)) {
-	case "clean", "open " + boot:
-		return "", nil
-	case "damaged":
-		return "it was found damaged", nil
-	}
-	return "the machine stopped while it was open", nil
-}
-
-func markerPath(path string) string { return path + ".state" }
-
-func writeMarker(path, text string) error {
-	if err := durable.WriteFile(durable.OS{}, markerPath(path), []byte(text+"\n"), 0o600); err != nil {
-		return fmt.Errorf("index: writing the marker: %w", err)
-	}
-	return nil
 }

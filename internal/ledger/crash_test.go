@@ -36,7 +36,7 @@ func newSimPlace(t *testing.T) *simPlace {
 func (p *simPlace) indexPath() string { return fmt.Sprintf("%s-%d", p.index, p.gen) }
 
 func (p *simPlace) open() (*Ledger, *index.DB, error) {
-	db, err := index.Open(p.indexPath())
+	db, err := index.Open(p.indexPath(), plainKeys{})
 	if err != nil {
 		p.t.Fatal(err)
 	}

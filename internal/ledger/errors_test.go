@@ -29,7 +29,7 @@ func TestErrorsForPeople(t *testing.T) {
 		if err := c.spoil(dir); err != nil {
 			t.Fatal(err)
 		}
-		db, err := index.Open(filepath.Join(dir, "index.db"))
+		db, err := index.Open(filepath.Join(dir, "index.db"), plainKeys{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -71,7 +71,7 @@ func openPrimary(t testing.TB, dir, origin string) *primary {
 	t.Helper()
 	p := &primary{t: t, origin: origin, dir: dir, now: time.Now}
 	var err error
-	if p.db, err = index.Open(filepath.Join(dir, "index")); err != nil {
+	if p.db, err = index.Open(filepath.Join(dir, "index"), plainKeys{}); err != nil {
 		t.Fatal(err)
 	}
 	if p.log, err = ledger.Open(t.Context(), ledger.Config{Dir: filepath.Join(dir, "log"), Index: p.db, Now: p.now}); err != nil {

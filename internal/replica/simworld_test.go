@@ -143,7 +143,7 @@ func (w *world) startPrimary() bool {
 	w.gen++
 	p := &simPrimary{}
 	var err error
-	if p.db, err = index.Open(filepath.Join(w.scratch, fmt.Sprint(w.gen))); err != nil {
+	if p.db, err = index.Open(filepath.Join(w.scratch, fmt.Sprint(w.gen)), plainKeys{}); err != nil {
 		w.t.Fatal(err)
 	}
 	p.log, err = ledger.Open(context.Background(), ledger.Config{Dir: "/p/log", Index: p.db, Now: time.Now, FS: w.pdisk})

@@ -1,6 +1,7 @@
 package signer_test
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -11,6 +12,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -24,6 +26,7 @@ import (
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/fault"
+	"github.com/veripath/aes-appliance/internal/index"
 	"github.com/veripath/aes-appliance/internal/oidctest"
 	"github.com/veripath/aes-appliance/internal/prescription"
 	"github.com/veripath/aes-appliance/internal/signer"
@@ -77,6 +80,54 @@ func TestCapsSurviveARestart(t *testing.T) {
 	wantCode(t, err, fault.Unavailable, "signature-rate", "a sixth signature within a minute")
 	if text := h.logText(t); strings.Contains(text, token) {
 		t.Error("the log holds a token")
+	}
+}
+
+// thief has other keys than the token's.
+type thief struct{}
+
+func (thief) SealKey(key []byte) ([]byte, error)    { return bytes.Clone(key), nil }
+func (thief) OpenKey(sealed []byte) ([]byte, error) { return bytes.Clone(sealed), nil }
+
+// TestIndexIsNotWrittenByOthers: who has the disk while the appliance is off, and not the token's PIN, cannot put into the index what the log does not say.
+// Here it is a policy; it could be a realm of theirs, or whom a certificate is bound to.
+func TestIndexIsNotWrittenByOthers(t *testing.T) {
+	h := newHouse(t, signer.ServerConfig{})
+	h.stop()
+	if err := h.s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(h.cfg.StateDir, "index.db")
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path+".state", append([]byte("open "), boot...), 0o600); err != nil { // so that package index opens it for us
+		t.Fatal(err)
+	}
+	db, err := index.Open(path, thief{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *index.Tx) error {
+		b := tx.Bucket("activation/3/clinic")
+		was := b.Get([]byte("a"))
+		now := bytes.Replace(was, []byte(`"given_pdf":false`), []byte(`"given_pdf":true`), 1)
+		if bytes.Equal(was, now) {
+			t.Errorf("the index has %s", was)
+		}
+		return b.Put([]byte("a"), now)
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if h.s, err = signer.Open(t.Context(), h.cfg); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.s.Close() })
+	c, err := h.s.Activation().Clinic("a")
+	if err != nil || c.Policy.GivenPDF {
+		t.Errorf("it believes the index: %+v, %v", c.Policy, err)
 	}
 }
 

@@ -190,7 +190,7 @@ func open(ctx context.Context, cfg Config) (s *Signer, err error) {
 		return s, err
 	}
 	s.opened(s.objects.Close)
-	if s.index, err = index.Open(filepath.Join(cfg.StateDir, indexName)); err != nil {
+	if s.index, err = index.Open(filepath.Join(cfg.StateDir, indexName), s.token); err != nil {
 		return s, err
 	}
 	s.opened(s.index.Close)

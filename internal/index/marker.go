@@ -1,0 +1,103 @@
+package index
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/veripath/aes-appliance/internal/durable"
+)
+
+// distrust returns why the store at path is not to be believed, or "".
+func distrust(path, boot string, keys Keys) (string, error) {
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return "there was none", nil
+	} else if err != nil {
+		return "", fmt.Errorf("index: %w", err)
+	}
+	m, err := os.ReadFile(markerPath(path))
+	if errors.Is(err, os.ErrNotExist) {
+		return "its marker is missing", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("index: reading the marker: %w", err)
+	}
+	text := strings.TrimSpace(string(m))
+	switch seal, closed := strings.CutPrefix(text, clean); {
+	case text == "open "+boot:
+		return "", nil
+	case text == "damaged":
+		return "it was found damaged", nil
+	case closed:
+		return checkSeal(path, seal, keys)
+	}
+	return "the machine stopped while it was open", nil
+}
+
+// clean begins the marker of a closed store; what follows is sealFile's.
+const clean = "clean "
+
+// macKey is the size of the key of the MAC, in bytes: what Keys take.
+const macKey = 32
+
+// sealFile returns the sealed key and the MAC under it (HMAC-SHA-256) of the file at path, in hexadecimal.
+func sealFile(path string, keys Keys) (string, error) {
+	key := make([]byte, macKey)
+	rand.Read(key) // never fails (crypto/rand since Go 1.24)
+	defer clear(key)
+	sealed, err := keys.SealKey(key)
+	if err != nil {
+		return "", fmt.Errorf("index: sealing %s: %w", path, err)
+	}
+	mac, err := macOf(path, key)
+	return hex.EncodeToString(sealed) + " " + hex.EncodeToString(mac), err
+}
+
+// checkSeal returns why the file at path is not the one that seal is of, or "". An error is one of the disk.
+func checkSeal(path, seal string, keys Keys) (why string, err error) {
+	const other = "it is not the one that was closed here"
+	first, second, _ := strings.Cut(seal, " ")
+	sealed, err1 := hex.DecodeString(first)
+	want, err2 := hex.DecodeString(second)
+	if err1 != nil || err2 != nil {
+		return other, nil
+	}
+	key, err := keys.OpenKey(sealed)
+	if err != nil { // whatever it is: the log can say all of it again
+		return other + ": " + err.Error(), nil
+	}
+	defer clear(key)
+	mac, err := macOf(path, key)
+	if err == nil && !hmac.Equal(mac, want) {
+		why = other
+	}
+	return why, err
+}
+
+func macOf(path string, key []byte) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("index: %w", err)
+	}
+	defer f.Close()
+	mac := hmac.New(sha256.New, key)
+	if _, err := io.Copy(mac, f); err != nil {
+		return nil, fmt.Errorf("index: reading %s: %w", path, err)
+	}
+	return mac.Sum(nil), nil
+}
+
+func markerPath(path string) string { return path + ".state" }
+
+func writeMarker(path, text string) error {
+	if err := durable.WriteFile(durable.OS{}, markerPath(path), []byte(text+"\n"), 0o600); err != nil {
+		return fmt.Errorf("index: writing the marker: %w", err)
+	}
+	return nil
+}
