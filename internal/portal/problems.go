@@ -37,6 +37,7 @@ func accessProblems() []problemType {
 		{"certificate-of-another", 403, "The certificate is another account's", "The clinician must log in with the account that the certificate was bound to."},
 		{"certificate-bound", 409, "The certificate is bound already", "A binding is for good: revoke the certificate and issue another."},
 		{"name-mismatch", 403, "The name is not that of the certificate", "clinician_cn must be the clinician's name as the certificate has it."},
+		{"registration-mismatch", 403, "The registration number is not that of the certificate", "professional_register and professional_registration_number must be those of the clinician's certificate. Where that is wrong, an administrator revokes it and issues another."},
 		{"token-signature-cap", 403, "The token has signed as often as it may", "Have the clinician log in again."},
 		{"signature-rate", 429, "Too many signatures in a minute", "Wait as long as Retry-After says."},
 		{"signing-limit", 429, "Too many signatures at once", "Wait as long as Retry-After says."},

@@ -66,6 +66,12 @@ func TestPortalCannotSignWithoutTheBoundPersonsToken(t *testing.T) {
 		{"nobody's credential", wanted(login.Access, "RX-1", named("No Body")), fault.NotFound, "certificate-not-found", "Certificate not found for clinician: No Body"},
 		{"another clinic's credential", wanted(login.Access, "RX-1", named("Bea Other")), fault.NotFound, "certificate-not-found", ""},
 		{"an unbound credential", wanted(login.Access, "RX-1", named("Una Unbound")), fault.Forbidden, "certificate-unbound", ""},
+		{"another's number in the register", wanted(login.Access, "RX-1", func(p *prescription.Prescription, _ *wire.SignOpen) {
+			p.ProfessionalRegistrationNumber = "7654322"
+		}), fault.Forbidden, "registration-mismatch", ""},
+		{"another register", wanted(login.Access, "RX-1", func(p *prescription.Prescription, _ *wire.SignOpen) {
+			p.PrescriberType, p.ProfessionalRegister, p.ProfessionalRegistrationNumber = prescription.Dentist, prescription.GDC, "123456"
+		}), fault.Forbidden, "registration-mismatch", ""},
 		{"a controlled drug", wanted(login.Access, "RX-1", func(p *prescription.Prescription, _ *wire.SignOpen) { p.ControlledDrugSchedule = "2" }), fault.Invalid, "", ""},
 		{"no consent", wanted(login.Access, "RX-1", func(_ *prescription.Prescription, in *wire.SignOpen) { in.Consent.Text = " " }), fault.Invalid, "consent-missing", ""},
 		{"consent in the future", wanted(login.Access, "RX-1", func(_ *prescription.Prescription, in *wire.SignOpen) {

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/veripath/aes-appliance/internal/activation"
+	"github.com/veripath/aes-appliance/internal/cert"
 	"github.com/veripath/aes-appliance/internal/chain"
 	"github.com/veripath/aes-appliance/internal/dmd"
 	"github.com/veripath/aes-appliance/internal/evidence"
@@ -124,6 +125,17 @@ func checkConsent(c wire.Consent, now time.Time) error {
 		return fault.New(fault.Invalid, "the consent is older than a day").WithHint("ask the clinician again").WithCode("consent-invalid")
 	}
 	return nil
+}
+
+// prescriber holds the register and the number that the page will show against those in the certificate: the page says whose the signature is.
+// A certificate without a number leaves them the caller's word. Errors: Forbidden.
+func (r *request) prescriber(serialNumber string) error {
+	p := &r.prescription
+	if id, err := cert.NewPersonID(string(p.ProfessionalRegister), p.ProfessionalRegistrationNumber); serialNumber == "" || err == nil && id.String() == serialNumber {
+		return nil
+	}
+	return fault.New(fault.Forbidden, "professional_register and professional_registration_number are not those of the clinician's certificate").
+		WithHint("send them as the certificate has them; where that is wrong, have it revoked and another one issued").WithCode("registration-mismatch")
 }
 
 // sha returns the SHA-256 of the content, hexadecimal.

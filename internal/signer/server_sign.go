@@ -259,6 +259,9 @@ func (v *Server) open(ctx context.Context, op *operation, now time.Time) (opened
 	if err != nil {
 		return opened, v.refused(ctx, c, op.want, withCode(err, fault.NotFound, "certificate-not-found"))
 	}
+	if err := op.want.prescriber(crt.Subject.SerialNumber); err != nil {
+		return opened, v.refused(ctx, c, op.want, err)
+	}
 	op.bound = crt.Sub
 	op.allowed, err = v.s.gate.Authorize(ctx, activation.Request{
 		Caller: c, Credential: activation.Credential{Serial: crt.Serial, CommonName: crt.CommonName, Clinic: crt.Clinic, BoundSub: crt.Sub},
