@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -190,6 +191,8 @@ func TestAnswersWaitForTheBackup(t *testing.T) {
 		t.Errorf("the evidence does not name the cosignature: %.300s", evidence)
 	}
 
+	e.showsBackup("sync")
+
 	v.stop()
 	if status, a := e.signs("RX-2"); status != http.StatusServiceUnavailable || a.Type != "/problems/not-yet-replicated" {
 		t.Errorf("with the backup down: %d %+v", status, a)
@@ -212,6 +215,23 @@ func TestAnswersWaitForTheBackup(t *testing.T) {
 		t.Errorf("RX-2 was signed %d times", n)
 	}
 	e.giveUp(v)
+}
+
+// showsBackup looks at the metrics.
+func (e *estate) showsBackup(state string) {
+	e.t.Helper()
+	resp, err := http.Get(e.metrics + "/metrics")
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	if !strings.Contains(string(text), "aes_backup_state{state=\""+state+"\"} 1\n") || !regexp.MustCompile(`(?m)^aes_backup_cosigned_lines [1-9]`).Match(text) {
+		e.t.Errorf("the metrics do not say %s:\n%s", state, text)
+	}
 }
 
 // giveUp ends with the act that ends a backup, and another host in its place.

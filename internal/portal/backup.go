@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"time"
@@ -78,4 +79,29 @@ func (p *Portal) connected(ctx context.Context, address string) (*os.File, error
 		return nil, fmt.Errorf("%T is not a TCP connection", conn)
 	}
 	return tcp.File()
+}
+
+// backupStates are what wire.Backup.State can be.
+func backupStates() []string {
+	return []string{"none", "disabled", "catching-up", "comparing", "mismatch", "sync", "async"}
+}
+
+// writeBackup shows how log and backup stand, in the text format of Prometheus: one state is 1 and the others 0, so that each can have an alert.
+func writeBackup(w io.Writer, s wire.Status) {
+	one := func(yes bool) int {
+		if yes {
+			return 1
+		}
+		return 0
+	}
+	fmt.Fprintf(w, "# TYPE aes_signer_ready gauge\naes_signer_ready %d\n", one(s.Ready))
+	fmt.Fprintf(w, "# TYPE aes_log_lines gauge\naes_log_lines %d\n", s.Lines)
+	fmt.Fprintf(w, "# TYPE aes_backup_cosigned_lines gauge\naes_backup_cosigned_lines %d\n", s.Backup.Lines)
+	if !s.Backup.At.IsZero() {
+		fmt.Fprintf(w, "# TYPE aes_backup_cosigned_timestamp_seconds gauge\naes_backup_cosigned_timestamp_seconds %d\n", s.Backup.At.Unix())
+	}
+	fmt.Fprint(w, "# TYPE aes_backup_state gauge\n")
+	for _, state := range backupStates() {
+		fmt.Fprintf(w, "aes_backup_state{state=%q} %d\n", state, one(s.Backup.State == state))
+	}
 }

@@ -168,9 +168,14 @@ func (p *Portal) authority() string {
 // inside is what loopback serves.
 func (p *Portal) inside() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 		p.metrics.write(w)
+		ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
+		defer cancel()
+		if status, _, err := p.now(ctx); err == nil { // without the signer these are unknown, and absent
+			writeBackup(w, status)
+		}
 	})
 	mux.HandleFunc("GET /readyz", p.readyz)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
