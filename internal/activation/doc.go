@@ -67,7 +67,7 @@ func (t Timing) withDefaults() Timing {
 
 // Activation is safe for concurrent use.
 //
-// Locks: act is held by changes of the registry and taken before mu; mu guards the maps and is never held while the log is waited for. Each realm's
+// Locks: act is held by changes of the registry and of a realm's keys, and taken before mu; mu guards the maps and is never held while the log is waited for. Each realm's
 // keys have their own lock, taken after mu or without it.
 type Activation struct {
 	cfg Config
@@ -78,6 +78,7 @@ type Activation struct {
 
 	refusals  *limiter // by person
 	strangers *limiter // of all whom no realm vouches for
+	changes   *limiter // of the keys of each realm
 	spent     *spending
 	believed  believed
 }
@@ -88,7 +89,8 @@ func Open(_ context.Context, cfg Config) (*Activation, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	cfg.Timing = cfg.Timing.withDefaults()
-	a := &Activation{cfg: cfg, refusals: newLimiter(refusalBurst, refusalRate), strangers: newLimiter(strangerBurst, strangerRate), spent: newSpending()}
+	a := &Activation{cfg: cfg, refusals: newLimiter(refusalBurst, refusalRate), strangers: newLimiter(strangerBurst, strangerRate),
+		changes: newLimiter(changeBurst, changeRate), spent: newSpending()}
 	if err := cfg.Ledger.View(a.spent.restore); err != nil {
 		return nil, err
 	}

@@ -153,8 +153,17 @@ func (r *realm) secure(ctx context.Context, conn net.Conn, cfg Config, now time.
 	return c, nil
 }
 
-// takeKeys records what is new about a realm's keys and then uses them.
+// takeKeys records what is new about a realm's keys and then uses them. NotFound: the registration under which they were fetched has ended. Nothing changes
+// it meanwhile: the line is an issuer's, and would be believed for the registration that took its place.
 func (a *Activation) takeKeys(ctx context.Context, r *realm, keys jwt.Keys, now time.Time) error {
+	a.act.Lock()
+	defer a.act.Unlock()
+	switch present, err := a.realm(r.Issuer); {
+	case err != nil:
+		return err
+	case present != r:
+		return fault.New(fault.NotFound, "the registration of the realm has changed while its keys were fetched")
+	}
 	k := &r.keys
 	k.mu.Lock()
 	old, confirmed := k.keys, k.confirmed
@@ -162,6 +171,11 @@ func (a *Activation) takeKeys(ctx context.Context, r *realm, keys jwt.Keys, now 
 	id := realmDetails{Issuer: r.Issuer, Clinic: r.Clinic}
 	switch {
 	case !old.Equal(keys):
+		// Each change is a line for the set and one for each new key, for good: a realm that has others without end must not fill the log.
+		if ok, _ := a.changes.take("", r.Issuer, now); !ok {
+			a.refuseKeys(ctx, r, RealmChurn, now)
+			return unreachable(errors.New("its keys change too often")).WithCode(RealmChurn)
+		}
 		if err := a.recordKeys(ctx, id, old, keys); err != nil {
 			return err
 		}

@@ -16,6 +16,7 @@ const (
 	UnknownRealm         = "realm-unknown"          // the issuer is not registered
 	NoKeys               = "realm-keys-unavailable" // the realm's keys could not be had
 	RealmCertificate     = "realm-certificate"      // whoever answered for the realm is not the realm, by its TLS certificate
+	RealmChurn           = "realm-keys-churn"       // the realm publishes other keys again and again
 	MissingRole          = "role-missing"           // neither clinician nor admin, or not the one that is needed
 	ServiceRefused       = "service-account"        // a service account, where the clinic's policy allows none
 	WeakLogin            = "acr-too-low"            // acr is not one that the clinic's policy names
@@ -119,6 +120,8 @@ const (
 	strangerBurst  = 120.0 // of all whom no realm vouches for
 	strangerRate   = 0.5
 	refusalOrigins = 4096 // that are remembered
+	changeBurst    = 12.0 // of a realm's keys
+	changeRate     = 1.0 / 900
 )
 
 func newLimiter(burst, rate float64) *limiter {

@@ -1,11 +1,15 @@
 package activation_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/veripath/aes-appliance/internal/activation"
 	"github.com/veripath/aes-appliance/internal/fault"
@@ -171,5 +175,88 @@ func TestPolicyRefuses(t *testing.T) {
 	p := activation.Policy{}
 	if err := p.Check(); err == nil || strings.Count(err.Error(), ";") < 6 {
 		t.Errorf("not everything at once: %v", err)
+	}
+}
+
+// TestRealmChangedWhileItsKeysAreFetched: keys that were asked for under a registration that has ended, of a realm behind an authority that is not to be
+// believed any more say, are not those of the registration that took its place; also not after a restart.
+func TestRealmChangedWhileItsKeysAreFetched(t *testing.T) {
+	stolen, stolenKey := oidctest.Issue(t, nil, nil, "")
+	leaf, leafKey := oidctest.Issue(t, stolen, stolenKey, host)
+	good, _ := oidctest.Issue(t, nil, nil, "")
+	f := newForger(t)
+	asked, release := make(chan struct{}), make(chan struct{})
+	q := &portal{lab: newLab(t), to: https(t, leaf, leafKey, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		close(asked)
+		<-release
+		jwksHandler(f.jwks()).ServeHTTP(w, r)
+	}))}
+	ctx := context.Background()
+	q.clinic("north", issuer, pemOf(stolen), nil)
+	token := f.token(q.now())
+	_, err := q.Authenticate(ctx, token, q.now())
+	var need *activation.NeedKeys
+	if !errors.As(err, &need) {
+		t.Fatal(err)
+	}
+	fetched := make(chan error, 1)
+	go func() { fetched <- q.dial(need) }()
+	<-asked
+	if err := q.RemoveRealm(ctx, issuer, "operator"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := q.AddRealm(ctx, activation.Realm{Issuer: issuer, Clinic: "north", CA: pemOf(good)}, "operator"); err != nil {
+		t.Fatal(err)
+	}
+	close(release)
+	if err := <-fetched; fault.KindOf(err) != fault.NotFound {
+		t.Errorf("the fetch ended with %v", err)
+	}
+	if lines := q.lines("realm_key_first_seen", "realm_keys_changed"); len(lines) != 0 {
+		t.Errorf("the log has %v", lines)
+	}
+	q.reopen()
+	if c, err := q.Authenticate(ctx, token, q.now()); !errors.As(err, &need) {
+		t.Errorf("after a restart: %+v, %v", c, err)
+	}
+}
+
+// TestKeysWithoutEnd: a realm that publishes other keys each time it is asked does not fill the log; what it published before serves on, and after a while it
+// may change them again.
+func TestKeysWithoutEnd(t *testing.T) {
+	ca, caKey := oidctest.Issue(t, nil, nil, "")
+	leaf, leafKey := oidctest.Issue(t, ca, caKey, host)
+	f := newForger(t)
+	n := 0
+	q := &portal{lab: newLab(t), to: https(t, leaf, leafKey, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n++
+		jwksHandler(fmt.Appendf(nil, `%s,%s`, f.jwks()[:len(f.jwks())-2], bytes.Replace(f.jwks()[9:], []byte("forged"), fmt.Appendf(nil, "k%d", n), 1))).ServeHTTP(w, r)
+	}))}
+	q.clinic("north", issuer, pemOf(ca), nil)
+	try := func() { // a token with a kid that is not there has the keys fetched
+		_, err := q.Authenticate(t.Context(), f.tokenOf(q.now(), "unheard-of"), q.now())
+		var need *activation.NeedKeys
+		if errors.As(err, &need) {
+			_ = q.dial(need)
+		}
+		q.advance(31 * time.Second)
+	}
+	for range 60 {
+		try()
+	}
+	changed := len(q.lines("realm_keys_changed"))
+	if n < 55 || changed > 20 || changed < 5 {
+		t.Errorf("%d fetches left %d sets in the log", n, changed)
+	}
+	if c, err := q.who(f.token(q.now())); err != nil || c.Sub != "victim" {
+		t.Errorf("the key that stays: %v", err)
+	}
+	if refused := len(q.lines("realm_keys_refused")); refused == 0 || refused > 60 {
+		t.Errorf("%d refusals", refused)
+	}
+	q.advance(time.Hour)
+	try()
+	if now := len(q.lines("realm_keys_changed")); now != changed+1 {
+		t.Errorf("an hour later: %d sets, then %d", changed, now)
 	}
 }

@@ -27,6 +27,7 @@ func accessProblems() []problemType {
 		{"realm-keys-unavailable", 503, "The realm's keys cannot be fetched", "Try again in a moment. An operator sees whether the identity provider can be reached from the appliance."},
 		{"realm-certificate", 503, "Whoever answered for the realm is not the realm", "An operator looks at the TLS certificate of the identity provider, and at what is between it and the appliance."},
 		{"realm-keys", 503, "The realm's keys cannot be used", "The identity provider publishes keys that are malformed, too many or too weak: its operator must look."},
+		{"realm-keys-churn", 503, "The realm's keys change too often", "The identity provider publishes other keys again and again: its operator must look. Those that it published before serve on for a day."},
 		{"role-missing", 403, "The token lacks the role that this needs", "Give the user the role in the clinic's realm, and have them log in again."},
 		{"service-account", 403, "A service account may not do this", "Send the clinician's own access token. A clinic's policy can allow service accounts with reduced evidence, which is no advanced electronic signature."},
 		{"acr-too-low", 403, "The login was not strong enough", "Have the clinician log in again with the second factor that the clinic's policy asks for."},
