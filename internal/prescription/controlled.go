@@ -100,7 +100,7 @@ func classify(medicine, form string) class {
 	if has(words, "sativex") || has(words, "nabiximols") || has(words, "dronabinol") && has(words, "cannabidiol") {
 		return class{} // the oromucosal spray is in Schedule 4, Part 1
 	}
-	for _, w := range words {
+	for _, w := range withJoined(words) {
 		if slices.Contains(exemptible, w) {
 			return class{w, Schedule2, !injected(all)}
 		}
@@ -117,6 +117,15 @@ func classify(medicine, form string) class {
 		}
 	}
 	return class{}
+}
+
+// withJoined adds to the words each two neighbours as one: "Oxy-Norm" is OxyNorm.
+func withJoined(words []string) []string {
+	all := slices.Clone(words)
+	for i := 1; i < len(words); i++ {
+		all = append(all, words[i-1]+words[i])
+	}
+	return all
 }
 
 func has(words []string, w string) bool { return slices.Contains(words, w) }

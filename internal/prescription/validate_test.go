@@ -169,6 +169,9 @@ func TestClassify(t *testing.T) {
 		"Dronabinol":                     Schedule2,
 		"Co-proxamol":                    Schedule2,
 		"Dihydrocodeine":                 Schedule2, // and exempt
+		"Oxy-Norm":                       Schedule2,
+		"Methyl phenidate MR":            Schedule2,
+		"Omeprazole gastro-resistant":    "",
 		"Pregabalin":                     Schedule3,
 		"Gabapentin":                     Schedule3,
 		"tramadol hydrochloride":         Schedule3,
