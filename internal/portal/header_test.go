@@ -1,8 +1,11 @@
 package portal
 
 import (
+	"bufio"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -50,6 +53,44 @@ func TestOverlongHeader(t *testing.T) {
 				t.Errorf("HTTP/%d, %s of %d bytes: HTTP/%d %d %+v, %v", major, c.name, len(c.value), answer.ProtoMajor, answer.StatusCode, shown, err)
 			}
 		}
+	}
+}
+
+// TestRefusedWhileSending: who reads nothing before the whole body is sent is told why it was refused, however large the body.
+func TestRefusedWhileSending(t *testing.T) {
+	p, d := newPortal(t, nil)
+	d.certify(p.cfg.Hosts, time.Hour)
+	l, _ := serve(t, p)
+	pool := x509.NewCertPool()
+	pool.AddCert(d.root)
+	for head, code := range map[string]string{
+		"POST /api/sign HTTP/1.1\r\nContent-Type: application/json\r\n":       "token-missing",
+		"POST /api/verify HTTP/1.1\r\nContent-Type: application/pdf\r\n":      "too-large",
+		"POST /tsa HTTP/1.1\r\nContent-Type: application/timestamp-query\r\n": "too-large",
+	} {
+		conn, err := tls.Dial("tcp", l.HTTPS.Addr().String(), &tls.Config{RootCAs: pool, ServerName: "localhost"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		body := make([]byte, 48<<20)
+		if _, err := io.WriteString(conn, head+fmt.Sprintf("Host: localhost\r\nContent-Length: %d\r\n\r\n", len(body))); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := conn.Write(body); err != nil {
+			t.Errorf("%s: the connection closed after %d bytes: %v", code, n, err)
+			continue
+		}
+		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Errorf("%s: %v", code, err)
+			continue
+		}
+		var shown Problem
+		if err := json.NewDecoder(answer.Body).Decode(&shown); err != nil || shown.Type != problemPath+code {
+			t.Errorf("%s: %d %+v, %v", code, answer.StatusCode, shown, err)
+		}
+		answer.Body.Close()
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -101,7 +102,20 @@ func (p *Portal) observed(next http.Handler) http.Handler {
 			return
 		}
 		next.ServeHTTP(a, r)
+		drain(a.status, r)
 	})
+}
+
+// maxDrain bounds what is read of the body of a refused request, in bytes.
+const maxDrain = 128 << 20
+
+// drain reads what is left of the body of a refused request, within the request's time. Many clients of HTTP/1.1 read no answer before they have sent
+// everything: if the connection closed under them, that would be all they learn. Who asked whether to send (Expect) has not sent anything.
+func drain(status int, r *http.Request) {
+	if status < http.StatusBadRequest || r.ProtoMajor != 1 || r.Header.Get("Expect") != "" {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, r.Body, maxDrain) // the client is gone, or out of time
 }
 
 // route is what metrics and logs call a request.
