@@ -44,9 +44,18 @@ func hexSum(b []byte) string {
 	return hex.EncodeToString(s[:])
 }
 
+// kept unseals an object that a line of the log names. That it is missing is damage: to whoever asks, the prescription is there. Errors: Corrupt.
+func (s *Signer) kept(ctx context.Context, id string) ([]byte, error) {
+	data, err := s.objects.Get(ctx, id)
+	if fault.KindOf(err) == fault.NotFound {
+		return nil, fault.New(fault.Corrupt, fault.PublicOf(err)).WithHint(fault.HintOf(err)).WithCause(err)
+	}
+	return data, err
+}
+
 // dossier unseals one.
 func (s *Signer) dossier(ctx context.Context, id string) (d dossier, err error) {
-	raw, err := s.objects.Get(ctx, id)
+	raw, err := s.kept(ctx, id)
 	if err != nil {
 		return d, err
 	}

@@ -86,7 +86,7 @@ func (v *Server) room(ctx context.Context, rec *record) error {
 
 // signedPDF unseals the document; the line said what it must be.
 func (v *Server) signedPDF(ctx context.Context, rec *record) ([]byte, error) {
-	pdf, err := v.s.objects.Get(ctx, rec.Document)
+	pdf, err := v.s.kept(ctx, rec.Document)
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +177,7 @@ func (v *Server) live(ctx context.Context, rec *record) (evidence.Live, error) {
 		l.Lines = append(l.Lines, position(r))
 	}
 	if rec.Cancelled != nil {
-		reason, err := v.s.objects.Get(ctx, rec.Cancelled.Reason)
+		reason, err := v.s.kept(ctx, rec.Cancelled.Reason)
 		if err != nil {
 			return l, err
 		}
@@ -273,7 +273,7 @@ func (v *Server) summary(ctx context.Context, rec *record) (wire.PrescriptionSum
 		Level: rec.Level, Label: rec.label(),
 	}
 	if rec.Cancelled != nil {
-		reason, err := v.s.objects.Get(ctx, rec.Cancelled.Reason)
+		reason, err := v.s.kept(ctx, rec.Cancelled.Reason)
 		if err != nil {
 			return s, err
 		}

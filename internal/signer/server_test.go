@@ -346,3 +346,31 @@ func TestIndexMayBeLost(t *testing.T) {
 		t.Errorf("the document: %v", err)
 	}
 }
+
+// TestLostObjectIsDamage: what the log says was signed is never said not to exist.
+func TestLostObjectIsDamage(t *testing.T) {
+	h := newHouse(t, signer.ServerConfig{})
+	ctx, token := t.Context(), h.token(t, nil)
+	if _, _, err := h.portal.sign(ctx, wanted(token, "RX-1")); err != nil {
+		t.Fatal(err)
+	}
+	removed := 0
+	err := filepath.WalkDir(filepath.Join(h.cfg.StateDir, "objects"), func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() && len(d.Name()) == sha256.Size*2 {
+			removed++
+			return os.Remove(path)
+		}
+		return err
+	})
+	if err != nil || removed == 0 {
+		t.Fatalf("%d objects removed, %v", removed, err)
+	}
+	for _, op := range []wire.Op{wire.OpDocument, wire.OpPack} {
+		_, _, err := h.portal.download(ctx, op, token, "RX-1")
+		wantKind(t, err, fault.Corrupt, string(op))
+	}
+	_, _, err = h.portal.sign(ctx, wanted(token, "RX-1"))
+	wantKind(t, err, fault.Corrupt, "signing again")
+	_, err = h.portal.call(ctx, wire.OpPrescriptions, wire.PrescriptionsRequest{Credentials: creds(token)}, nil, nil)
+	wantKind(t, err, fault.Corrupt, "the list")
+}
