@@ -83,6 +83,7 @@ func (a *app) verify(ctx context.Context, path string, o verifyFlags) error {
 	options := pades.ValidateOptions{Roots: roots, At: when}
 	var report judged
 	var code int
+	noLogKey := false
 	if evidence.IsPack(data) {
 		rely, err := a.packTrust(o)
 		if err != nil {
@@ -92,7 +93,7 @@ func (a *app) verify(ctx context.Context, path string, o verifyFlags) error {
 		if err != nil {
 			return &exit{exitUnjudged, err}
 		}
-		report, code = r, r.ExitCode
+		report, code, noLogKey = r, r.ExitCode, len(rely.LogKeys) == 0
 	} else {
 		r, err := pades.Validate(ctx, data, options)
 		if err != nil {
@@ -110,6 +111,10 @@ func (a *app) verify(ctx context.Context, path string, o verifyFlags) error {
 	}
 	if len(roots) == 0 {
 		a.printError(fault.New(fault.NotFound, "there was no trust anchor to judge by").WithHint("name the issuer's root certificate: --trust root.pem"))
+	}
+	if noLogKey {
+		a.printError(fault.New(fault.NotFound, "there was no log's key to judge by").
+			WithHint("name the key that the operator publishes, not the one in the pack: --log-key log-key.txt"))
 	}
 	if code != exitGood {
 		return &exit{code, nil}

@@ -49,6 +49,7 @@ func TestVerifyPack(t *testing.T) {
 	}{
 		{"both trusted", []string{pack, "--trust", root, "--log-key", key, "--at", at}, exitGood, "Evidence pack: VALID"},
 		{"no log key", []string{pack, "--trust", root, "--at", at}, exitUnjudged, "compare it with the key that the operator publishes"},
+		{"no log key, and what to do", []string{pack, "--trust", root, "--at", at}, exitUnjudged, "--log-key log-key.txt"},
 		{"no root", []string{pack, "--log-key", key, "--at", at}, exitUnjudged, "COULD NOT JUDGE"},
 		{"changed", []string{bad, "--trust", root, "--log-key", key, "--at", at}, exitBad, "its CRC does not match"},
 		{"with a byte more", []string{longer, "--trust", root, "--log-key", key, "--at", at}, exitBad, "1 bytes follow its end"},
@@ -58,7 +59,7 @@ func TestVerifyPack(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var out, problems bytes.Buffer
 			code := Main(context.Background(), append([]string{"verify"}, c.args...), nil, &out, &problems)
-			if code != c.code || !strings.Contains(out.String(), c.says) {
+			if code != c.code || !strings.Contains(out.String()+problems.String(), c.says) {
 				t.Errorf("exit code %d, want %d\n%s%s", code, c.code, &out, &problems)
 			}
 		})
