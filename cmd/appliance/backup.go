@@ -21,7 +21,7 @@ func (a *app) backupCommand() *cobra.Command {
 		Args:  noSuch,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.backupEnrol(), a.backupReplace(), a.backupDisable(), a.backupStatus(), a.backupToken(), a.backupRestore(), a.backupDrill())
+	cmd.AddCommand(a.backupEnrol(), a.backupReplace(), a.backupRotate(), a.backupDisable(), a.backupStatus(), a.backupToken(), a.backupRestore(), a.backupDrill())
 	return cmd
 }
 
@@ -56,6 +56,23 @@ host gets to know new keys: named again, the same host keeps its copy and goes o
 	return cmd
 }
 
+func (a *app) backupRotate() *cobra.Command {
+	return &cobra.Command{
+		Use:   "rotate-key",
+		Short: "Make a new key to show to the enrolled backup host, and print the join code by which it gets to know it",
+		Long: `Makes a new key in the token and prints a one-time code, as "backup enrol" does, for the backup host that is enrolled. The old key is used until the host has joined, so that no
+line and no answer is lost; the old one is destroyed afterwards. For a new key of the host's own: "appliance receiver rotate-key" there, and "backup replace" here.`,
+		Args: exactly(0, "none"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var o wire.BackupOffer
+			if err := a.administer(cmd.Context(), wire.OpBackupRotate, wire.Nothing{}, &o); err != nil {
+				return err
+			}
+			return a.showOffer(o)
+		},
+	}
+}
+
 func (a *app) offer(cmd *cobra.Command, to string, replace bool) error {
 	if to == "" {
 		return usage("--to names the backup host")
@@ -64,6 +81,11 @@ func (a *app) offer(cmd *cobra.Command, to string, replace bool) error {
 	if err := a.administer(cmd.Context(), wire.OpBackupEnrol, wire.BackupEnrol{Address: to, Replace: replace}, &o); err != nil {
 		return err
 	}
+	return a.showOffer(o)
+}
+
+// showOffer prints a join code alone to standard output.
+func (a *app) showOffer(o wire.BackupOffer) error {
 	fmt.Fprintf(a.stderr, "for      %s\nexpires  %s\non that host:  appliance receiver --join CODE\n", o.Address, o.Expires.Format(time.RFC3339))
 	_, err := fmt.Fprintln(a.stdout, o.Code)
 	return err

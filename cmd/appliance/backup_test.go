@@ -234,6 +234,56 @@ func (e *estate) showsBackup(state string) {
 	}
 }
 
+// rotates changes the keys of both sides, one after the other: nothing is lost, and answers go on waiting for the same copy.
+func (e *estate) rotates(v *vault) {
+	e.t.Helper()
+	before := e.backupStatus()
+	out, err := program(e.t, "--config", e.config, "backup", "rotate-key").Output()
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	if status, a := e.signs("RX-ROTATE-1"); status != http.StatusOK || !a.Backup.Cosigned { // by the old key, until the host has joined
+		e.t.Errorf("while the key changes: %d %+v", status, a)
+	}
+	run(e.t, "--config", v.config, "receiver", "--join", strings.TrimSpace(string(out)))
+	e.knows(v, func(st wire.BackupStatus) bool { return st.Primary != before.Primary && st.Receiver == before.Receiver })
+	if status, a := e.signs("RX-ROTATE-2"); status != http.StatusOK || !a.Backup.Cosigned {
+		e.t.Errorf("with a new key: %d %+v", status, a)
+	}
+	run(e.t, "--config", v.config, "receiver", "rotate-key")
+	v.stop()
+	v.start()
+	e.enrol(v, "replace")
+	e.knows(v, func(st wire.BackupStatus) bool { return st.Receiver != before.Receiver && st.By == before.By })
+	if status, a := e.signs("RX-ROTATE-3"); status != http.StatusOK || !a.Backup.Cosigned || !strings.Contains(string(v.log()), a.SHA256) {
+		e.t.Errorf("with a new key of the host's: %d %+v", status, a)
+	}
+}
+
+// knows waits until the status of the enrolled host is as it should be.
+func (e *estate) knows(v *vault, ok func(wire.BackupStatus) bool) {
+	e.t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if st := e.backupStatus(); ok(st) && st.State == "sync" && st.Connected {
+			return
+		} else if time.Now().After(end) {
+			e.t.Fatalf("%+v", st)
+		}
+	}
+}
+
+// TestKeysOfBothSidesChange: see rotates.
+func TestKeysOfBothSidesChange(t *testing.T) {
+	e, v := newBackedEstate(t)
+	e.rotates(v)
+	e.portal.stop()
+	e.signer.stop()
+	run(t, "--config", e.config, "audit", "verify")
+	if n := strings.Count(string(e.logText()), `"event_type":"backup_synchronised"`); n != 2 { // the demo's and this one's: never anew
+		t.Errorf("it was synchronised %d times", n)
+	}
+}
+
 // giveUp ends with the act that ends a backup, and another host in its place.
 func (e *estate) giveUp(v *vault) {
 	e.t.Helper()

@@ -47,7 +47,7 @@ socket named receiver from its unit, and says when it is ready.`,
 		},
 	}
 	cmd.Flags().StringVar(&join, "join", "", `the code that "appliance backup enrol" printed on the primary, or - to read it from standard input`)
-	cmd.AddCommand(a.receiverStatus(), a.receiverAllow(), a.receiverAlarm(), a.receiverConfig())
+	cmd.AddCommand(a.receiverStatus(), a.receiverAllow(), a.receiverRotate(), a.receiverAlarm(), a.receiverConfig())
 	return cmd
 }
 
@@ -275,6 +275,27 @@ may read the log and its sealed objects until the code expires, and nobody else.
 	}
 	cmd.Flags().DurationVar(&life, "for", 2*time.Hour, "how long it may read")
 	return cmd
+}
+
+func (a *app) receiverRotate() *cobra.Command {
+	return &cobra.Command{
+		Use:   "rotate-key",
+		Short: "Make a new key for this host to show in TLS; each primary gets to know it by \"appliance backup replace\"",
+		Long: `Makes a new key for this host to show in TLS. Start the service anew, then have each primary print a join code with "appliance backup replace --to" this host, and tell it to this
+one with --join: copies and cosigning key stay, and the primary goes on from where it stopped. Until then its answers wait, and are refused after replication.wait.`,
+		Args: exactly(0, "none"),
+		RunE: func(*cobra.Command, []string) error {
+			_, h, err := a.openHost()
+			if err != nil {
+				return err
+			}
+			if err := h.RotateIdentity(); err != nil {
+				return err
+			}
+			fmt.Fprintf(a.stdout, "new key  %s\n", h.Identity.Pin())
+			return nil
+		},
+	}
 }
 
 func (a *app) receiverAlarm() *cobra.Command {

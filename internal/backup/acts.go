@@ -74,6 +74,28 @@ func (k *Keeper) OfferTo(ctx context.Context, actor, address string, replace boo
 	return code, o, nil
 }
 
+// RotateKey makes another key to show to the enrolled backup host, and returns the join code by which that host gets to know it. Until then the old one is used.
+func (k *Keeper) RotateKey(ctx context.Context, actor string) (code string, o Offer, err error) {
+	p := k.enrolled()
+	if p == nil {
+		return "", o, fault.New(fault.Conflict, "no backup is enrolled")
+	}
+	if _, err := k.cfg.NewKey(ctx, actor); err != nil {
+		return "", o, err
+	}
+	return k.OfferTo(ctx, actor, p.Address, true)
+}
+
+// InUse returns the key by which the enrolled backup host knows this appliance; nil when none is enrolled, or one is about to be.
+func (k *Keeper) InUse() (ed25519.PublicKey, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.peer == nil || !k.peer.Disabled.IsZero() || k.offer != nil {
+		return nil, nil
+	}
+	return publicKey(k.peer.Primary)
+}
+
 // WithPort adds the port of a backup host where there is none.
 func WithPort(address string) string {
 	if host := strings.Trim(address, "[]"); strings.Count(host, ":") != 1 && !strings.Contains(address, "]:") {

@@ -158,7 +158,9 @@ func (p *Peer) apply(r ledger.Record) error {
 		if err := json.Unmarshal(r.Details, &d); err != nil {
 			return err
 		}
-		*p = Peer{Address: d.Address, Receiver: d.Receiver, Cosigner: d.Cosigner, Primary: d.Primary, EnrolledAt: r.Time}
+		// The same host with other keys: it holds what it held.
+		held := p.Synchronised && p.Disabled.IsZero() && p.Cosigner == d.Cosigner
+		*p = Peer{Address: d.Address, Receiver: d.Receiver, Cosigner: d.Cosigner, Primary: d.Primary, EnrolledAt: r.Time, Synchronised: held}
 	case eventSynchronised:
 		p.Synchronised = true
 	case eventDisabled:

@@ -63,8 +63,11 @@ type Config struct {
 	LogKey func() (ed25519.PublicKey, error)
 	// Key returns the key that this appliance shows to backup hosts, making it when there is none.
 	Key func(ctx context.Context, actor string) (crypto.Signer, error)
-	Now func() time.Time
-	Log *slog.Logger
+	// NewKey makes another one, which Key returns from then on; KeyOf returns the one that has this public half.
+	NewKey func(ctx context.Context, actor string) (crypto.Signer, error)
+	KeyOf  func(ed25519.PublicKey) (crypto.Signer, error)
+	Now    func() time.Time
+	Log    *slog.Logger
 }
 
 // Keeper keeps to one backup host. It is safe for concurrent use.

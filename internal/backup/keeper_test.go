@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ed25519"
@@ -37,6 +38,12 @@ type far struct {
 	refuse error // of enrolment
 }
 
+// plainKeys seals the index's key with nothing: who seals it is not what is tested here.
+type plainKeys struct{}
+
+func (plainKeys) SealKey(key []byte) ([]byte, error)  { return bytes.Clone(key), nil }
+func (plainKeys) OpenKey(seal []byte) ([]byte, error) { return bytes.Clone(seal), nil }
+
 func key(seed byte) ed25519.PrivateKey {
 	s := make([]byte, ed25519.SeedSize)
 	s[0] = seed
@@ -46,7 +53,7 @@ func key(seed byte) ed25519.PrivateKey {
 func newHouse(t *testing.T, r config.Replication) *house {
 	t.Helper()
 	dir := t.TempDir()
-	db, err := index.Open(filepath.Join(dir, "index"))
+	db, err := index.Open(filepath.Join(dir, "index"), plainKeys{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,6 +83,7 @@ func (h *house) open(r config.Replication) {
 		Replication: r, Ledger: h.log, Origin: "near.example/log", Now: func() time.Time { return h.clock }, Log: slog.New(slog.DiscardHandler),
 		LogKey: func() (ed25519.PublicKey, error) { return key(3).Public().(ed25519.PublicKey), nil },
 		Key:    func(context.Context, string) (crypto.Signer, error) { return key(1), nil },
+		KeyOf:  func(ed25519.PublicKey) (crypto.Signer, error) { return key(1), nil },
 	})
 	if err != nil {
 		h.t.Fatal(err)

@@ -3,7 +3,10 @@ package backup
 import (
 	"context"
 	"crypto"
+	"crypto/ed25519"
+	"encoding/hex"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -56,7 +59,11 @@ func (k *Keeper) keep(ctx context.Context, c Connector) error {
 	defer cancel()
 	peer := k.enrolled()
 	if peer != nil {
-		key, err := k.cfg.Key(ctx, actorSelf)
+		pub, err := publicKey(peer.Primary)
+		if err != nil {
+			return err
+		}
+		key, err := k.cfg.KeyOf(pub) // the one that this host knows: a newer one may be on its way
 		if err != nil {
 			return err
 		}
@@ -149,7 +156,18 @@ func (k *Keeper) tryEnrol(ctx context.Context, c Connector, o Offer) error {
 }
 
 // publicName is how a key is written in lines and status.
-func publicName(key crypto.Signer) string { return fmt.Sprintf("ed25519:%x", key.Public()) }
+func publicName(key crypto.Signer) string { return fmt.Sprintf("%s%x", keyPrefix, key.Public()) }
+
+const keyPrefix = "ed25519:"
+
+// publicKey reads what publicName wrote.
+func publicKey(name string) (ed25519.PublicKey, error) {
+	raw, err := hex.DecodeString(strings.TrimPrefix(name, keyPrefix))
+	if err != nil || len(raw) != ed25519.PublicKeySize {
+		return nil, fmt.Errorf("backup: %.100q is not a key", name)
+	}
+	return raw, nil
+}
 
 // watch records what becomes of a link: that the backup has caught up, that the log differs, what was cosigned last.
 func (k *Keeper) watch(ctx context.Context, peer *Peer, link Link) {

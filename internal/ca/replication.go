@@ -1,10 +1,13 @@
 package ca
 
 import (
+	"bytes"
 	"context"
 	"crypto"
+	"crypto/ed25519"
 	"crypto/x509"
 
+	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/token"
 )
 
@@ -32,6 +35,51 @@ func (c *CA) NewReplicationKey(ctx context.Context, actor string) (crypto.Signer
 	defer c.act.Unlock()
 	_, key, err := c.makeKey(ctx, actor, purposeReplication, token.Ed25519)
 	return key, err
+}
+
+// ReplicationKeyOf returns the replication key that has this public half. NotFound: there is none, or no more.
+func (c *CA) ReplicationKeyOf(pub ed25519.PublicKey) (crypto.Signer, error) {
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.RLock()
+	label := ""
+	for _, k := range c.keys {
+		if k.Purpose == purposeReplication && k.State == eventKeyCreated && bytes.Equal(k.Public, der) {
+			label = k.Label
+		}
+	}
+	c.mu.RUnlock()
+	if label == "" {
+		return nil, fault.New(fault.NotFound, "the key by which the backup knows this appliance is not in the token").WithHint(`enrol the backup anew: "appliance backup replace"`)
+	}
+	return c.key(label, pub)
+}
+
+// RetireReplicationKeys destroys the replication keys but the newest and the one that has this public half.
+func (c *CA) RetireReplicationKeys(ctx context.Context, actor string, keep ed25519.PublicKey) error {
+	c.act.Lock()
+	defer c.act.Unlock()
+	der, err := x509.MarshalPKIXPublicKey(keep)
+	if err != nil {
+		return err
+	}
+	newest, _ := c.newestKey(purposeReplication)
+	c.mu.RLock()
+	var old []keyState
+	for _, k := range c.keys {
+		if k.Purpose == purposeReplication && k.State == eventKeyCreated && k.Label != newest.Label && !bytes.Equal(k.Public, der) {
+			old = append(old, k)
+		}
+	}
+	c.mu.RUnlock()
+	for _, k := range old {
+		if err := c.dropKey(ctx, actor, "superseded", k); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // newestKey returns the newest key of a purpose that exists.

@@ -145,6 +145,16 @@ func (h *Host) newKey(path string) (ed25519.PrivateKey, error) {
 	return key, h.write(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }
 
+// RotateIdentity makes another key to show in TLS. A service that runs shows the old one until it is started anew.
+func (h *Host) RotateIdentity() error {
+	key, err := h.newKey(filepath.Join(h.dir, identityName))
+	if err != nil {
+		return err
+	}
+	h.Identity, err = NewIdentity(key)
+	return err
+}
+
 // write makes a file that appears whole, the state folder's owner's.
 func (h *Host) write(path string, data []byte) error {
 	if err := durable.WriteFile(durable.OS{}, path, data, 0o600); err != nil {

@@ -130,6 +130,7 @@ func (v *Server) Admin() map[wire.Op]wire.Handler {
 		wire.OpBackupEnrol:   plain(v.backupEnrol),
 		wire.OpBackupGiveUp:  plain(v.backupGiveUp),
 		wire.OpBackupStatus:  plain(v.backupStatus),
+		wire.OpBackupRotate:  plain(v.backupRotate),
 		wire.OpTokenBackup:   plain(v.tokenBackup),
 		wire.OpBackupDrill:   plain(v.backupDrill),
 		wire.OpRenewOpen:     plain(v.renewOpen),

@@ -23,7 +23,7 @@ import (
 // openBackup takes up what the log says of a backup host.
 func (s *Signer) openBackup() (err error) {
 	s.backup, err = backup.Open(backup.Config{
-		Replication: s.cfg.Replication, Ledger: s.ledger, Origin: s.origin(), Key: s.ca.ReplicationKey, Now: time.Now, Log: s.log,
+		Replication: s.cfg.Replication, Ledger: s.ledger, Origin: s.origin(), Key: s.ca.ReplicationKey, NewKey: s.ca.NewReplicationKey, KeyOf: s.ca.ReplicationKeyOf, Now: time.Now, Log: s.log,
 		LogKey: func() (ed25519.PublicKey, error) {
 			key, _, err := s.logKey()
 			if err != nil {
@@ -205,4 +205,25 @@ func (v *Server) backupDrill(ctx context.Context, in wire.BackupDrill) (wire.Not
 		return wire.Nothing{}, fault.New(fault.Conflict, "what was fetched is not a beginning of this log").WithHint(`"appliance backup status" says how the backup stands`)
 	}
 	return wire.Nothing{}, v.s.backup.Drilled(ctx, operatorActor, backup.Drilled(in))
+}
+
+// backupRotate answers OpBackupRotate.
+func (v *Server) backupRotate(ctx context.Context, _ wire.Nothing) (wire.BackupOffer, error) {
+	if v.cfg.Backup == nil {
+		return v.backupEnrol(ctx, wire.BackupEnrol{}) // which says what is missing
+	}
+	code, o, err := v.s.backup.RotateKey(ctx, operatorActor)
+	if err == nil {
+		err = v.s.keepTokenBackup(ctx)
+	}
+	return wire.BackupOffer{Code: code, Address: o.Address, Expires: o.Expires}, err
+}
+
+// retireKeys destroys replication keys that no backup host knows any more.
+func (s *Signer) retireKeys(ctx context.Context) error {
+	inUse, err := s.backup.InUse()
+	if err != nil || inUse == nil {
+		return err
+	}
+	return s.ca.RetireReplicationKeys(ctx, actorSelf, inUse)
 }

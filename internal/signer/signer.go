@@ -339,7 +339,7 @@ func (s *Signer) Maintain(ctx context.Context) (ca.Upkeep, error) {
 	if u.NewTSA {
 		err = errors.Join(err, s.openTSA())
 	}
-	return u, errors.Join(err, s.keepTokenBackup(ctx))
+	return u, errors.Join(err, s.retireKeys(ctx), s.keepTokenBackup(ctx))
 }
 
 // publishAnchors keeps copies of the root certificate and of the log's key beside the state: what "appliance verify" trusts unless told otherwise.

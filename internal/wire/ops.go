@@ -54,7 +54,7 @@ const (
 	OpBackupEnrol  Op = "backup_enrol"  // BackupEnrol -> BackupOffer
 	OpBackupGiveUp Op = "backup_giveup" // BackupGiveUp -> BackupStatus
 	OpBackupStatus Op = "backup_status" // Nothing -> BackupStatus
-	OpBackupRotate Op = "backup_rotate" // Nothing -> BackupStatus
+	OpBackupRotate Op = "backup_rotate" // Nothing -> BackupOffer
 	OpTokenBackup  Op = "token_backup"  // Nothing -> TokenBackup
 	OpBackupDrill  Op = "backup_drill"  // BackupDrill -> Nothing: it was held, and went well
 
