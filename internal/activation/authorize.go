@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"reflect"
 	"sync"
 	"time"
 
@@ -88,6 +89,25 @@ func (a *Activation) Authorize(ctx context.Context, r Request) (*Authorization, 
 		g.Expires = end
 	}
 	return g, nil
+}
+
+// Stands says whether what g rests on is still so: its caller's realm is registered for the clinic, and the clinic's policy is the one that was looked at. It is
+// asked right before the use: an operator who removes a realm, or changes a policy, does not wait for what was authorised before. reference is what the
+// signature is for. Errors: Unauthorized, Conflict; each is an event.
+func (a *Activation) Stands(ctx context.Context, g *Authorization, reference string, now time.Time) error {
+	c := g.Caller
+	var no *fault.Error
+	if r, err := a.realm(c.Issuer); err != nil || r.Clinic != c.Clinic {
+		no = refuse(UnknownRealm, fault.Unauthorized, "the realm has been removed since this was authorised", "")
+	} else if clinic, err := a.Clinic(c.Clinic); err != nil || !reflect.DeepEqual(clinic.Policy, c.Policy) {
+		no = refuse(PolicyChanged, fault.Conflict, "the clinic's policy has changed since this was authorised", "ask for a new authorisation")
+	}
+	if no == nil {
+		return nil
+	}
+	d := refusedDetails{Clinic: c.Clinic, Issuer: c.Issuer, Sub: c.Sub, Certificate: g.Serial, Reference: reference}
+	a.noteRefusal(ctx, eventRefused, c.Actor(), d.with(no), now)
+	return no
 }
 
 // refusal returns why not, nil when nothing speaks against it.

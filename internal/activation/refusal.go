@@ -28,6 +28,7 @@ const (
 	NoConsent            = "consent-missing"        // no consent, or one in the future
 	TokenSpent           = "token-signature-cap"    // the token has signed as often as it may
 	TooFast              = "signature-rate"         // more signatures in a minute than the policy allows
+	PolicyChanged        = "policy-changed"         // since the authorisation
 	AuthorisationUsed    = "authorisation-used"     // an authorisation is for one document, once
 	AuthorisationExpired = "authorisation-expired"  // it was not used in time
 )

@@ -37,6 +37,7 @@ func accessProblems() []problemType {
 		{"certificate-unbound", 403, "The clinician's certificate is bound to no account", "An administrator binds it to the clinician's sub with POST /certificates/{serial}/bind."},
 		{"certificate-of-another", 403, "The certificate is another account's", "The clinician must log in with the account that the certificate was bound to."},
 		{"certificate-bound", 409, "The certificate is bound already", "A binding is for good: revoke the certificate and issue another."},
+		{"policy-changed", 409, "The clinic's policy has just changed", "Send the request again: it is judged by the new policy."},
 		{"name-mismatch", 403, "The name is not that of the certificate", "clinician_cn must be the clinician's name as the certificate has it."},
 		{"registration-mismatch", 403, "The registration number is not that of the certificate", "professional_register and professional_registration_number must be those of the clinician's certificate. Where that is wrong, an administrator revokes it and issues another."},
 		{"token-signature-cap", 403, "The token has signed as often as it may", "Have the clinician log in again."},

@@ -131,6 +131,34 @@ func TestIndexIsNotWrittenByOthers(t *testing.T) {
 	}
 }
 
+// TestAuthorisationFallsWithWhatItRestsOn: an operation that is open is not signed once its realm is removed, or the policy by which it was allowed has changed.
+func TestAuthorisationFallsWithWhatItRestsOn(t *testing.T) {
+	h := newHouse(t, signer.ServerConfig{})
+	token := h.token(t, nil)
+	for _, c := range []struct {
+		id, code string
+		kind     fault.Kind
+		change   func()
+	}{
+		{"RX-1", "policy-changed", fault.Conflict, func() { h.policy(t, "a", func(p *wire.Policy) { p.MaxAuthAge = 60 }) }},
+		{"RX-2", "realm-unknown", fault.Unauthorized, func() { h.must(t, wire.OpRealmRemove, wire.RealmRef{Issuer: h.provider.A.Issuer}, nil) }},
+	} {
+		r, err := h.portal.open(t.Context(), wanted(token, c.id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := h.lines(t)
+		c.change()
+		_, err = r.Sign(t.Context(), make([]byte, 32))
+		wantCode(t, err, c.kind, c.code, c.id)
+		_, err = r.Sign(t.Context(), make([]byte, 32))
+		wantKind(t, err, fault.NotFound, c.id+" again")
+		if got := h.since(t, before); len(got) != 2 || got[1] != "authorisation_refused" {
+			t.Errorf("%s left %v", c.id, got)
+		}
+	}
+}
+
 // TestClockSetBackRevivesNothing: without a proven time nothing is signed; what is only read goes on, but not with a token that has ended.
 func TestClockSetBackRevivesNothing(t *testing.T) {
 	h := newHouse(t, signer.ServerConfig{})

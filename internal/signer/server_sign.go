@@ -300,6 +300,9 @@ func (v *Server) sign(ctx context.Context, in wire.SignDigest) (wire.Signature, 
 	if err != nil {
 		return wire.Signature{}, clockFault(err)
 	}
+	if err := v.s.gate.Stands(ctx, op.allowed, op.want.prescription.PrescriptionID, now); err != nil {
+		return wire.Signature{}, errors.Join(err, v.end(ctx, op, "it is not authorised any more"))
+	}
 	if err := op.allowed.Use(in.Digest, now); err != nil {
 		return wire.Signature{}, err
 	}
