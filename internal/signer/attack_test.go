@@ -201,11 +201,11 @@ func TestSocketsAllowTheirOwnOperationsOnly(t *testing.T) {
 	h := newHouse(t, signer.ServerConfig{})
 	ctx, token := t.Context(), h.token(t, nil)
 	for _, op := range []wire.Op{wire.OpClinicAdd, wire.OpClinicList, wire.OpClinicPolicy, wire.OpRealmAdd, wire.OpRealmRemove, wire.OpRealmList,
-		wire.OpReload, wire.OpCertRenew, wire.OpCertGet, wire.OpRenewOpen, wire.OpRenewMaterial, wire.OpRenewStamp, wire.OpRenewed, "", "shell"} {
+		wire.OpReload, wire.OpCertRenew, wire.OpCertGet, wire.OpBackupEnrol, wire.OpBackupGiveUp, wire.OpBackupStatus, wire.OpBackupRotate, wire.OpBackupDrill, wire.OpTokenBackup, wire.OpRenewOpen, wire.OpRenewMaterial, wire.OpRenewStamp, wire.OpRenewed, "", "shell"} {
 		_, err := h.portal.Call(ctx, op, wire.Nothing{}, nil, nil)
 		wantKind(t, err, fault.Forbidden, "the portal asking for "+string(op))
 	}
-	for _, op := range []wire.Op{wire.OpSignOpen, wire.OpSign, wire.OpStamp, wire.OpComplete, wire.OpDocument, wire.OpEvidence, wire.OpPack, wire.OpRealmKeys} {
+	for _, op := range []wire.Op{wire.OpSignOpen, wire.OpSign, wire.OpStamp, wire.OpComplete, wire.OpDocument, wire.OpEvidence, wire.OpPack, wire.OpRealmKeys, wire.OpWanted, wire.OpDialled} {
 		_, err := h.admin.Call(ctx, op, wire.Nothing{}, nil, nil)
 		wantKind(t, err, fault.Forbidden, "the operator asking for "+string(op))
 	}
