@@ -134,7 +134,7 @@ func (r *request) prescriber(serialNumber string) error {
 	if id, err := cert.NewPersonID(string(p.ProfessionalRegister), p.ProfessionalRegistrationNumber); serialNumber == "" || err == nil && id.String() == serialNumber {
 		return nil
 	}
-	return fault.New(fault.Forbidden, "professional_register and professional_registration_number are not those of the clinician's certificate").
+	return fault.New(fault.Forbidden, "the register and the number in it (professional_register, professional_registration_number) are not those of the clinician's certificate").
 		WithHint("send them as the certificate has them; where that is wrong, have it revoked and another one issued").WithCode("registration-mismatch")
 }
 
