@@ -197,13 +197,16 @@ func TestAnswersWaitForTheBackup(t *testing.T) {
 	if status, a := e.signs("RX-2"); status != http.StatusServiceUnavailable || a.Type != "/problems/not-yet-replicated" {
 		t.Errorf("with the backup down: %d %+v", status, a)
 	}
-	for path, want := range map[string]int{"/api/pdf/RX-1": 200, "/api/evidence/RX-1": 200, "/api/pdf/RX-2": 503, "/api/evidence/RX-2": 503, "/api/evidence-pack/RX-2": 404} {
+	for path, want := range map[string]int{"/api/pdf/RX-1": 200, "/api/evidence/RX-1": 200, "/api/pdf/RX-2": 503, "/api/evidence/RX-2": 503, "/api/evidence/RX-2/pack": 503, "/api/prescriptions": 503} {
 		if got, body, _ := e.ask("GET", path, token, nil); got != want {
 			t.Errorf("GET %s with the backup down: %d %.200s", path, got, body)
 		}
 	}
 	if got, body, _ := e.ask("POST", "/api/prescriptions/RX-1/cancel", token, map[string]string{"reason": "wrong dose"}); got != http.StatusServiceUnavailable {
 		t.Errorf("cancelling with the backup down: %d %s", got, body)
+	}
+	if status, a := e.signs("RX-1"); status != http.StatusServiceUnavailable {
+		t.Errorf("an answer that tells of a cancellation which the backup does not have: %d %+v", status, a)
 	}
 	v.start()
 	e.synchronised(v)

@@ -235,6 +235,16 @@ func (v *Server) prescriptions(ctx context.Context, in wire.PrescriptionsRequest
 	if err != nil {
 		return wire.PrescriptionPage{}, err
 	}
+	// What a list says of a prescription is an answer too: it rests on all lines of those that are shown.
+	var newest uint64
+	for i := range list {
+		newest = max(newest, slices.Max(list[i].lines()))
+	}
+	if len(list) > 0 {
+		if _, err := v.settle(ctx, newest); err != nil {
+			return wire.PrescriptionPage{}, err
+		}
+	}
 	o := cleanObserved(in.Observed)
 	_, err = v.s.ledger.Append(ctx, ledger.Event{Type: eventListed, Actor: c.Actor(), Details: map[string]any{
 		"clinic": c.Clinic, "actor_sub": c.Sub, "ip": actorIP(o, in.Asserted), "count": len(list), "request_id": o.RequestID,

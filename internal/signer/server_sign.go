@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -243,7 +244,7 @@ func (v *Server) before(ctx context.Context, c activation.Caller, want request) 
 
 // answer is what whoever asked for the signature is told, once the backup has it.
 func (v *Server) answer(ctx context.Context, rec *record) (wire.SignResult, error) {
-	b, err := v.settle(ctx, rec.Line)
+	b, err := v.settle(ctx, slices.Max(rec.lines())) // the cancellation as well: the answer says it
 	if err != nil {
 		return wire.SignResult{}, err
 	}
