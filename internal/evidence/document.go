@@ -236,6 +236,21 @@ func (m *material) check(c *core, live *Live, created time.Time) error {
 	return nil
 }
 
+// amountsTo says what good material shows. Without the list of the signer's issuer, that the certificate was not revoked later is nobody's signed word.
+func (m *material) amountsTo(c *core) string {
+	for _, crt := range m.certs {
+		if SHA256(crt.Raw) != c.text(pillarCryptographic, "certificate_sha256") {
+			continue
+		}
+		for _, l := range m.crls {
+			if i := m.listIssuer(l); i != nil && i == m.issuer(crt) {
+				return "certificates and lists of revoked certificates belong together, and to the signer"
+			}
+		}
+	}
+	return "certificates belong together, and to the signer; its issuer's list of revoked certificates is not there: the state after the signing is the summary's word alone"
+}
+
 // issuer returns the certificate that issued crt, nil when it is not there.
 func (m *material) issuer(crt *x509.Certificate) *x509.Certificate {
 	for _, i := range m.certs {

@@ -194,9 +194,32 @@ func (v *verification) status() error {
 		return fmt.Errorf("the summary says %s, and the lines say otherwise", v.live.Status)
 	}
 	for _, l := range v.log.parsed {
-		if v.live.Cancelled != nil && l.EventType == EventCancelled && !l.Time.Equal(v.live.Cancelled.At) {
-			return errors.New("the summary says that it was cancelled at another time than the line")
+		if l.EventType != EventCancelled {
+			continue
+		}
+		if err := v.cancelledBy(l); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// cancelledBy checks that a cancellation is of this prescription, and that the summary says when it was and by whom. Why, only the summary says.
+func (v *verification) cancelledBy(l chain.Line) error {
+	var d struct {
+		ID     string `json:"prescription_id"`
+		Clinic string `json:"clinic"`
+		Sub    string `json:"actor_sub"`
+	}
+	if err := json.Unmarshal(l.Details, &d); err != nil {
+		return fmt.Errorf("the prescription_cancelled line: %w", err)
+	}
+	if !l.Time.Equal(v.live.Cancelled.At) {
+		return errors.New("the summary says that it was cancelled at another time than the line")
+	}
+	return differences([]difference{
+		{"prescription_id in prescription_cancelled", d.ID, v.core.Prescription.ID},
+		{"clinic in prescription_cancelled", d.Clinic, v.core.Prescription.Clinic},
+		{"actor_sub in prescription_cancelled", d.Sub, v.live.Cancelled.Actor},
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -72,6 +73,10 @@ func TestMaterial(t *testing.T) {
 			err := m.check(facts, &Live{Certificate: CertificateNow{Serial: signer.SerialNumber.Text(16), Status: c.status}}, now)
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("%v, want %q", err, c.want)
+			}
+			of := slices.ContainsFunc(c.crls, func(l *x509.RevocationList) bool { return l.Issuer.CommonName == "clinicians" })
+			if said := m.amountsTo(facts); c.want == "" && strings.Contains(said, "the summary's word alone") == of {
+				t.Errorf("with the issuer's list %v it says: %s", of, said)
 			}
 		})
 	}

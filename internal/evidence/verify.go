@@ -140,7 +140,7 @@ func (v *verification) run(ctx context.Context, data []byte) error {
 	v.check("events", "the log says that this document was signed, with this evidence, by this signature", v.events())
 	v.check("lines", "the lines are exactly those that the evidence names", v.named())
 	v.check("status", "the status is what the lines say: "+v.live.Status, v.status())
-	v.check("material", "certificates and lists of revoked certificates belong together, and to the signer", v.material.check(v.core, &v.live, v.manifest.CreatedAt))
+	v.check("material", v.material.amountsTo(v.core), v.material.check(v.core, &v.live, v.manifest.CreatedAt))
 	return v.judge(ctx)
 }
 
