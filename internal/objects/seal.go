@@ -122,29 +122,30 @@ func sealTo(w io.Writer, kind string, key, sealedKey []byte, r io.Reader, size i
 	if err != nil {
 		return err
 	}
-	// One byte more than a chunk is read ahead: only so is it known which chunk is the last. The header goes along with the first.
+	// One byte more than a chunk is read ahead: only so is it known which chunk is the last. The header goes along with the first. A chunk is sealed in
+	// the place that it was read into.
 	chunk := int(min(size, chunkSize))
-	buf := make([]byte, chunk+1)
-	out := append(make([]byte, 0, len(head)+chunk+tagSize), head...)
-	have := 0
+	out := make([]byte, len(head)+chunk+tagSize)
+	at, have := copy(out, head), 0
 	for i := uint64(0); ; i++ {
-		n, err := io.ReadFull(r, buf[have:])
+		n, err := io.ReadFull(r, out[at+have:at+chunk+1])
 		have += n
 		final := err == io.EOF || err == io.ErrUnexpectedEOF
 		if err != nil && !final {
 			return fmt.Errorf("objects: reading the content: %w", err)
 		}
 		if final {
-			_, err = w.Write(aead.Seal(out, nonce(i, true), buf[:have], head))
+			_, err = w.Write(aead.Seal(out[:at], nonce(i, true), out[at:at+have], head))
 			return err
 		}
 		if chunk < chunkSize {
 			return fmt.Errorf("objects: the content has more than the %d bytes that it was said to have", size)
 		}
-		if _, err := w.Write(aead.Seal(out, nonce(i, false), buf[:chunkSize], head)); err != nil {
+		ahead := out[at+chunkSize]
+		if _, err := w.Write(aead.Seal(out[:at], nonce(i, false), out[at:at+chunkSize], head)); err != nil {
 			return err
 		}
-		out, buf[0], have = out[:0], buf[chunkSize], 1
+		at, out[0], have = 0, ahead, 1
 	}
 }
 
