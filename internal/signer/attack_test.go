@@ -74,6 +74,10 @@ func TestPortalCannotSignWithoutTheBoundPersonsToken(t *testing.T) {
 		}), fault.Forbidden, "registration-mismatch", ""},
 		{"a controlled drug", wanted(login.Access, "RX-1", func(p *prescription.Prescription, _ *wire.SignOpen) { p.ControlledDrugSchedule = "2" }), fault.Invalid, "", ""},
 		{"no consent", wanted(login.Access, "RX-1", func(_ *prescription.Prescription, in *wire.SignOpen) { in.Consent.Text = " " }), fault.Invalid, "consent-missing", ""},
+		{"consent that reads otherwise than it is", wanted(login.Access, "RX-1", func(_ *prescription.Prescription, in *wire.SignOpen) {
+			in.Consent.Text = "I do \u202eton\u202c agree."
+		}), fault.Invalid, "consent-invalid", ""},
+		{"consent that is no text", wanted(login.Access, "RX-1", func(_ *prescription.Prescription, in *wire.SignOpen) { in.Consent.Text = "I agree\xff\x00" }), fault.Invalid, "consent-invalid", ""},
 		{"consent in the future", wanted(login.Access, "RX-1", func(_ *prescription.Prescription, in *wire.SignOpen) {
 			in.Consent.Timestamp = time.Now().Add(time.Hour)
 		}), fault.Invalid, "consent-invalid", ""},

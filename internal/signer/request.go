@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/veripath/aes-appliance/internal/activation"
@@ -119,6 +120,9 @@ func checkConsent(c wire.Consent, now time.Time) error {
 			WithHint("send consent.text and consent.timestamp").WithCode("consent-missing")
 	case len(c.Text) > maxConsent || !utf8.ValidString(c.Text):
 		return fault.New(fault.Invalid, fmt.Sprintf("the text of the consent is not UTF-8 of at most %d bytes", maxConsent)).WithCode("consent-invalid")
+	case strings.ContainsFunc(c.Text, misleading):
+		return fault.New(fault.Invalid, "the text of the consent holds characters that cannot be seen, or that turn others round").
+			WithHint("send the words as the clinician saw them").WithCode("consent-invalid")
 	case c.Timestamp.After(now.Add(consentLeeway)):
 		return fault.New(fault.Invalid, "the consent's timestamp is in the future").WithHint("set the booking app's clock right").WithCode("consent-invalid")
 	case now.Sub(c.Timestamp) > consentAge:
@@ -136,6 +140,11 @@ func (r *request) prescriber(serialNumber string) error {
 	}
 	return fault.New(fault.Forbidden, "the register and the number in it (professional_register, professional_registration_number) are not those of the clinician's certificate").
 		WithHint("send them as the certificate has them; where that is wrong, have it revoked and another one issued").WithCode("registration-mismatch")
+}
+
+// misleading is a character that makes a text look like another one: a control, one that turns the direction, or what stands for bytes that are no text.
+func misleading(r rune) bool {
+	return unicode.IsControl(r) && !strings.ContainsRune("\t\r\n", r) || unicode.Is(unicode.Bidi_Control, r) || r == utf8.RuneError
 }
 
 // sha returns the SHA-256 of the content, hexadecimal.
