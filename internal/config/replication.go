@@ -63,8 +63,10 @@ func ageRecipient(s string) (string, error) {
 type Receiver struct {
 	StateDir string // absolute
 	Listen   string
-	Alarm    Alarm
-	Witness  Witness
+	// AppendOnly has the file system keep the copies append-only, where it can.
+	AppendOnly bool
+	Alarm      Alarm
+	Witness    Witness
 }
 
 // Alarm is how the backup host calls for help.
@@ -109,6 +111,8 @@ func receiver() document {
 				"/var/lib/aes-appliance/receiver", "/var/lib/aes-appliance/receiver", text(absolute, func(c *Config) *string { return &c.Receiver.StateDir })},
 			{"", "listen", "Address and port for the primaries. Under systemd the socket unit decides.", ":7443", ":7443",
 				text(address, func(c *Config) *string { return &c.Receiver.Listen })},
+			{"", "append_only", "Have the file system keep the copies append-only (chattr +a), where it can and the service may (CAP_LINUX_IMMUTABLE): root must take that away again before a copy can be removed.",
+				true, false, flag(func(c *Config) *bool { return &c.Receiver.AppendOnly })},
 		}, alarmKeys(), witnessKeys()),
 		agree: func(c Config) Problems { return slices.Concat(c.Receiver.Alarm.agree(), c.Receiver.Witness.agree()) },
 	}

@@ -41,9 +41,9 @@ func (s *Signer) Backup() *backup.Keeper { return s.backup }
 // Objects returns the sealed objects.
 func (s *Signer) Objects() *objects.Store { return s.objects }
 
-// CosignedFile is where the last checkpoint that a backup host cosigned is kept across restarts, by its cosigner key.
+// CosignedFile is where the last checkpoint that a backup host cosigned is kept across restarts, by the log's origin and its cosigner key.
 func (s *Signer) CosignedFile(cosigner string) string {
-	return filepath.Join(s.cfg.StateDir, cosigned+"-"+hexSum([]byte(cosigner))[:16])
+	return filepath.Join(s.cfg.StateDir, cosigned+"-"+hexSum([]byte(s.origin()+"\n"+cosigner))[:16])
 }
 
 // Origin names the log of the appliance that cfg describes, in checkpoints.
