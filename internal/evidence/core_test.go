@@ -180,8 +180,22 @@ func TestServiceIsLabelled(t *testing.T) {
 		t.Error(r.Text())
 	}
 	text := readmeOf(t, f)
-	if !strings.Contains(text, "does NOT show that the prescriber acted") {
+	if !strings.Contains(text, "does NOT show that the prescriber acted") || !strings.Contains(text, "- the prescriber took part:") ||
+		!strings.Contains(text, "service account's access token, its own clock") || strings.Contains(text, "prescriber's access token") {
 		t.Error("the README does not say so")
+	}
+}
+
+// TestDemoIsLabelled: a demo's pack says at its head what it is, another one does not.
+func TestDemoIsLabelled(t *testing.T) {
+	f := newFixture(t)
+	if strings.Contains(readmeOf(t, f), "DEMO ONLY") {
+		t.Error("a README that says so of no demo")
+	}
+	f.in.Signature.Issuer = "DEMO ONLY " + f.in.Signature.Issuer
+	f.write(t)
+	if head, _, _ := strings.Cut(readmeOf(t, f), "1. WHAT THIS IS"); !strings.Contains(head, "DEMO ONLY    Made by a demonstration appliance") {
+		t.Errorf("the README begins with %s", head)
 	}
 }
 

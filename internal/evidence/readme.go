@@ -19,7 +19,7 @@ type readmeData struct {
 	Origin, Tree, Cosigned, Stamped                                                       string
 	Cosigners                                                                             int
 	Size                                                                                  uint64
-	Service, Cancelled, ClockProven, Passkey                                              bool
+	Service, Cancelled, ClockProven, Passkey, Demo                                        bool
 	Signed                                                                                uint64 // the line of prescription_signed
 	Files                                                                                 string
 }
@@ -42,6 +42,7 @@ func readme(c *core, live *Live, created time.Time) ([]byte, error) {
 		Origin: live.Checkpoint.Origin, Tree: live.Checkpoint.Root, Size: live.Checkpoint.Size,
 		Service: c.Activation.Kind == KindService, Passkey: c.Activation.Level == LevelPasskey, Cancelled: live.Status == StatusCancelled,
 		ClockProven: c.Pillars[pillarTemporal]["clock_proven"].Value == true,
+		Demo:        strings.HasPrefix(c.text(pillarCryptographic, "certificate_issuer"), "DEMO ONLY "), // as a demo's PKI names all its CAs
 	}
 	d.Cosigned, d.Cosigners = wrap(live.Checkpoint.Statement), len(live.Checkpoint.Cosignatures)
 	authority := ""
