@@ -84,6 +84,7 @@ type Keeper struct {
 	compared bool // with peer, since the start
 	changed  chan struct{}
 	told     string         // the mismatch that has a line
+	trouble  string         // why there is no link; "" = nothing
 	seen     chain.Cosigned // the newest, by whichever backup host
 }
 
@@ -128,6 +129,7 @@ type snapshot struct {
 func (k *Keeper) now() snapshot {
 	k.mu.Lock()
 	s := snapshot{state: None, peer: k.peer, link: k.link}
+	s.Trouble = k.trouble
 	k.mu.Unlock()
 	if s.link != nil {
 		s.LinkStatus = s.link.Status()

@@ -11,11 +11,13 @@ import (
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/chain"
+	"github.com/veripath/aes-appliance/internal/fault"
 )
 
 // Periods of what Run does.
 const (
 	offerInterval = 2 * time.Second
+	retryInterval = 30 * time.Second
 	watchInterval = 250 * time.Millisecond
 )
 
@@ -27,11 +29,29 @@ func (k *Keeper) Run(ctx context.Context, c Connector) error {
 	defer cancel()
 	offers.Go(func() { k.offers(ctx, c) })
 	for ctx.Err() == nil {
-		if err := k.keep(ctx, c); err != nil {
-			return err
+		changed, err := k.stuck(k.keep(ctx, c))
+		if err == nil {
+			continue
+		}
+		k.cfg.Log.ErrorContext(ctx, "nothing can be shipped to the backup", "error", err)
+		select {
+		case <-changed:
+		case <-time.After(retryInterval):
+		case <-ctx.Done():
 		}
 	}
 	return nil
+}
+
+// stuck keeps why there is no Link, for the status, and returns what tells of a change.
+func (k *Keeper) stuck(why error) (changed <-chan struct{}, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.trouble = ""
+	if why != nil {
+		k.trouble = fault.PublicOf(why)
+	}
+	return k.changed, why
 }
 
 // offers tries each offer as long as it stands.
