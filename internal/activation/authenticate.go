@@ -170,13 +170,23 @@ func missing(c jwt.Claims, role string) *fault.Error {
 // RequireAdmin says whether the caller may administer now: a person with the admin role who has logged in as strongly, and as lately, as the clinic's
 // policy wants of those who sign. act is what for, for the log. Errors: Forbidden, Unauthorized.
 func (a *Activation) RequireAdmin(ctx context.Context, c Caller, act string, now time.Time) error {
-	no := c.freshLogin(now, a.cfg.Timing.Leeway)
 	if !c.Admin {
-		no = missing(c.Claims, c.Policy.AdminRole)
+		return a.refuseAct(ctx, c, act, missing(c.Claims, c.Policy.AdminRole), now)
 	}
-	if no == nil {
-		return nil
+	return a.RequireLogin(ctx, c, act, now)
+}
+
+// RequireLogin says whether the caller has logged in as strongly, and as lately, as the clinic's policy wants of those who sign. act is what for, for the log.
+// Errors: Forbidden, Unauthorized.
+func (a *Activation) RequireLogin(ctx context.Context, c Caller, act string, now time.Time) error {
+	if no := c.freshLogin(now, a.cfg.Timing.Leeway); no != nil {
+		return a.refuseAct(ctx, c, act, no, now)
 	}
+	return nil
+}
+
+// refuseAct records that somebody known may not do something, and returns why.
+func (a *Activation) refuseAct(ctx context.Context, c Caller, act string, no *fault.Error, now time.Time) error {
 	d := refusedDetails{Clinic: c.Clinic, Issuer: c.Issuer, Sub: c.Sub, Reference: act}
 	a.noteRefusal(ctx, eventRefused, c.Actor(), d.with(no), now)
 	return no

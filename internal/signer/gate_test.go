@@ -159,6 +159,27 @@ func TestAuthorisationFallsWithWhatItRestsOn(t *testing.T) {
 	}
 }
 
+// TestCancellingTakesTheLogInOfSigning: with a token of a weaker or older log-in than signing takes nobody ends what was signed.
+func TestCancellingTakesTheLogInOfSigning(t *testing.T) {
+	h := newHouse(t, signer.ServerConfig{})
+	token := h.token(t, nil)
+	if _, _, err := h.portal.sign(t.Context(), wanted(token, "RX-1")); err != nil {
+		t.Fatal(err)
+	}
+	weak := h.token(t, func(p *oidctest.Person) { p.ACR = "1" })
+	cancel := wire.CancelRequest{Credentials: creds(weak), PrescriptionID: "RX-1", Reason: "wrong strength"}
+	before := h.lines(t)
+	_, err := h.portal.call(t.Context(), wire.OpCancel, cancel, nil, nil)
+	wantCode(t, err, fault.Forbidden, "acr-too-low", "a weak log-in")
+	if got := h.since(t, before); !slices.Equal(got, []string{"authorisation_refused"}) {
+		t.Errorf("it left %v", got)
+	}
+	cancel.Token = token
+	if _, err := h.portal.call(t.Context(), wire.OpCancel, cancel, nil, nil); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestClockSetBackRevivesNothing: without a proven time nothing is signed; what is only read goes on, but not with a token that has ended.
 func TestClockSetBackRevivesNothing(t *testing.T) {
 	h := newHouse(t, signer.ServerConfig{})

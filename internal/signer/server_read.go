@@ -302,6 +302,9 @@ func (v *Server) cancel(ctx context.Context, in wire.CancelRequest) (wire.Cancel
 		return wire.Cancelled{}, fault.New(fault.Forbidden, "a service account cannot cancel a prescription").
 			WithHint("send the token of a clinician or an administrator").WithCode(activation.ServiceRefused)
 	}
+	if err := v.s.gate.RequireLogin(ctx, c, string(wire.OpCancel), v.s.clock.Estimate()); err != nil {
+		return wire.Cancelled{}, err
+	}
 	if strings.TrimSpace(in.Reason) == "" || len(in.Reason) > maxReason || !utf8.ValidString(in.Reason) {
 		return wire.Cancelled{}, fault.New(fault.Invalid, fmt.Sprintf("the reason is missing, or not UTF-8 of at most %d bytes", maxReason))
 	}
