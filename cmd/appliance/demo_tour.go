@@ -328,7 +328,7 @@ func (a *app) demoVerify(ctx context.Context, h *demoHouse, got demoSigned) erro
 	if err := writeOutput(h.files.verify, []byte(b.String())); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "\nVerified with the root certificate alone\n  the PDF             %s\n  the evidence pack   %s\n", report.Summary, pack.Summary)
+	fmt.Fprintf(a.stdout, "\nVerified without the appliance\n  the PDF             %s\n  the evidence pack   %s\n", report.Summary, pack.Summary)
 	if err := a.demoLook(h); err != nil {
 		return err
 	}
