@@ -135,7 +135,7 @@ func (v *validation) text(f field) {
 }
 
 // hidden is a character that a reader cannot see or that changes how others are shown: controls, bidirectional and zero-width
-// formatting, separators, private use and unassigned ones.
+// formatting, separators, private use and unassigned ones; and U+FFFD, which stands where a decoder met bytes that are no text: nobody knows what was meant.
 func hidden(r rune) bool {
 	if r == '\n' {
 		return false
@@ -145,7 +145,8 @@ func hidden(r rune) bool {
 	case bidi.LRE, bidi.RLE, bidi.LRO, bidi.RLO, bidi.PDF, bidi.LRI, bidi.RLI, bidi.FSI, bidi.PDI:
 		return true
 	}
-	return unicode.In(r, unicode.C, unicode.Zl, unicode.Zp) || r == 0x034f || r == 0x115f || r == 0x1160 || r == 0x3164 || r == 0xffa0 ||
+	return unicode.In(r, unicode.C, unicode.Zl, unicode.Zp) || r == 0x034f || r == 0x115f || r == 0x1160 || r == 0x3164 || r == 0xffa0 || r == 0x2800 || r == utf8.RuneError ||
+		unicode.In(r, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point) ||
 		!unicode.In(r, unicode.L, unicode.M, unicode.N, unicode.P, unicode.S, unicode.Zs)
 }
 
