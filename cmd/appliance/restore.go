@@ -199,15 +199,14 @@ func (a *app) bringBack(ctx context.Context, f restoreFlags, cfg config.Config) 
 	if c, ok := src.(io.Closer); ok {
 		defer c.Close()
 	}
-	if want := signer.Origin(cfg); trust.Origin != want {
-		return b, fault.New(fault.Conflict, fmt.Sprintf("the backup's log is %s, and the configuration's would be %s", trust.Origin, want)).
-			WithHint("the restored appliance needs the pki.base_url that it had")
-	}
 	if b.Fetched, err = replica.Fetch(ctx, src, trust, cfg.StateDir); err != nil {
 		return b, err
 	}
 	if b.events, err = readEvents(filepath.Join(cfg.StateDir, ledger.FileName)); err != nil {
 		return b, err
+	}
+	if told := b.events.origin; told != trust.Origin {
+		return b, fault.New(fault.Corrupt, fmt.Sprintf("the backup's log is %s, and its first line says %q", trust.Origin, told))
 	}
 	if b.object = b.events.token; b.object == "" {
 		return b, fault.New(fault.NotFound, "the token of this appliance was never backed up").WithHint("without its keys an appliance cannot be restored; what it signed can still be verified")
@@ -280,6 +279,7 @@ func asSource(c *replica.Client, t replica.Trust, err error) (replica.Source, re
 
 // events is what a restore must know of a log.
 type events struct {
+	origin             string   // of the log
 	logKeys, cosigners []string // verifier keys
 	token              string   // object of the token's last backup
 	changed            uint64   // lines after the token's last change
@@ -317,14 +317,17 @@ func (e *events) take(n uint64, line chain.Line) error {
 		Public   []byte `json:"public_key"`
 		Cosigner string `json:"cosigner_key"`
 		Object   string `json:"backup_object"`
+		Origin   string `json:"origin"`
 	}
 	switch line.EventType {
-	case "key_created", "key_destroyed", "backup_enrolled", "token_backed_up":
+	case "appliance_founded", "key_created", "key_destroyed", "backup_enrolled", "token_backed_up":
 		if err := json.Unmarshal(line.Details, &d); err != nil {
 			return err
 		}
 	}
 	switch line.EventType {
+	case "appliance_founded":
+		e.origin = d.Origin
 	case "key_created":
 		e.changed = n
 		pub, err := x509.ParsePKIXPublicKey(d.Public)

@@ -63,7 +63,7 @@ func TestPrintError(t *testing.T) {
 }
 
 var (
-	named  = regexp.MustCompile(`(?:["'\x60]|with: |\n *)appliance ([a-z]+)(?: ([a-z-]+))?`)
+	named  = regexp.MustCompile(`(?:["'\x60]|with: |\n *)appliance ([a-z]+)(?: ([a-z][a-z-]*))?`)
 	hidden = regexp.MustCompile(`/usr/share/doc`)
 )
 

@@ -80,7 +80,7 @@ func (s *Signer) signHead(tree chain.Tree) (chain.Cosigned, error) {
 	if err != nil {
 		return chain.Cosigned{}, err
 	}
-	c := chain.Cosigned{Checkpoint: chain.Checkpoint{Origin: s.origin(), Tree: tree}}
+	c := chain.Cosigned{Checkpoint: chain.Checkpoint{Origin: s.Origin(), Tree: tree}}
 	c.Note, err = c.Sign(key)
 	return c, err
 }

@@ -42,6 +42,7 @@ type founded struct {
 	Demo    bool   `json:"demo"`    // nothing made here is ever to be taken for real
 	Clock   string `json:"clock"`   // clock.mode at founding
 	Version string `json:"version"` // of the program
+	Origin  string `json:"origin"`  // of the log, in checkpoints: for good, whatever pki.base_url becomes
 }
 
 // created is the details of eventCreated.

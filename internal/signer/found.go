@@ -114,7 +114,7 @@ func initialise(ctx context.Context, cfg Config) (*Signer, error) {
 }
 
 func (s *Signer) found(ctx context.Context, f Founding) error {
-	s.founded = founded{Demo: f.Demo, Clock: s.cfg.Clock.Mode, Version: s.cfg.Version}
+	s.founded = founded{Demo: f.Demo, Clock: s.cfg.Clock.Mode, Version: s.cfg.Version, Origin: originOf(s.cfg.Config)}
 	if _, err := s.ledger.Append(ctx, ledger.Event{Type: eventFounded, Actor: f.Actor, Details: s.founded}); err != nil {
 		return err
 	}

@@ -28,6 +28,30 @@ func TestFoundingTwiceIsRefused(t *testing.T) {
 	wantKind(t, err, fault.Conflict, "founding where there is an appliance")
 }
 
+// TestLogKeepsItsName: moving the PKI to another address makes no other log: what backup and witnesses have cosigned is still of this one.
+func TestLogKeepsItsName(t *testing.T) {
+	cfg := settings(t)
+	s := found(t, cfg, false)
+	_, key, err := s.LogKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	origin := s.Origin()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cfg.PKI.BaseURL = "http://moved.example.org"
+	s, err = signer.Open(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	_, again, err := s.LogKey()
+	if err != nil || again != key || s.Origin() != origin || strings.Contains(origin, "moved") {
+		t.Errorf("%s %s after the move, %s %s before, %v", s.Origin(), again, origin, key, err)
+	}
+}
+
 func TestUnfinishedFoundingIsNoAppliance(t *testing.T) {
 	cfg := settings(t)
 	broken := func(string) ca.Root {

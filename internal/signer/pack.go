@@ -78,7 +78,7 @@ func (s *Signer) logKey() (crypto.Signer, string, error) {
 	if !ok {
 		return nil, "", fmt.Errorf("signer: the checkpoint key is a %T", key.Public())
 	}
-	public, err := chain.VerifierKey(s.origin(), pub)
+	public, err := chain.VerifierKey(s.Origin(), pub)
 	return key, public, err
 }
 

@@ -23,7 +23,7 @@ import (
 // openBackup takes up what the log says of a backup host.
 func (s *Signer) openBackup() (err error) {
 	s.backup, err = backup.Open(backup.Config{
-		Replication: s.cfg.Replication, Ledger: s.ledger, Origin: s.origin(), Key: s.ca.ReplicationKey, NewKey: s.ca.NewReplicationKey, KeyOf: s.ca.ReplicationKeyOf, Now: time.Now, Log: s.log,
+		Replication: s.cfg.Replication, Ledger: s.ledger, Origin: s.Origin(), Key: s.ca.ReplicationKey, NewKey: s.ca.NewReplicationKey, KeyOf: s.ca.ReplicationKeyOf, Now: time.Now, Log: s.log,
 		LogKey: func() (ed25519.PublicKey, error) {
 			key, _, err := s.logKey()
 			if err != nil {
@@ -46,13 +46,18 @@ func (s *Signer) CosignedFile(cosigner string) string {
 	return filepath.Join(s.cfg.StateDir, cosigned+"-"+hexSum([]byte(s.origin() + "\n" + cosigner))[:16])
 }
 
-// Origin names the log of the appliance that cfg describes, in checkpoints.
-func Origin(cfg config.Config) string { return strings.TrimPrefix(cfg.PKI.BaseURL, "http://") + "/log" }
+// originOf names the log of an appliance that is founded with cfg.
+func originOf(cfg config.Config) string {
+	return strings.TrimPrefix(cfg.PKI.BaseURL, "http://") + "/log"
+}
 
 // Origin names the log, in checkpoints.
-func (s *Signer) Origin() string { return s.origin() }
-
-func (s *Signer) origin() string { return Origin(s.cfg.Config) }
+func (s *Signer) Origin() string {
+	if s.founded.Origin == "" { // founded by a version that did not record it
+		return originOf(s.cfg.Config)
+	}
+	return s.founded.Origin
+}
 
 // LogKey returns the key that signs checkpoints, and its verifier key.
 func (s *Signer) LogKey() (crypto.Signer, string, error) { return s.logKey() }

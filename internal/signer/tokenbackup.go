@@ -38,7 +38,7 @@ func (s *Signer) BackUpToken(ctx context.Context, actor string) (wire.TokenBacku
 		return wire.TokenBackup{}, fault.New(fault.Unavailable, "cannot read the PIN file for the token's backup").WithCause(err)
 	}
 	defer clear(pin)
-	b := escrow.Backup{Origin: s.origin(), Made: time.Now(), Lines: lines, Label: s.cfg.Token.Label, PIN: bytes.TrimRight(pin, "\r\n")}
+	b := escrow.Backup{Origin: s.Origin(), Made: time.Now(), Lines: lines, Label: s.cfg.Token.Label, PIN: bytes.TrimRight(pin, "\r\n")}
 	for _, f := range files {
 		b.Files = append(b.Files, escrow.File(f))
 	}
