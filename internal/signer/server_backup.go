@@ -43,7 +43,7 @@ func (s *Signer) Objects() *objects.Store { return s.objects }
 
 // CosignedFile is where the last checkpoint that a backup host cosigned is kept across restarts, by the log's origin and its cosigner key.
 func (s *Signer) CosignedFile(cosigner string) string {
-	return filepath.Join(s.cfg.StateDir, cosigned+"-"+hexSum([]byte(s.origin() + "\n" + cosigner))[:16])
+	return filepath.Join(s.cfg.StateDir, cosigned+"-"+hexSum([]byte(s.Origin() + "\n" + cosigner))[:16])
 }
 
 // originOf names the log of an appliance that is founded with cfg.
