@@ -63,13 +63,17 @@ func (v *validation) byCode(p *Prescription, medicines Dictionary) {
 	}
 }
 
-// foreignLetter finds a letter by which a medicine's name could look like another: neither Latin nor Greek, or Greek within a Latin word.
+// foreignLetter finds a letter by which a medicine's name could look like another: neither Latin nor Greek, Greek within a Latin word, or a Latin one that
+// is no letter of English with a mark (a dotless i, say).
 func foreignLetter(s string) (rune, bool) {
 	for _, word := range strings.FieldsFunc(s, func(r rune) bool { return !unicode.IsLetter(r) }) {
 		var latin, greek rune
 		for _, r := range word {
 			switch {
 			case unicode.Is(unicode.Latin, r):
+				if plain := []rune(norm.NFKD.String(string(r))); plain[0] > unicode.MaxASCII && !strings.ContainsRune("æÆœŒß", r) {
+					return r, true
+				}
 				latin = r
 			case r == 'µ' || r == 'μ': // the sign for micro stands before a g
 			case unicode.Is(unicode.Greek, r):
@@ -100,7 +104,7 @@ func classify(medicine, form string) class {
 	if has(words, "sativex") || has(words, "nabiximols") || has(words, "dronabinol") && has(words, "cannabidiol") {
 		return class{} // the oromucosal spray is in Schedule 4, Part 1
 	}
-	for _, w := range withJoined(words) {
+	for _, w := range withJoined(words, foldWords(digitsAs("oieasb").Replace(medicine)), foldWords(digitsAs("oleasb").Replace(medicine))) {
 		if slices.Contains(exemptible, w) {
 			return class{w, Schedule2, !injected(all)}
 		}
@@ -119,13 +123,31 @@ func classify(medicine, form string) class {
 	return class{}
 }
 
-// withJoined adds to the words each two neighbours as one: "Oxy-Norm" is OxyNorm.
-func withJoined(words []string) []string {
-	all := slices.Clone(words)
-	for i := 1; i < len(words); i++ {
-		all = append(all, words[i-1]+words[i])
+// maxJoined bounds how many neighbours are read as one word.
+const maxJoined = 12
+
+// withJoined returns the words of each spelling, and neighbours of one as one word: "Oxy-Norm" is OxyNorm.
+func withJoined(spellings ...[]string) (all []string) {
+	for _, words := range spellings {
+		all = append(all, words...)
+		for i := range words {
+			joined := words[i]
+			for _, next := range words[i+1 : min(i+maxJoined, len(words))] {
+				joined += next
+				all = append(all, joined)
+			}
+		}
 	}
 	return all
+}
+
+// digitsAs reads the digits 0, 1, 3, 4, 5 and 8 as the letters that they look like: "M0rphine".
+func digitsAs(letters string) *strings.Replacer {
+	var pairs []string
+	for i, digit := range "013458" {
+		pairs = append(pairs, string(digit), letters[i:i+1])
+	}
+	return strings.NewReplacer(pairs...)
 }
 
 func has(words []string, w string) bool { return slices.Contains(words, w) }

@@ -97,6 +97,12 @@ func TestValidate(t *testing.T) {
 			p.MedicationName, p.Strength, p.Form, p.ControlledDrugSchedule = "Morphine sulfate", "2 mg/ml", "Injection, not oral", "5"
 		}, "medication_name/controlled_drug"},
 		{"Cyrillic letter", func(p *Prescription) { p.MedicationName = "\u041corphine" }, "medication_name/malformed"},
+		{"a dotless letter", func(p *Prescription) { p.MedicationName = "morph\u0131ne" }, "medication_name/malformed"},
+		{"a letter with a stroke", func(p *Prescription) { p.MedicationName = "m\u00f8rphine" }, "medication_name/malformed"},
+		{"digits for letters", func(p *Prescription) { p.MedicationName = "M0rph1ne" }, "medication_name/controlled_drug"},
+		{"a one for an l", func(p *Prescription) { p.MedicationName = "fentany1" }, "medication_name/controlled_drug"},
+		{"a name in pieces", func(p *Prescription) { p.MedicationName = "Mor ph ine" }, "medication_name/controlled_drug"},
+		{"a name in letters", func(p *Prescription) { p.MedicationName = "f-e-n-t-a-n-y-l" }, "medication_name/controlled_drug"},
 		{"Greek letter in a Latin word", func(p *Prescription) { p.MedicationName = "m\u03bfrphine" }, "medication_name/malformed"},
 		{"micrograms", func(p *Prescription) { p.MedicationName = "Levothyroxine 25µg" }, ""},
 		{"interferon beta", func(p *Prescription) { p.MedicationName = "Interferon β-1a" }, ""},
