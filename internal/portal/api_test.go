@@ -149,6 +149,8 @@ func TestEachContentProblemHasItsType(t *testing.T) {
 		"no schedule":       {func(f map[string]any) { delete(f, "controlled_drug_schedule") }, 422, "invalid-content"},
 		"bad IP":            {func(f map[string]any) { f["client_ip"] = "localhost" }, 422, "invalid-content"},
 		"bad base64":        {func(f map[string]any) { f["pdf_base64"] = "%PDF" }, 422, "invalid-content"},
+		"empty PDF":         {func(f map[string]any) { f["pdf_base64"] = "" }, 422, "invalid-content"},
+		"PDF of breaks":     {func(f map[string]any) { f["pdf_base64"] = "\n" }, 422, "invalid-content"},
 		"PDF not permitted": {func(f map[string]any) { f["pdf_base64"] = "JVBERi0=" }, 403, "given-pdf-not-allowed"},
 	} {
 		w := ask(p, "POST", "/api/sign", signJSON(t, c.change), authorised("Content-Type", "application/json")...)
@@ -171,6 +173,7 @@ func TestBodyRefused(t *testing.T) {
 		"two":           {"application/json", `{}{}`, 400, "invalid-json"},
 		"deep":          {"application/json", `{"a":` + strings.Repeat("[", 20000) + `}`, 400, "invalid-json"},
 		"text":          {"text/plain", "{}", 415, "unsupported"},
+		"empty PDF":     {"multipart/form-data; boundary=x", "--x\r\nContent-Disposition: form-data; name=\"pdf\"; filename=\"a.pdf\"\r\n\r\n\r\n--x--\r\n", 422, "invalid-content"},
 		"no boundary":   {"multipart/form-data", "--x--", 422, "invalid-request"},
 		"broken form":   {"multipart/form-data; boundary=x", "--x\r\nno", 422, "invalid-request"},
 		"too large":     {"application/json", `{"a":"` + strings.Repeat("b", 2<<20) + `"}`, 413, "too-large"},

@@ -134,6 +134,12 @@ func newProblem(err error, requestID string) *Problem {
 		return &its
 	}
 	t := find(fault.CodeOf(err), fault.KindOf(err))
+	if fault.KindOf(err) == fault.Corrupt {
+		// Damage names files and what the operator is to do with them: it is in the signer's journal.
+		p := t.problem("Something that the appliance keeps is damaged.")
+		p.RequestID = requestID
+		return p
+	}
 	detail := capital(fault.PublicOf(err))
 	if t.Code != certificateNotFound { // existing clients compare that text to its end, which is the name
 		detail += "."

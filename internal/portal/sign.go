@@ -147,7 +147,9 @@ func (p *Portal) readOrder(ctx context.Context, in *signInput, data []byte) (ord
 	}
 	if body.PDFBase64 != "" {
 		if given, err = base64.StdEncoding.Strict().DecodeString(body.PDFBase64); err != nil {
-			wrong = append(wrong, FieldProblem{Field: "pdf_base64", Code: "malformed", Text: "is not base64 (RFC 4648 §4)"})
+			wrong = append(wrong, FieldProblem{Field: givenField, Code: "malformed", Text: "is not base64 (RFC 4648 §4)"})
+		} else if len(given) == 0 { // line breaks alone
+			wrong = append(wrong, emptyPDF(givenField))
 		}
 	}
 	if body.ClientIP != "" {

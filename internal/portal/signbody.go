@@ -115,6 +115,9 @@ func decodeFields(body []byte, b *signBody) ([]FieldProblem, error) {
 			if err := json.Unmarshal(value, &s); err != nil {
 				return nil, problem("invalid-json", "The body is not valid JSON.")
 			}
+			if s == "" && name == givenField {
+				wrong = append(wrong, emptyPDF(name))
+			}
 			to.SetString(s)
 		}
 		seen[name] = true
@@ -126,6 +129,14 @@ func decodeFields(body []byte, b *signBody) ([]FieldProblem, error) {
 		return nil, problem("invalid-json", "There is something after the JSON object.")
 	}
 	return wrong, nil
+}
+
+// givenField is the field of a PDF to sign.
+const givenField = "pdf_base64"
+
+// emptyPDF is what is wrong with a PDF of no bytes: whoever means to give one must not get another one signed.
+func emptyPDF(field string) FieldProblem {
+	return FieldProblem{Field: field, Code: "malformed", Text: "is empty: give the PDF to sign, or leave the field out"}
 }
 
 // maxWrong bounds how many unknown fields are named.
@@ -155,7 +166,7 @@ func decodeForm(contentType string, body []byte) (b signBody, given []byte, wron
 		return bad("The form has no boundary.")
 	}
 	fields := b.fields()
-	delete(fields, "pdf_base64")
+	delete(fields, givenField)
 	var seen []string
 	form := multipart.NewReader(bytes.NewReader(body), params["boundary"])
 	for {
@@ -175,7 +186,9 @@ func decodeForm(contentType string, body []byte) (b signBody, given []byte, wron
 		case slices.Contains(seen, name):
 			wrong = append(wrong, FieldProblem{Field: plainText(name, 64), Code: "malformed", Text: "is there twice"})
 		case name == "pdf":
-			given = value
+			if given = value; len(value) == 0 {
+				wrong = append(wrong, emptyPDF(name))
+			}
 		case fields[name] == nil:
 			wrong = append(wrong, FieldProblem{Field: plainText(name, 64), Code: "unknown", Text: "is not a field of a prescription: see /docs"})
 		default:

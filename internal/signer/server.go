@@ -271,6 +271,9 @@ func (v *Server) observe(op wire.Op, took time.Duration, err error) {
 		level = slog.LevelError
 	}
 	what = append(what, "kind", kind.String(), "code", fault.CodeOf(err))
+	if kind == fault.Corrupt { // of damage the portal tells its callers neither which file it is nor what to do: that is for the operator
+		what = append(what, "hint", fault.HintOf(err))
+	}
 	if kind != fault.Invalid {
 		what = append(what, "error", err)
 	}

@@ -255,6 +255,10 @@ func (v *Server) prescriptions(ctx context.Context, in wire.PrescriptionsRequest
 	page := wire.PrescriptionPage{Prescriptions: make([]wire.PrescriptionSummary, 0, len(list))}
 	for i := range list {
 		one, err := v.summary(ctx, &list[i])
+		if fault.KindOf(err) == fault.Corrupt { // one that is damaged must not hide the others
+			v.log.ErrorContext(ctx, "what is kept of a prescription cannot be read", "line", list[i].Line, "error", err, "hint", fault.HintOf(err))
+			one.Incomplete, err = true, nil
+		}
 		if err != nil {
 			return wire.PrescriptionPage{}, err
 		}
@@ -266,28 +270,32 @@ func (v *Server) prescriptions(ctx context.Context, in wire.PrescriptionsRequest
 	return page, nil
 }
 
-// summary unseals what a list shows of a prescription.
+// summary unseals what a list shows of a prescription. With an error comes what the log alone says.
 func (v *Server) summary(ctx context.Context, rec *record) (wire.PrescriptionSummary, error) {
+	s := wire.PrescriptionSummary{
+		PrescriptionID: rec.PrescriptionID, ClinicianCN: rec.ClinicianCN, Status: rec.status(), SignedAt: rec.SignedAt, SHA256: rec.PDF, Size: rec.Size,
+		Level: rec.Level, Label: rec.label(),
+	}
+	if rec.Cancelled != nil {
+		s.CancelledAt = rec.Cancelled.At
+	}
 	d, err := v.unseal(ctx, rec)
 	if err != nil {
-		return wire.PrescriptionSummary{}, err
+		return s, err
 	}
 	var asked content
 	if err := wire.Decode(d.Content, &asked); err != nil {
-		return wire.PrescriptionSummary{}, fault.New(fault.Corrupt, "what is kept of the prescription cannot be read").WithCause(err)
+		return s, fault.New(fault.Corrupt, "what is kept of the prescription cannot be read").WithCause(err)
 	}
 	p := asked.Prescription
-	s := wire.PrescriptionSummary{
-		PrescriptionID: rec.PrescriptionID, ClinicianCN: rec.ClinicianCN, MedicationName: p.MedicationName, Strength: p.Strength, Form: p.Form, Quantity: p.Quantity,
-		PharmacyODS: p.PharmacyODS, PharmacyName: p.PharmacyName, Status: rec.status(), SignedAt: rec.SignedAt, SHA256: rec.PDF, Size: rec.Size,
-		Level: rec.Level, Label: rec.label(),
-	}
+	s.MedicationName, s.Strength, s.Form, s.Quantity = p.MedicationName, p.Strength, p.Form, p.Quantity
+	s.PharmacyODS, s.PharmacyName = p.PharmacyODS, p.PharmacyName
 	if rec.Cancelled != nil {
 		reason, err := v.s.kept(ctx, rec.Cancelled.Reason)
 		if err != nil {
 			return s, err
 		}
-		s.CancelledAt, s.CancelReason = rec.Cancelled.At, string(reason)
+		s.CancelReason = string(reason)
 	}
 	return s, nil
 }

@@ -371,6 +371,18 @@ func TestLostObjectIsDamage(t *testing.T) {
 	}
 	_, _, err = h.portal.sign(ctx, wanted(token, "RX-1"))
 	wantKind(t, err, fault.Corrupt, "signing again")
-	_, err = h.portal.call(ctx, wire.OpPrescriptions, wire.PrescriptionsRequest{Credentials: creds(token)}, nil, nil)
-	wantKind(t, err, fault.Corrupt, "the list")
+	if _, _, err := h.portal.sign(ctx, wanted(token, "RX-2")); err != nil {
+		t.Fatal(err)
+	}
+	var page wire.PrescriptionPage
+	_, err = h.portal.call(ctx, wire.OpPrescriptions, wire.PrescriptionsRequest{Credentials: creds(token)}, &page, nil)
+	if err != nil || len(page.Prescriptions) != 2 {
+		t.Fatalf("one that is damaged hides the others: %+v, %v", page, err)
+	}
+	if whole := page.Prescriptions[0]; whole.Incomplete || whole.PrescriptionID != "RX-2" || whole.MedicationName == "" {
+		t.Errorf("the whole one: %+v", whole)
+	}
+	if lost := page.Prescriptions[1]; !lost.Incomplete || lost.PrescriptionID != "RX-1" || lost.SHA256 == "" || lost.Status != "signed" || lost.MedicationName != "" {
+		t.Errorf("the damaged one: %+v", lost)
+	}
 }
