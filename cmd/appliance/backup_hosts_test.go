@@ -30,9 +30,7 @@ func TestTwoHosts(t *testing.T) {
 		twoHosts(t, name)
 		return
 	}
-	if os.Geteuid() != 0 {
-		t.Skip("making network namespaces takes root")
-	}
+	needRoot(t)
 	name := fmt.Sprintf("aes%d", os.Getpid()%100000)
 	ip := func(args ...string) {
 		t.Helper()
