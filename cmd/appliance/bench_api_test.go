@@ -89,7 +89,7 @@ func newSurgery(b *testing.B) *surgery {
 	for n := range benchClinicians {
 		sub, name := fmt.Sprintf("sub-%d", n), fmt.Sprintf("Doctor Number %d", n)
 		status, answer, _ := s.ask(http.MethodPost, "/certificates/issue", admin, map[string]any{
-			"common_name": name, "org": "Bench Clinic", "country": "GB", "cert_type": "clinician", "validity_days": 365,
+			"common_name": name, "org": "Wharf Lane Clinic", "country": "GB", "cert_type": "clinician", "validity_days": 365,
 			"register": "GMC", "registration_number": "7654321", "sub": sub,
 		})
 		if status != http.StatusOK {

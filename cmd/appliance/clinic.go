@@ -4,6 +4,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -29,11 +30,11 @@ func (a *app) clinicCommand() *cobra.Command {
 
 // policyFlags change a policy where they are given.
 type policyFlags struct {
-	acr, audiences, parties, clients []string
-	authAge                          time.Duration
-	service, admin, clinician        string
-	given                            bool
-	perToken, perMinute              int
+	acr, audiences, parties, clients, trading []string
+	authAge                                   time.Duration
+	service, admin, clinician                 string
+	given                                     bool
+	perToken, perMinute                       int
 }
 
 func (f *policyFlags) register(fl *pflag.FlagSet) {
@@ -48,6 +49,7 @@ func (f *policyFlags) register(fl *pflag.FlagSet) {
 	fl.IntVar(&f.perMinute, "per-minute", 0, "signatures of one person in a minute, at most")
 	fl.StringVar(&f.admin, "admin-role", "", "role of the clinic's administrators")
 	fl.StringVar(&f.clinician, "clinician-role", "", "role of those who sign")
+	fl.StringArrayVar(&f.trading, "trading-name", nil, "a name that a prescription may carry besides the certificate's organisation; repeat it for more, \"\" for none")
 }
 
 // apply changes p by the flags that were given, and says whether any was.
@@ -60,6 +62,7 @@ func (f *policyFlags) apply(fl *pflag.FlagSet, p *wire.Policy) bool {
 		"given-pdf": func() { p.GivenPDF = f.given }, "per-token": func() { p.SignaturesPerToken = f.perToken },
 		"per-minute": func() { p.SignaturesPerMinute = f.perMinute }, "admin-role": func() { p.AdminRole = f.admin },
 		"clinician-role": func() { p.ClinicianRole = f.clinician },
+		"trading-name":   func() { p.TradingNames = slices.DeleteFunc(f.trading, func(n string) bool { return n == "" }) },
 	} {
 		if fl.Changed(name) {
 			set()

@@ -28,6 +28,8 @@ type Policy struct {
 	SignaturesPerMinute int      `json:"signatures_per_minute"` // at most, by one person or client
 	AdminRole           string   `json:"admin_role"`            // realm role, or "client/role"
 	ClinicianRole       string   `json:"clinician_role"`        // likewise
+	// TradingNames may stand at the head of a prescription besides the organisation of the clinician's certificate; empty: that alone.
+	TradingNames []string `json:"trading_names,omitempty"`
 }
 
 // DefaultPolicy is strict: second-level log-in within 12 hours, tokens made for this appliance, no service accounts, no PDFs given.
@@ -58,7 +60,7 @@ func (p Policy) Check() error {
 	for _, list := range []struct {
 		name   string
 		values []string
-	}{{"acr_values", p.ACRValues}, {"audiences", p.Audiences}, {"authorized_parties", p.AuthorizedParties}, {"service_clients", p.ServiceClients}} {
+	}{{"acr_values", p.ACRValues}, {"audiences", p.Audiences}, {"authorized_parties", p.AuthorizedParties}, {"service_clients", p.ServiceClients}, {"trading_names", p.TradingNames}} {
 		add(len(list.values) > maxListed, fmt.Sprintf("%s has more than %d values", list.name, maxListed))
 		add(slices.ContainsFunc(list.values, func(v string) bool { return !sensible(v) }), list.name+" holds a value that is empty, too long or not text")
 	}

@@ -40,6 +40,7 @@ func accessProblems() []problemType {
 		{"policy-changed", 409, "The clinic's policy has just changed", "Send the request again: it is judged by the new policy."},
 		{"name-mismatch", 403, "The name is not that of the certificate", "clinician_cn must be the clinician's name as the certificate has it."},
 		{"registration-mismatch", 403, "The registration number is not that of the certificate", "professional_register and professional_registration_number must be those of the clinician's certificate. Where that is wrong, an administrator revokes it and issues another."},
+		{"clinic-mismatch", 403, "The clinic's name is not that of the certificate", "clinic_name must be the organisation in the clinician's certificate, or one of the trading names in the clinic's policy, which an operator sets (appliance clinic policy SLUG --trading-name NAME)."},
 		{"token-signature-cap", 403, "The token has signed as often as it may", "Have the clinician log in again."},
 		{"signature-rate", 429, "Too many signatures in a minute", "Wait as long as Retry-After says."},
 		{"signing-limit", 429, "Too many signatures at once", "Wait as long as Retry-After says."},

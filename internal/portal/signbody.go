@@ -22,7 +22,7 @@ import (
 type Particulars struct {
 	PrescriptionID string `json:"prescription_id" doc:"The booking app's own number, unique in the clinic; becomes a file name." example:"RX-134"`
 
-	ClinicName    string `json:"clinic_name" example:"Wharf Lane Clinic"`
+	ClinicName    string `json:"clinic_name" doc:"The organisation in the clinician's certificate, or a trading name in the clinic's policy." example:"Wharf Lane Clinic"`
 	ClinicAddress string `json:"clinic_address,omitempty" doc:"Left out when it is the practitioner's. Lines are separated by line feeds."`
 	ClinicPhone   string `json:"clinic_phone,omitempty" example:"0117 496 0134"`
 

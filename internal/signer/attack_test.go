@@ -72,6 +72,12 @@ func TestPortalCannotSignWithoutTheBoundPersonsToken(t *testing.T) {
 		{"another register", wanted(login.Access, "RX-1", func(p *prescription.Prescription, _ *wire.SignOpen) {
 			p.PrescriberType, p.ProfessionalRegister, p.ProfessionalRegistrationNumber = prescription.Dentist, prescription.GDC, "123456"
 		}), fault.Forbidden, "registration-mismatch", ""},
+		{"another clinic's name", wanted(login.Access, "RX-1", func(p *prescription.Prescription, _ *wire.SignOpen) {
+			p.ClinicName = "Evil Clinic"
+		}), fault.Forbidden, "clinic-mismatch", ""},
+		{"a clinic's name that looks alike", wanted(login.Access, "RX-1", func(p *prescription.Prescription, _ *wire.SignOpen) {
+			p.ClinicName = "Wharf Lane Clin\u0456c"
+		}), fault.Forbidden, "clinic-mismatch", ""},
 		{"a controlled drug", wanted(login.Access, "RX-1", func(p *prescription.Prescription, _ *wire.SignOpen) { p.ControlledDrugSchedule = "2" }), fault.Invalid, "", ""},
 		{"no consent", wanted(login.Access, "RX-1", func(_ *prescription.Prescription, in *wire.SignOpen) { in.Consent.Text = " " }), fault.Invalid, "consent-missing", ""},
 		{"consent that reads otherwise than it is", wanted(login.Access, "RX-1", func(_ *prescription.Prescription, in *wire.SignOpen) {

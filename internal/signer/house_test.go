@@ -88,7 +88,7 @@ func newHouseOf(t testing.TB, cfg signer.ServerConfig, o oidctest.Options) *hous
 	h.s = found(t, h.cfg, o.Host == "")
 	h.portal, h.admin, h.stop = onSockets(t, h.s, cfg)
 	for slug, issuer := range map[string]string{"a": h.provider.A.Issuer, "b": h.provider.B.Issuer} {
-		h.must(t, wire.OpClinicAdd, wire.Clinic{Slug: slug, Name: "Clinic " + slug}, nil)
+		h.must(t, wire.OpClinicAdd, wire.Clinic{Slug: slug, Name: map[string]string{"a": "Wharf Lane Clinic", "b": "Clinic b"}[slug]}, nil)
 		h.must(t, wire.OpRealmAdd, wire.Realm{Clinic: slug, Issuer: issuer, CA: h.provider.CA}, nil)
 	}
 	h.serial = h.credential(t, "a", h.doctor.Name, h.doctor.Sub)

@@ -142,6 +142,21 @@ func (r *request) prescriber(serialNumber string) error {
 		WithHint("send them as the certificate has them; where that is wrong, have it revoked and another one issued").WithCode("registration-mismatch")
 }
 
+// clinic holds the name at the head of the page against the organisation in the clinician's certificate (where it has none, the name under which the clinic
+// is registered) and the clinic's trading names. Case, spaces and punctuation may differ, letters that only look alike may not. Errors: Forbidden.
+func (r *request) clinic(organisation, registered string, trading []string) error {
+	if organisation == "" {
+		organisation = registered
+	}
+	head := cert.Fold(r.prescription.ClinicName)
+	if head != "" && slices.ContainsFunc(append([]string{organisation}, trading...), func(name string) bool { return cert.Fold(name) == head }) {
+		return nil
+	}
+	return fault.New(fault.Forbidden, "the clinic's name (clinic_name) is neither the organisation of the clinician's certificate nor a trading name of the clinic").
+		WithHint("send the name as the certificate has it; an operator adds another one that the clinic trades under: appliance clinic policy SLUG --trading-name NAME").
+		WithCode("clinic-mismatch")
+}
+
 // misleading is a character that makes a text look like another one: a control, one that turns the direction, or what stands for bytes that are no text.
 func misleading(r rune) bool {
 	return unicode.IsControl(r) && !strings.ContainsRune("\t\r\n", r) || unicode.Is(unicode.Bidi_Control, r) || r == utf8.RuneError

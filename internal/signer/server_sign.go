@@ -263,6 +263,13 @@ func (v *Server) open(ctx context.Context, op *operation, now time.Time) (opened
 	if err := op.want.prescriber(crt.Subject.SerialNumber); err != nil {
 		return opened, v.refused(ctx, c, op.want, err)
 	}
+	clinic, err := v.s.gate.Clinic(c.Clinic)
+	if err != nil {
+		return opened, err
+	}
+	if err := op.want.clinic(crt.Subject.Organization, clinic.Name, c.Policy.TradingNames); err != nil {
+		return opened, v.refused(ctx, c, op.want, err)
+	}
 	op.bound = crt.Sub
 	op.allowed, err = v.s.gate.Authorize(ctx, activation.Request{
 		Caller: c, Credential: activation.Credential{Serial: crt.Serial, CommonName: crt.CommonName, Clinic: crt.Clinic, BoundSub: crt.Sub},

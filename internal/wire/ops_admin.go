@@ -122,6 +122,7 @@ type Policy struct {
 	SignaturesPerMinute int      `json:"signatures_per_minute"`
 	AdminRole           string   `json:"admin_role"`
 	ClinicianRole       string   `json:"clinician_role"`
+	TradingNames        []string `json:"trading_names,omitempty"`
 }
 
 // Realm is a clinic's registered realm.
