@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/veripath/aes-appliance/internal/oidctest"
 )
 
 // The addresses of the two hosts, and of a third that can reach the backup host as well, each in a network of its own.
@@ -31,6 +33,7 @@ func TestTwoHosts(t *testing.T) {
 		return
 	}
 	needRoot(t)
+	oidctest.Install(t) // what it takes from the network: there is none inside
 	name := fmt.Sprintf("aes%d", os.Getpid()%100000)
 	ip := func(args ...string) {
 		t.Helper()

@@ -127,7 +127,7 @@ func (a *app) runReceiver(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	if err := h.Attach(r, cfg.Alarm.Silence); err != nil {
+	if err := h.Attach(r, cfg.Alarm.Silence, cfg.Alarm.Lag); err != nil {
 		return err
 	}
 	l, err := receiverListener(cfg.Listen)

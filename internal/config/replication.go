@@ -72,6 +72,7 @@ type Receiver struct {
 // Alarm is how the backup host calls for help.
 type Alarm struct {
 	Silence  time.Duration // of a primary's heartbeat
+	Lag      time.Duration // between a line's time and its coming
 	Every    time.Duration // an alarm that lasts is repeated
 	Command  string        // absolute; "" = none
 	Webhook  string        // file with the URL, absolute; "" = none
@@ -125,6 +126,8 @@ func alarmKeys() []key {
 	return []key{
 		{"alarm", "silence", "How long nothing of a primary may arrive and be cosigned, not even its heartbeat: 5s to 24h.", "1m", "1m",
 			duration(5*time.Second, 24*time.Hour, func(c *Config) *time.Duration { return &c.Receiver.Alarm.Silence })},
+		{"alarm", "lag", "How old a line of a primary may be when it comes, by this host's clock, once the copy was up to date: 5s to 24h.", "1m", "1m",
+			duration(5*time.Second, 24*time.Hour, func(c *Config) *time.Duration { return &c.Receiver.Alarm.Lag })},
 		{"alarm", "every", "How often an alarm that lasts is repeated; of the same sort there are no more in between: 1m to 168h.", "1h", "1h",
 			duration(time.Minute, 168*time.Hour, func(c *Config) *time.Duration { return &c.Receiver.Alarm.Every })},
 		{"alarm", "command", "Program that is run with the alarm as JSON on its standard input; no argument, no shell. Empty: none.",

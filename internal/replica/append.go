@@ -142,6 +142,11 @@ func (m *mirror) commit(w *walk, cp chain.Checkpoint, a Append) ([]byte, error) 
 	m.held, m.cur = next, w.cur
 	m.blocks = append(m.blocks, w.full...)
 	m.heard(now)
+	m.late = 0
+	if len(a.Lines) > 0 {
+		m.late = now.Sub(time.UnixMicro(next.Micros))
+	}
+	m.counted = true
 	return line, nil
 }
 

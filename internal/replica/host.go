@@ -44,6 +44,7 @@ type Host struct {
 	mu       sync.Mutex
 	receiver *Receiver // that is told of new peers; nil in a command
 	silence  time.Duration
+	lag      time.Duration
 }
 
 // hostPeer is a file in peers/.
@@ -231,7 +232,7 @@ func (h *Host) Peers() ([]Peer, error) {
 		if err != nil {
 			return nil, fault.New(fault.Corrupt, "the file of the primary "+f.Origin+" cannot be read").WithCause(err)
 		}
-		p := Peer{Origin: f.Origin, LogKeys: []string{f.LogKey}, Clients: []Pin{client}, Silence: h.silence}
+		p := Peer{Origin: f.Origin, LogKeys: []string{f.LogKey}, Clients: []Pin{client}, Silence: h.silence, Lag: h.lag}
 		for _, c := range codes {
 			if r, err := enrol.ParseRestore(c.Code); c.Kind == KindRestore && c.Client != "" && err == nil && r.Origin == f.Origin {
 				if pin, err := ParsePin(c.Client); err == nil {
@@ -244,10 +245,10 @@ func (h *Host) Peers() ([]Peer, error) {
 	return peers, nil
 }
 
-// Attach tells r of the primaries, now and whenever that changes. silence is for their alarms.
-func (h *Host) Attach(r *Receiver, silence time.Duration) error {
+// Attach tells r of the primaries, now and whenever that changes. silence and lag are for their alarms, see Peer.
+func (h *Host) Attach(r *Receiver, silence, lag time.Duration) error {
 	h.mu.Lock()
-	h.receiver, h.silence = r, silence
+	h.receiver, h.silence, h.lag = r, silence, lag
 	h.mu.Unlock()
 	return h.tell()
 }

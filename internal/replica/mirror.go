@@ -37,20 +37,24 @@ type mirror struct {
 	dir      string
 	cosigner *chain.Cosigner
 
-	mu     sync.Mutex // the order of appends; held for all that follows
-	open   bool
-	lock   io.Closer
-	state  *stateFile
-	file   durable.File
-	blocks []block
-	index  durable.File // the blocks' file; nil when it could not be written: it is made anew at the next opening
-	held   held
-	cur    chain.Frontier // of the block that is not complete
-	conn   uint64         // the newest connection that appended
-	seen   time.Time      // when the primary was last heard
-	silent bool           // and that this was reported
-	called time.Time      // when the alarm about the disk was raised
-	refuse refusals
+	mu      sync.Mutex // the order of appends; held for all that follows
+	open    bool
+	lock    io.Closer
+	state   *stateFile
+	file    durable.File
+	blocks  []block
+	index   durable.File // the blocks' file; nil when it could not be written: it is made anew at the next opening
+	held    held
+	cur     chain.Frontier // of the block that is not complete
+	conn    uint64         // the newest connection that appended
+	seen    time.Time      // when the primary was last heard
+	silent  bool           // and that this was reported
+	late    time.Duration  // by which the newest line was old when it came; 0: there was nothing to send
+	counted bool           // something came since the start, so late says something
+	level   bool           // the copy has been up to date since the start
+	lagged  bool           // that it no longer is was reported
+	called  time.Time      // when the alarm about the disk was raised
+	refuse  refusals
 
 	gone bool // shut for good
 

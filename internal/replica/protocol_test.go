@@ -14,6 +14,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -350,7 +351,7 @@ func TestSilence(t *testing.T) {
 		mu.Lock()
 		now = now.Add(d)
 		mu.Unlock()
-		b.rcv.checkSilence()
+		b.rcv.check()
 	}
 	kinds := func() (out []AlarmKind) {
 		b.mu.Lock()
@@ -377,6 +378,44 @@ func TestSilence(t *testing.T) {
 	if got := kinds(); !reflect.DeepEqual(got, []AlarmKind{AlarmSilence, AlarmReturn}) || b.rcv.Status()[0].Silent {
 		t.Errorf("heard again: %v", got)
 	}
+}
+
+// TestLag: lines that come late raise the alarm once, and again only after the copy was up to date; the first copy, all of whose lines are old, does not.
+func TestLag(t *testing.T) {
+	var ahead atomic.Int64 // of the backup's clock: its lines look that much older
+	peer := peerOf(t, testOrigin)
+	peer.Lag = time.Minute
+	b := startBackup(t, backupOptions{dir: t.TempDir(), peers: []Peer{peer}, now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }})
+	p := openPrimary(t, t.TempDir(), testOrigin)
+	p.tick(3)
+	run(t, p.shipper(b, nil))
+	size := uint64(3)
+	comes := func(late time.Duration, want int) {
+		t.Helper()
+		ahead.Store(int64(late))
+		p.tick(1)
+		size++
+		eventually(t, "the line came", func() bool { return b.rcv.Status()[0].Size >= size })
+		b.rcv.check()
+		lags := 0
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		for _, a := range b.alarms {
+			if a.Kind == AlarmLag {
+				lags++
+			}
+		}
+		if lags != want {
+			t.Errorf("a line %v late: %d alarms, want %d", late, lags, want)
+		}
+	}
+	comes(time.Hour, 0) // never up to date yet
+	comes(0, 0)
+	comes(59*time.Second, 0)
+	comes(2*time.Minute, 1)
+	comes(3*time.Minute, 1)
+	comes(0, 1)
+	comes(2*time.Minute, 2)
 }
 
 // TestFullDisk: a full backup refuses, says why, loses nothing, and goes on by itself when there is room.

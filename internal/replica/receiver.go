@@ -25,6 +25,7 @@ type Peer struct {
 	Clients []Pin         // may append, compare, and read
 	Readers []Pin         // may read all of it: a restore, allowed by the operator
 	Silence time.Duration // an alarm when nothing was heard for that long; 0: none
+	Lag     time.Duration // an alarm when lines come that much later than they were written, by this host's clock; 0: none
 }
 
 // ReceiverConfig is what a receiver needs.
@@ -238,7 +239,7 @@ func (r *Receiver) Serve(ctx context.Context, ln net.Listener) error {
 	return nil
 }
 
-// watch looks for primaries that have gone silent.
+// watch looks for primaries that have gone silent, or whose lines come late.
 func (r *Receiver) watch(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -247,12 +248,12 @@ func (r *Receiver) watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			r.checkSilence()
+			r.check()
 		}
 	}
 }
 
-func (r *Receiver) checkSilence() {
+func (r *Receiver) check() {
 	r.mu.RLock()
 	logs := make([]*served, 0, len(r.logs))
 	for _, s := range r.logs {
@@ -262,6 +263,9 @@ func (r *Receiver) checkSilence() {
 	for _, s := range logs {
 		if s.peer.Silence > 0 {
 			s.mirror.checkSilence(s.peer.Silence)
+		}
+		if s.peer.Lag > 0 {
+			s.mirror.checkLag(s.peer.Lag)
 		}
 	}
 }

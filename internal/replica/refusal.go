@@ -102,6 +102,7 @@ type AlarmKind string
 const (
 	AlarmRefusal AlarmKind = "refusal" // something was refused: Refusal says what
 	AlarmSilence AlarmKind = "silence" // nothing was heard of a primary for longer than Peer.Silence
+	AlarmLag     AlarmKind = "lag"     // lines come later than Peer.Lag after they were written
 	AlarmReturn  AlarmKind = "return"  // and now it was
 	AlarmDisk    AlarmKind = "disk"    // the backup's own disk failed, is full, or its copy is damaged
 )

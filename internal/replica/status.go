@@ -60,6 +60,23 @@ func (m *mirror) checkSilence(limit time.Duration) {
 		Text: fmt.Sprintf("nothing was heard of the primary since %s", m.seen.UTC().Format(time.RFC3339))})
 }
 
+// checkLag raises the alarm when the lines that come are older than limit, once, until they no longer are. A copy that is being made from the
+// beginning is not late.
+func (m *mirror) checkLag(limit time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case !m.counted:
+	case m.late <= limit:
+		m.level, m.lagged = true, false
+	case m.level && !m.lagged:
+		m.lagged = true
+		m.cfg.log.Error("the primary's lines come late", "origin", m.cfg.origin, "by", m.late)
+		m.cfg.alarm(Alarm{Kind: AlarmLag, Time: m.cfg.now().UTC(), Origin: m.cfg.origin,
+			Text: fmt.Sprintf("the primary's newest line came %s after it was written", m.late.Round(time.Second))})
+	}
+}
+
 // setKeys replaces the log's verifier keys.
 func (m *mirror) setKeys(keys []string) {
 	m.mu.Lock()
