@@ -145,6 +145,31 @@ func (e *entry) revocation() (cert.Revocation, error) {
 	return r, nil
 }
 
+// CRLOver returns the newest CRL, in DER, of the CA that issued the certificate with this serial number, which need not be the newest CA of its kind.
+// Errors: NotFound.
+func (c *CA) CRLOver(serial string) ([]byte, error) {
+	serial, err := parseSerial(serial)
+	if err != nil {
+		return nil, err
+	}
+	e, err := c.entry(serial)
+	if err != nil {
+		return nil, err
+	}
+	if e.Kind.IsCA() {
+		return c.CRL(cert.Root)
+	}
+	a, err := c.authority(e.Issuer)
+	if err != nil {
+		return nil, err
+	}
+	list := a.crl.Load()
+	if list == nil {
+		return nil, fault.New(fault.NotFound, "the issuer of the certificate publishes no CRL")
+	}
+	return list.der, nil
+}
+
 // CRL returns the newest CRL of the newest CA of a kind, or the root's, in DER.
 func (c *CA) CRL(issuer cert.Kind) ([]byte, error) {
 	c.mu.RLock()

@@ -148,6 +148,22 @@ func TestCARevokedAndSucceeded(t *testing.T) {
 	if err := m.ca.Usable(b.Serial); err != nil {
 		t.Error(err)
 	}
+	// What the old CA issued, its own last list is about: a CA that is revoked signs no more.
+	m.advance(20 * day)
+	m.maintain()
+	for _, serial := range []string{a.Serial, b.Serial} {
+		path, err := m.ca.Chain(serial)
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := m.ca.CRLOver(serial)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if list, err := cert.ParseCRL(der); err != nil || list.CheckSignatureFrom(path[1]) != nil || list.NextUpdate.After(m.time()) != (serial == b.Serial) {
+			t.Errorf("the list over %s: %v to %v, %v", serial, list.ThisUpdate, list.NextUpdate, err)
+		}
+	}
 }
 
 func TestTSAMovesToTheNewTimeCA(t *testing.T) {

@@ -65,7 +65,7 @@ func TestSummaryRoundTrip(t *testing.T) {
 	for _, status := range []string{StatusSigned, StatusCancelled} {
 		f.live.Status = status
 		if status == StatusCancelled {
-			f.live.Cancelled = &Cancellation{judged, "clinician:8d1f", "wrong strength"}
+			f.live.Cancelled = &Cancellation{judged, "clinician:8d1f", NewReason([32]byte{2}, "wrong strength")}
 		}
 		summary := must[[]byte](t)(Summary(f.pack.Core, f.live))
 		core, live, err := CoreOf(summary)

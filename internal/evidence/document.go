@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -193,7 +194,7 @@ type material struct {
 }
 
 // check checks that each certificate is the root that the core names or was issued by another one, that each CRL is of one of them and of the time
-// of the pack, and that they do not contradict the state of the signer's certificate.
+// of the pack, that the one of the issuer of the signer's certificate is there, and that the summary says of that certificate what the list says.
 func (m *material) check(c *core, live *Live, created time.Time) error {
 	root := c.text(pillarCryptographic, "root_sha256")
 	var signer *x509.Certificate
@@ -214,41 +215,66 @@ func (m *material) check(c *core, live *Live, created time.Time) error {
 	if signer == nil || !hasRoot {
 		return errors.New("the signer's certificate or the root that the evidence names is missing")
 	}
+	issuer := m.issuer(signer)
+	var its *x509.RevocationList
 	for _, l := range m.crls {
-		issuer := m.listIssuer(l)
+		by := m.listIssuer(l)
 		switch {
-		case issuer == nil:
+		case by == nil:
 			return fmt.Errorf("no certificate is the issuer of the list of %q", l.Issuer.CommonName)
-		case l.ThisUpdate.After(created) || l.NextUpdate.Before(created):
+		case l.ThisUpdate.After(created) || l.NextUpdate.Before(created) && !m.retired(by, created):
 			return fmt.Errorf("the list of %q is not of the time of the pack", l.Issuer.CommonName)
-		case issuer != m.issuer(signer):
-			continue
-		}
-		for _, e := range l.RevokedCertificateEntries {
-			if e.SerialNumber.Cmp(signer.SerialNumber) == 0 && live.Certificate.Status != "revoked" {
-				return fmt.Errorf("the signer's certificate is revoked, and the summary says %q", live.Certificate.Status)
-			}
+		case by != issuer:
+		case its != nil:
+			return errors.New("there are two lists of the issuer of the signer's certificate")
+		default:
+			its = l
 		}
 	}
-	if serial(live.Certificate.Serial) != signer.SerialNumber.Text(16) {
-		return fmt.Errorf("the summary tells the state of certificate %s, not the signer's", live.Certificate.Serial)
+	if its == nil {
+		return errors.New("the list of revoked certificates of the issuer of the signer's certificate is missing")
 	}
-	return nil
+	return live.Certificate.is(StateOn(signer, its, live.GeneratedAt))
 }
 
-// amountsTo says what good material shows. Without the list of the signer's issuer, that the certificate was not revoked later is nobody's signed word.
-func (m *material) amountsTo(c *core) string {
-	for _, crt := range m.certs {
-		if SHA256(crt.Raw) != c.text(pillarCryptographic, "certificate_sha256") {
+// retired reports whether a CA signs lists no more, so that its last one is the newest: it has expired, or a current list of its issuer has it.
+func (m *material) retired(ca *x509.Certificate, at time.Time) bool {
+	if at.After(ca.NotAfter) {
+		return true
+	}
+	for _, l := range m.crls {
+		if by := m.listIssuer(l); by == nil || by != m.issuer(ca) || l.ThisUpdate.After(at) || l.NextUpdate.Before(at) {
 			continue
 		}
-		for _, l := range m.crls {
-			if i := m.listIssuer(l); i != nil && i == m.issuer(crt) {
-				return "certificates and lists of revoked certificates belong together, and to the signer"
-			}
+		if slices.ContainsFunc(l.RevokedCertificateEntries, func(e x509.RevocationListEntry) bool { return e.SerialNumber.Cmp(ca.SerialNumber) == 0 }) {
+			return true
 		}
 	}
-	return "certificates belong together, and to the signer; its issuer's list of revoked certificates is not there: the state after the signing is the summary's word alone"
+	return false
+}
+
+// is checks that a summary says of the certificate what its issuer's list says.
+func (c CertificateNow) is(want CertificateNow) error {
+	if serial(c.Serial) != serial(want.Serial) {
+		return fmt.Errorf("the summary tells the state of certificate %s, not the signer's", c.Serial)
+	}
+	text := func(t *time.Time) string {
+		if t == nil {
+			return "never"
+		}
+		return t.UTC().Format(time.RFC3339Nano)
+	}
+	if c.List == nil {
+		return errors.New("the summary does not name the list that it has the certificate's state from")
+	}
+	return differences([]difference{
+		{"live.certificate.status", c.Status, want.Status},
+		{"live.certificate.revoked_at", text(c.RevokedAt), text(want.RevokedAt)},
+		{"live.certificate.reason", c.Reason, want.Reason},
+		{"live.certificate.checked_at", text(&c.CheckedAt), text(&want.CheckedAt)},
+		{"live.certificate.crl.number", c.List.Number, want.List.Number},
+		{"live.certificate.crl.this_update", text(&c.List.ThisUpdate), text(&want.List.ThisUpdate)},
+	})
 }
 
 // issuer returns the certificate that issued crt, nil when it is not there.

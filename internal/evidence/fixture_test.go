@@ -72,6 +72,7 @@ func (f *fixture) input(t testing.TB, root *x509.Certificate) {
 	t.Helper()
 	doc := must[*pdf.File](t)(pdf.Open(f.pack.PDF, pdf.Limits{}))
 	dss := must[pdf.DSS](t)(pdf.ReadDSS(doc))
+	f.pack.CRLs = dss.CRLs // of the root, which issued the signer's certificate; of the day of the test
 	for _, der := range dss.Certs {
 		f.pack.Certificates = append(f.pack.Certificates, must[*x509.Certificate](t)(x509.ParseCertificate(der)))
 	}
@@ -152,8 +153,12 @@ func (f *fixture) write(t testing.TB) {
 	f.append(t, "another", map[string]any{})
 	f.live = Live{
 		GeneratedAt: judged.Add(time.Minute), GeneratedBy: "aes-appliance test", Status: StatusSigned, Exists: true,
-		Lines:       []Position{created, signed, downloaded},
-		Certificate: CertificateNow{Serial: s.CertificateSerial, Status: "valid", CheckedAt: judged.Add(time.Minute)},
+		Lines: []Position{created, signed, downloaded},
+	}
+	for _, crt := range f.pack.Certificates {
+		if SHA256(crt.Raw) == s.CertificateSHA256 {
+			f.live.Certificate = StateOn(crt, must[*x509.RevocationList](t)(x509.ParseRevocationList(f.pack.CRLs[0])), f.live.GeneratedAt)
+		}
 	}
 	f.finish(t)
 }
@@ -183,7 +188,7 @@ func (f *fixture) finish(t testing.TB) {
 		f.pack.Lines = append(f.pack.Lines, PackLine{p.Seq, f.log[p.Seq], path})
 	}
 	f.pack.Summary = must[[]byte](t)(Summary(f.pack.Core, f.live))
-	f.pack.CreatedAt = judged.Add(time.Minute)
+	f.pack.CreatedAt = f.live.GeneratedAt
 }
 
 // cosign returns the signed checkpoint, cosigned by f.cosigners.

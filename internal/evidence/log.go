@@ -204,12 +204,13 @@ func (v *verification) status() error {
 	return nil
 }
 
-// cancelledBy checks that a cancellation is of this prescription, and that the summary says when it was and by whom. Why, only the summary says.
+// cancelledBy checks that a cancellation is of this prescription, and that the summary says when it was, by whom and why.
 func (v *verification) cancelledBy(l chain.Line) error {
 	var d struct {
 		ID     string `json:"prescription_id"`
 		Clinic string `json:"clinic"`
 		Sub    string `json:"actor_sub"`
+		Reason string `json:"reason_sha256"`
 	}
 	if err := json.Unmarshal(l.Details, &d); err != nil {
 		return fmt.Errorf("the prescription_cancelled line: %w", err)
@@ -217,7 +218,12 @@ func (v *verification) cancelledBy(l chain.Line) error {
 	if !l.Time.Equal(v.live.Cancelled.At) {
 		return errors.New("the summary says that it was cancelled at another time than the line")
 	}
+	reason, err := v.live.Cancelled.Reason.SHA256()
+	if err != nil {
+		return err
+	}
 	return differences([]difference{
+		{"reason_sha256 in prescription_cancelled", d.Reason, reason},
 		{"prescription_id in prescription_cancelled", d.ID, v.core.Prescription.ID},
 		{"clinic in prescription_cancelled", d.Clinic, v.core.Prescription.Clinic},
 		{"actor_sub in prescription_cancelled", d.Sub, v.live.Cancelled.Actor},

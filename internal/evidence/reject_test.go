@@ -285,7 +285,7 @@ func TestPackRejects(t *testing.T) {
 			f.pack.Summary = must[[]byte](t)(Summary(f.pack.Core, f.live))
 		}), "checkpoint", "names another tree"},
 		"cancelled by hand": {again(func(t *testing.T, f *fixture) {
-			f.live.Status, f.live.Cancelled = StatusCancelled, &Cancellation{At: judged, Actor: "x", Reason: "y"}
+			f.live.Status, f.live.Cancelled = StatusCancelled, &Cancellation{At: judged, Actor: "x", Reason: NewReason([32]byte{2}, "y")}
 			f.finish(t)
 		}), "status", "the lines say otherwise"},
 		"a cancellation left out": {again(func(t *testing.T, f *fixture) {

@@ -1,9 +1,14 @@
 package evidence
 
 import (
+	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
+
+	"github.com/veripath/aes-appliance/internal/cert"
 )
 
 // Live is what is true of a prescription at the moment of asking.
@@ -45,6 +50,31 @@ type CertificateNow struct {
 	CheckedAt time.Time  `json:"checked_at"`
 	RevokedAt *time.Time `json:"revoked_at,omitempty"`
 	Reason    string     `json:"reason,omitempty"`
+	List      *List      `json:"crl,omitempty"` // what says so; in a pack always, and the pack has it
+}
+
+// List names a CRL.
+type List struct {
+	Number     string    `json:"number"` // decimal
+	ThisUpdate time.Time `json:"this_update"`
+}
+
+// StateOn returns what a CRL of its issuer says of a certificate at a time: all that a pack says of it. Whose list it is the caller has checked.
+func StateOn(crt *x509.Certificate, l *x509.RevocationList, at time.Time) CertificateNow {
+	s := CertificateNow{Serial: fmt.Sprintf("%032x", crt.SerialNumber), Status: "valid", CheckedAt: at.UTC(), List: &List{ThisUpdate: l.ThisUpdate.UTC()}}
+	if l.Number != nil {
+		s.List.Number = l.Number.String()
+	}
+	if at.After(crt.NotAfter) {
+		s.Status = "expired"
+	}
+	for _, e := range l.RevokedCertificateEntries {
+		if e.SerialNumber.Cmp(crt.SerialNumber) == 0 {
+			when := e.RevocationTime.UTC()
+			s.Status, s.RevokedAt, s.Reason = "revoked", &when, cert.Reason(e.ReasonCode).String()
+		}
+	}
+	return s
 }
 
 // Revision is a later state of the signed PDF: the first is a byte prefix of it.
@@ -56,9 +86,27 @@ type Revision struct {
 
 // Cancellation is who cancelled a prescription, and why.
 type Cancellation struct {
-	At     time.Time `json:"at"`
-	Actor  string    `json:"actor"`
-	Reason string    `json:"reason"`
+	At    time.Time `json:"at"`
+	Actor string    `json:"actor"`
+	Reason
+}
+
+// Reason is why a prescription was cancelled, in somebody's own words, with the salt that keeps its hash in the log from telling them to who guesses.
+type Reason struct {
+	Text string `json:"reason"`
+	Salt string `json:"reason_salt"` // 32 random bytes, hexadecimal
+}
+
+// NewReason returns a reason with its salt, which must be fresh randomness.
+func NewReason(salt [32]byte, text string) Reason { return Reason{text, hex.EncodeToString(salt[:])} }
+
+// SHA256 returns what the prescription_cancelled line has of a reason, as reason_sha256: the SHA-256 of its canonical JSON, hexadecimal.
+func (r Reason) SHA256() (string, error) {
+	if !isHash(r.Salt) || r.Text == "" {
+		return "", errors.New("evidence: the reason of a cancellation has no salt of 32 bytes, or no text")
+	}
+	raw, err := canonical(r)
+	return SHA256(raw), err
 }
 
 // added names the members that Summary adds to a core, top level and below. Without them a summary is the core again.

@@ -3,6 +3,7 @@ package evidence
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -140,7 +141,8 @@ func (v *verification) run(ctx context.Context, data []byte) error {
 	v.check("events", "the log says that this document was signed, with this evidence, by this signature", v.events())
 	v.check("lines", "the lines are exactly those that the evidence names", v.named())
 	v.check("status", "the status is what the lines say: "+v.live.Status, v.status())
-	v.check("material", v.material.amountsTo(v.core), v.material.check(v.core, &v.live, v.manifest.CreatedAt))
+	v.check("made", "the pack says that it was made after the newest of its lines and cosignatures", v.made())
+	v.check("material", "certificates and lists of revoked certificates belong together, and to the signer, whose certificate is: "+v.live.Certificate.Status, v.material.check(v.core, &v.live, v.manifest.CreatedAt))
 	return v.judge(ctx)
 }
 
@@ -174,7 +176,10 @@ func (v *verification) open(data []byte) bool {
 	var its []byte
 	its, v.live, err = CoreOf(v.files[nameSummary])
 	if err == nil && string(its) != string(v.files[nameCore]) {
-		err = fmt.Errorf("the summary is not made from core.json")
+		err = errors.New("the summary is not made from core.json")
+	}
+	if err == nil && (v.live.Backup != nil || len(v.live.Revisions) > 0 || v.live.Delivery != "") {
+		err = errors.New("the summary tells of the backup, of renewals or of the delivery, which nothing in a pack shows")
 	}
 	if !v.check("summary", "the Evidence Summary is that evidence with the state at the making of the pack", err) {
 		return false
@@ -207,6 +212,29 @@ func (v *verification) parts() (err error) {
 	v.report.LogKey = key
 	v.log, err = parseLog(lines)
 	return err
+}
+
+// lateness is by how much clocks may differ: the log's when it was set, a cosigner's from the log's.
+const lateness = 5 * time.Minute
+
+// made checks when the pack says that it was made. Nobody signed that, but what it holds cannot be from later: whoever passes an earlier list of revoked
+// certificates off as current can date the pack back no further.
+func (v *verification) made() error {
+	at := v.live.GeneratedAt
+	if !v.manifest.CreatedAt.Equal(at) {
+		return errors.New("the manifest and the summary are of different times")
+	}
+	for i, l := range v.log.parsed {
+		if l.Time.After(at.Add(lateness)) {
+			return fmt.Errorf("line %d is from after %s, when the pack says that it was made", v.log.lines[i].Seq, at.UTC().Format(time.RFC3339))
+		}
+	}
+	for _, by := range v.live.Checkpoint.Cosignatures {
+		if by.Time.After(at.Add(lateness)) {
+			return fmt.Errorf("the cosignature of %s is from after %s, when the pack says that it was made", by.Name, at.UTC().Format(time.RFC3339))
+		}
+	}
+	return nil
 }
 
 // judge asks for a judgement of the PDF's signatures.

@@ -65,6 +65,34 @@ func (s *Signer) dossier(ctx context.Context, id string) (d dossier, err error) 
 	return d, nil
 }
 
+// putReason seals why a prescription is cancelled, with a salt, and returns the object's ID and the hash for the line.
+func (v *Server) putReason(ctx context.Context, text string) (id, hash string, err error) {
+	var salt [32]byte
+	rand.Read(salt[:]) // never fails (crypto/rand since Go 1.24)
+	r := evidence.NewReason(salt, text)
+	if hash, err = r.SHA256(); err != nil {
+		return "", "", err
+	}
+	raw, err := json.Marshal(r)
+	if err != nil {
+		return "", "", err
+	}
+	id, err = v.s.objects.Put(ctx, kindReason, raw)
+	return id, hash, err
+}
+
+// reason unseals why a prescription was cancelled.
+func (v *Server) reason(ctx context.Context, rec *record) (r evidence.Reason, err error) {
+	raw, err := v.s.kept(ctx, rec.Cancelled.Reason)
+	if err != nil {
+		return r, err
+	}
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return r, fault.New(fault.Corrupt, "what is kept of the cancellation cannot be read").WithCause(err)
+	}
+	return r, nil
+}
+
 // seal fixes the evidence of a finished document, makes both durable as objects, and returns what the line says of them.
 func (v *Server) seal(ctx context.Context, op *operation, pdf []byte, pdfSum string) (prescriptionSigned, error) {
 	core, err := v.core(op, pdfSum, int64(len(pdf)))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ed25519"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"time"
@@ -27,14 +28,15 @@ func (v *Server) writePack(ctx context.Context, rec *record, w io.Writer) error 
 	if err != nil {
 		return err
 	}
-	p := evidence.Pack{CreatedAt: time.Now().UTC().Truncate(time.Second), Core: d.Core, PDF: pdf}
+	live.Backup = nil // what it has of the log, the checkpoint's cosignatures say; the rest nothing in a pack would show
+	p := evidence.Pack{Core: d.Core, PDF: pdf}
 	if err = v.proofs(ctx, rec, &live, &p); err != nil {
 		return err
 	}
-	if p.Summary, err = evidence.Summary(d.Core, live); err != nil {
+	if err := v.material(rec, &live, &p); err != nil {
 		return err
 	}
-	if err := v.material(rec, &p); err != nil {
+	if p.Summary, err = evidence.Summary(d.Core, live); err != nil {
 		return err
 	}
 	return evidence.WritePack(ctx, w, p)
@@ -82,15 +84,19 @@ func (s *Signer) logKey() (crypto.Signer, string, error) {
 	return key, public, err
 }
 
-// material puts the certificates of everybody who signed something in the document, and the present CRLs of their
-// issuers, into p.
-func (v *Server) material(rec *record, p *evidence.Pack) error {
+// material puts the certificates of everybody who signed something in the document, and the present CRLs of their issuers, into p; into live what the
+// list says of the signer's certificate, and when that was.
+func (v *Server) material(rec *record, live *evidence.Live, p *evidence.Pack) error {
 	seen := map[string]bool{}
 	root := v.s.Root()
+	var signer *x509.Certificate
 	for _, serial := range []string{rec.Certificate, rec.TSA} {
 		path, err := v.s.ca.Chain(serial)
 		if err != nil {
 			return err
+		}
+		if signer == nil {
+			signer = path[0]
 		}
 		for _, c := range path {
 			if !seen[string(c.Raw)] && !c.Equal(root) {
@@ -100,12 +106,25 @@ func (v *Server) material(rec *record, p *evidence.Pack) error {
 		}
 	}
 	p.Certificates = append(p.Certificates, root)
-	for _, kind := range []cert.Kind{cert.Root, cert.ClinicianCA, cert.TimeCA} {
-		crl, err := v.s.ca.CRL(kind)
-		if err != nil {
+	crl, err := v.s.ca.CRL(cert.Root)
+	if err != nil {
+		return err
+	}
+	p.CRLs = append(p.CRLs, crl)
+	for _, serial := range []string{rec.Certificate, rec.TSA} {
+		if crl, err = v.s.ca.CRLOver(serial); err != nil {
 			return err
 		}
 		p.CRLs = append(p.CRLs, crl)
 	}
+	list, err := x509.ParseRevocationList(p.CRLs[1])
+	if err != nil {
+		return err
+	}
+	live.GeneratedAt = v.s.clock.Estimate().UTC().Truncate(time.Second)
+	if live.GeneratedAt.Before(list.ThisUpdate) { // a list may be of the second in which this is
+		live.GeneratedAt = list.ThisUpdate.UTC()
+	}
+	p.CreatedAt, live.Certificate = live.GeneratedAt, evidence.StateOn(signer, list, live.GeneratedAt)
 	return nil
 }

@@ -76,4 +76,22 @@ func TestPacksStandUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("after the certificate was revoked", evidence.StatusCancelled)
+	var ev wire.Evidence
+	if _, err := h.portal.call(ctx, wire.OpEvidence, wire.PrescriptionRef{Credentials: creds(token), PrescriptionID: "RX-1"}, &ev, nil); err != nil {
+		t.Fatal(err)
+	}
+	_, live, err := evidence.CoreOf(ev.Evidence)
+	if err != nil || live.Cancelled == nil || live.Cancelled.Text != "wrong strength" {
+		t.Fatalf("%+v, %v", live.Cancelled, err)
+	}
+	// The log has the reason's hash, and without the salt nobody finds the reason by trying.
+	line, err := h.s.Ledger().Read(live.Lines[len(live.Lines)-1].Seq)
+	if err != nil {
+		t.Fatal(err)
+	}
+	its, _ := live.Cancelled.SHA256()
+	if text := string(line.Details); !strings.Contains(text, `"reason_sha256":"`+its+`"`) || strings.Contains(text, "strength") ||
+		strings.Contains(text, evidence.SHA256([]byte("wrong strength"))) || strings.Contains(text, live.Cancelled.Salt) {
+		t.Errorf("the line: %s", text)
+	}
 }

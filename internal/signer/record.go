@@ -50,6 +50,7 @@ type cancelled struct {
 	ActorSub       string `json:"actor_sub"`
 	ActorIP        string `json:"actor_ip"`
 	Reason         string `json:"reason_object"`
+	ReasonSHA256   string `json:"reason_sha256"` // evidence.Reason.SHA256, which has a salt
 	RequestID      string `json:"request_id"`
 }
 

@@ -177,11 +177,11 @@ func (v *Server) live(ctx context.Context, rec *record) (evidence.Live, error) {
 		l.Lines = append(l.Lines, position(r))
 	}
 	if rec.Cancelled != nil {
-		reason, err := v.s.kept(ctx, rec.Cancelled.Reason)
+		reason, err := v.reason(ctx, rec)
 		if err != nil {
 			return l, err
 		}
-		l.Cancelled = &evidence.Cancellation{At: rec.Cancelled.At, Actor: rec.Cancelled.Sub, Reason: string(reason)}
+		l.Cancelled = &evidence.Cancellation{At: rec.Cancelled.At, Actor: rec.Cancelled.Sub, Reason: reason}
 	}
 	return l, nil
 }
@@ -291,11 +291,11 @@ func (v *Server) summary(ctx context.Context, rec *record) (wire.PrescriptionSum
 	s.MedicationName, s.Strength, s.Form, s.Quantity = p.MedicationName, p.Strength, p.Form, p.Quantity
 	s.PharmacyODS, s.PharmacyName = p.PharmacyODS, p.PharmacyName
 	if rec.Cancelled != nil {
-		reason, err := v.s.kept(ctx, rec.Cancelled.Reason)
+		reason, err := v.reason(ctx, rec)
 		if err != nil {
 			return s, err
 		}
-		s.CancelReason = string(reason)
+		s.CancelReason = reason.Text
 	}
 	return s, nil
 }
@@ -330,13 +330,13 @@ func (v *Server) cancel(ctx context.Context, in wire.CancelRequest) (wire.Cancel
 	if rec.Cancelled != nil {
 		return v.cancelled(ctx, rec)
 	}
-	reason, err := v.s.objects.Put(ctx, kindReason, []byte(in.Reason))
+	reason, hash, err := v.putReason(ctx, in.Reason)
 	if err != nil {
 		return wire.Cancelled{}, err
 	}
 	o := cleanObserved(in.Observed)
 	_, err = v.s.ledger.Append(ctx, ledger.Event{Type: eventCancelled, Actor: c.Actor(), Details: cancelled{
-		PrescriptionID: rec.PrescriptionID, Clinic: c.Clinic, ActorSub: c.Sub, ActorIP: actorIP(o, in.Asserted), Reason: reason, RequestID: o.RequestID,
+		PrescriptionID: rec.PrescriptionID, Clinic: c.Clinic, ActorSub: c.Sub, ActorIP: actorIP(o, in.Asserted), Reason: reason, ReasonSHA256: hash, RequestID: o.RequestID,
 	}})
 	if err != nil {
 		return wire.Cancelled{}, err

@@ -164,7 +164,7 @@ func TestPagesOfPrescriptionsAndCancellation(t *testing.T) {
 	if _, err := h.portal.call(ctx, wire.OpEvidence, wire.PrescriptionRef{Credentials: creds(token), PrescriptionID: "RX-2"}, &ev, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, live, err := evidence.CoreOf(ev.Evidence); err != nil || live.Cancelled == nil || live.Cancelled.Reason != "Zoë is allergic" || len(live.Lines) != 3 {
+	if _, live, err := evidence.CoreOf(ev.Evidence); err != nil || live.Cancelled == nil || live.Cancelled.Text != "Zoë is allergic" || len(live.Lines) != 3 {
 		t.Errorf("%+v, %v", live, err)
 	}
 	if _, _, err := h.portal.download(ctx, wire.OpPack, token, "RX-2"); err != nil {
