@@ -3,15 +3,11 @@ package evidence
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // The Evidence Summary has the names that existing clients read, in their places, the seven pillars, and says of each fact how it is known.
 func TestSummaryNames(t *testing.T) {
@@ -249,27 +245,5 @@ func TestReadmeRefusesControls(t *testing.T) {
 		if _, err := f.pack.files(); err == nil || !strings.Contains(err.Error(), "cannot be printed") {
 			t.Errorf("%q: %v", name, err)
 		}
-	}
-}
-
-// The format does not change: a pack of version 1 that was written once stays valid, and is written so again.
-func TestGoldenPack(t *testing.T) {
-	const name = "testdata/pack.zip"
-	f := newFixture(t)
-	data := f.archive(t)
-	if *update {
-		if err := os.WriteFile(name, data, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile("testdata/log-key.txt", logKeyText(f.pack.LogKey), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	golden := must[[]byte](t)(os.ReadFile(name))
-	if r := verify(t, golden, f.trusting()); r.Verdict != Valid {
-		t.Errorf("the golden pack is not valid\n%s", r.Text())
-	}
-	if !bytes.Equal(golden, data) {
-		t.Error("a pack is written otherwise than the golden one: that is another version of the format")
 	}
 }

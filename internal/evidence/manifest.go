@@ -12,8 +12,8 @@ import (
 	"github.com/veripath/aes-appliance/internal/chain"
 )
 
-// packFormat is the version of the pack: which entries it has, in which order, in which form. The README's text is part of it.
-const packFormat = "aes-evidence-pack/2"
+// packFormat is the version of the pack: which entries it has, in which order, in which form. The README's wording has a version of its own.
+const packFormat = "aes-evidence-pack/3"
 
 // Names of the entries.
 const (
@@ -79,6 +79,7 @@ type manifest struct {
 	Format         string         `json:"format"`
 	CreatedAt      time.Time      `json:"created_at"`
 	PrescriptionID string         `json:"prescription_id"`
+	Readme         int            `json:"readme"` // version of README.txt's wording
 	Files          []manifestFile `json:"files"`
 }
 
@@ -90,8 +91,8 @@ type manifestFile struct {
 }
 
 // newManifest returns the manifest over files, which are in the order that a pack has them.
-func newManifest(created time.Time, id string, files []entry) manifest {
-	m := manifest{Format: packFormat, CreatedAt: created.UTC(), PrescriptionID: id, Files: make([]manifestFile, len(files))}
+func newManifest(readme int, created time.Time, id string, files []entry) manifest {
+	m := manifest{Format: packFormat, CreatedAt: created.UTC(), PrescriptionID: id, Readme: readme, Files: make([]manifestFile, len(files))}
 	for i, f := range files {
 		m.Files[i] = manifestFile{f.name, described(f.name), int64(len(f.data)), SHA256(f.data)}
 	}
@@ -140,7 +141,7 @@ func openManifest(entries []entry) (m manifest, files []entry, err error) {
 			return m, nil, fmt.Errorf("%s is not the file that the manifest names", files[i].name)
 		}
 	}
-	again, err := canonical(newManifest(m.CreatedAt, m.PrescriptionID, files))
+	again, err := canonical(newManifest(m.Readme, m.CreatedAt, m.PrescriptionID, files))
 	if err != nil {
 		return m, nil, err
 	}

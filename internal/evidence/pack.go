@@ -100,7 +100,7 @@ func (p *Pack) files() ([]entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := readme(c, &live, p.CreatedAt)
+	text, err := readme(readmeVersion, c, &live, p.CreatedAt)
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +123,7 @@ func (p *Pack) files() ([]entry, error) {
 		files = append(files, more...)
 	}
 	files = append(files, proofs...)
-	list, err := canonical(newManifest(p.CreatedAt, c.Prescription.ID, files))
+	list, err := canonical(newManifest(readmeVersion, p.CreatedAt, c.Prescription.ID, files))
 	if err != nil {
 		return nil, err
 	}

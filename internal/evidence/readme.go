@@ -10,8 +10,21 @@ import (
 	"unicode"
 )
 
-//go:embed readme.txt
-var readmeText string
+//go:embed readme-1.txt
+var readme1 string
+
+// readmeVersion is the version of the README that packs get. Another wording is another version with a template of its own: packs that have an earlier one
+// stay good. What fills a template in (readmeData, and what its texts are made of) is part of packFormat.
+const readmeVersion = 1
+
+// readmeText returns the template of a version.
+func readmeText(version int) (string, error) {
+	switch version {
+	case 1:
+		return readme1, nil
+	}
+	return "", fmt.Errorf("evidence: this program knows no README of version %d, only up to %d", version, readmeVersion)
+}
 
 // readmeData is what the README says of one prescription. No name of a patient is in it.
 type readmeData struct {
@@ -24,9 +37,13 @@ type readmeData struct {
 	Files                                                                                 string
 }
 
-// readme returns README.txt, which depends on nothing else: VerifyPack makes it again and compares, so nobody can put words into it.
-func readme(c *core, live *Live, created time.Time) ([]byte, error) {
-	t, err := template.New(nameReadme).Option("missingkey=error").Parse(readmeText)
+// readme returns README.txt of a version, which depends on nothing else: VerifyPack makes it again and compares, so nobody can put words into it.
+func readme(version int, c *core, live *Live, created time.Time) ([]byte, error) {
+	text, err := readmeText(version)
+	if err != nil {
+		return nil, err
+	}
+	t, err := template.New(nameReadme).Option("missingkey=error").Parse(text)
 	if err != nil {
 		panic("evidence: the README's template: " + err.Error())
 	}

@@ -157,7 +157,7 @@ func TestPackRejects(t *testing.T) {
 		for _, e := range append(entries[:1:1], entries[2:]...) {
 			list = append(list, entry{e.name, files[e.name]})
 		}
-		m := must[[]byte](t)(canonical(newManifest(f.pack.CreatedAt, "RX-134", list)))
+		m := must[[]byte](t)(canonical(newManifest(readmeVersion, f.pack.CreatedAt, "RX-134", list)))
 		return must[[]byte](t)(encodeArchive(append([]entry{list[0], {nameManifest, m}}, list[1:]...)))
 	}
 	replace := func(file, old, with string) func(*testing.T, *fixture) []byte {
@@ -193,9 +193,9 @@ func TestPackRejects(t *testing.T) {
 		"no manifest":    {entries(func(e []entry) []entry { e[1].name = "manifest.txt"; return e }), "manifest", "no manifest.json where it is due"},
 		"another hash":   {entries(func(e []entry) []entry { e[2].data = append(bytes.Clone(e[2].data), '\n'); return e }), "manifest", "document.pdf is not the file that the manifest names"},
 		"another format": {entries(func(e []entry) []entry {
-			e[1].data = bytes.Replace(e[1].data, []byte("pack/2"), []byte("pack/3"), 1)
+			e[1].data = bytes.Replace(e[1].data, []byte("pack/3"), []byte("pack/4"), 1)
 			return e
-		}), "manifest", `format "aes-evidence-pack/3"`},
+		}), "manifest", `format "aes-evidence-pack/4"`},
 		"blanks": {entries(func(e []entry) []entry { e[1].data = append(e[1].data, ' '); return e }), "manifest", "does not list exactly"},
 		"a manifest's lie": {entries(func(e []entry) []entry {
 			e[1].data = bytes.Replace(e[1].data, []byte("for people"), []byte("for robots"), 1)
@@ -385,7 +385,7 @@ func FuzzVerifyPack(f *testing.F) {
 		changed[int(at)%len(entries)].data = data
 		files := append([]entry{changed[0]}, changed[2:]...)
 		if int(at)%len(entries) != 1 {
-			changed[1].data = must[[]byte](t)(canonical(newManifest(good.pack.CreatedAt, "RX-134", files)))
+			changed[1].data = must[[]byte](t)(canonical(newManifest(readmeVersion, good.pack.CreatedAt, "RX-134", files)))
 		}
 		archive, err := encodeArchive(changed)
 		if err != nil {

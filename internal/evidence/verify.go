@@ -185,7 +185,7 @@ func (v *verification) open(data []byte) bool {
 		return false
 	}
 	r.Status = v.live.Status
-	text, err := readme(c, &v.live, v.manifest.CreatedAt)
+	text, err := readme(v.manifest.Readme, c, &v.live, v.manifest.CreatedAt)
 	if err == nil && string(text) != string(v.files[nameReadme]) {
 		err = fmt.Errorf("README.txt is not the one that belongs to this pack")
 	}
