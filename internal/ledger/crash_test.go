@@ -112,7 +112,7 @@ func (p *simPlace) check(what string) {
 		return
 	}
 	defer closeBoth(p.t, l, db)
-	rep, err := l.Verify(context.Background())
+	rep, err := l.Verify(context.Background(), 0)
 	if err != nil {
 		p.t.Errorf("%s: %v", what, err)
 		return

@@ -65,7 +65,7 @@ func TestKill(t *testing.T) {
 	}
 	l, db := p.open()
 	defer closeBoth(t, l, db)
-	rep, err := l.Verify(context.Background())
+	rep, err := l.Verify(context.Background(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}

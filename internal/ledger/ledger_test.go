@@ -178,7 +178,7 @@ func TestAppendReadReopen(t *testing.T) {
 		if c := count(t, l, "tick"); c != n {
 			t.Fatalf("%d events folded, want %d", c, n)
 		}
-		rep, err := l.Verify(context.Background())
+		rep, err := l.Verify(context.Background(), 0)
 		if err != nil || rep.Root != l.Tree().Root || rep.Size != n || !rep.First.Equal(recs[0].Time) || !rep.Last.Equal(recs[n-1].Time) {
 			t.Fatalf("%+v %v", rep, err)
 		}
@@ -251,7 +251,7 @@ func TestConcurrentAppend(t *testing.T) {
 	if size, _ := l.Head(); size != workers*each {
 		t.Fatalf("%d lines", size)
 	}
-	if rep, err := l.Verify(context.Background()); err != nil || rep.Size != workers*each {
+	if rep, err := l.Verify(context.Background(), 0); err != nil || rep.Size != workers*each {
 		t.Fatalf("%+v %v", rep, err)
 	}
 	closeBoth(t, l, db)
@@ -292,7 +292,7 @@ func TestAppendRefuses(t *testing.T) {
 	}
 	// A refusal does not break the chain for those that come after it.
 	appendN(t, l, 0, 3)
-	if _, err := l.Verify(context.Background()); err != nil {
+	if _, err := l.Verify(context.Background(), 0); err != nil {
 		t.Error(err)
 	}
 }
@@ -314,7 +314,7 @@ func TestTimeNeverGoesBack(t *testing.T) {
 			t.Errorf("line %d: %v %v", seq, r.Time, err)
 		}
 	}
-	if _, err := l.Verify(context.Background()); err != nil {
+	if _, err := l.Verify(context.Background(), 0); err != nil {
 		t.Error(err)
 	}
 }

@@ -32,7 +32,7 @@ func TestProve(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%d lines: %v", size, err)
 		}
-		report, err := l.Verify(context.Background())
+		report, err := l.Verify(context.Background(), 0)
 		if err != nil {
 			t.Fatal(err)
 		}

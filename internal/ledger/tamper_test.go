@@ -136,7 +136,7 @@ func openTampered(t *testing.T, p *place, data []byte, withIndex, found bool) {
 	}
 	if err == nil {
 		// What the start does not look at, the whole verification finds.
-		if _, verr := l.Verify(context.Background()); withIndex && fault.KindOf(verr) != fault.Corrupt {
+		if _, verr := l.Verify(context.Background(), 0); withIndex && fault.KindOf(verr) != fault.Corrupt {
 			t.Errorf("Ledger.Verify: %v", verr)
 		}
 		closeBoth(t, l, db)

@@ -5,10 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"slices"
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/chain"
 	"github.com/veripath/aes-appliance/internal/fault"
+	"github.com/veripath/aes-appliance/internal/index"
 )
 
 // Report is what Verify found. On error it covers the lines before the one that is wrong.
@@ -30,12 +34,55 @@ func Verify(r io.Reader, known ...chain.Tree) (Report, error) {
 	return verify(context.Background(), r, known)
 }
 
-// Verify verifies the whole log, as far as it was acknowledged when called, and that it is the one that this ledger has in mind.
-func (l *Ledger) Verify(ctx context.Context) (Report, error) {
-	l.smu.RLock()
-	size, tree := l.seen.cur.offset, l.seen.cur.tree.Tree()
-	l.smu.RUnlock()
-	return verify(ctx, io.NewSectionReader(l.file, 0, size), []chain.Tree{tree})
+// Verify verifies the whole log, as far as it was acknowledged when called, by the name that it has on the disk: that it is the one that this ledger and its
+// index have in mind, and that it begins as each of known says. It reads at most perSecond bytes in a second (0: no bound), and holds a few hundred
+// kilobytes. Errors: Corrupt (what was found, a missing file too), Unavailable (it could not be read).
+func (l *Ledger) Verify(ctx context.Context, perSecond int64, known ...chain.Tree) (rep Report, err error) {
+	known = append(slices.Clone(known), l.Tree())
+	var at position
+	err = l.View(func(tx *index.Tx) (err error) {
+		if saved := tx.Bucket(bucketState).Get(keyCur); saved != nil { // it is there from the first line on
+			at, err = decodePosition(saved)
+		}
+		return err
+	})
+	if err != nil {
+		return rep, refused(err)
+	}
+	file, err := l.cfg.FS.Open(l.path(FileName), os.O_RDONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return rep, changed("the log is not in its place any more", err)
+	}
+	if err != nil {
+		return rep, refused(fmt.Errorf("ledger: %w", err))
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	return verify(ctx, &paced{ctx, io.NewSectionReader(file, 0, at.offset), perSecond}, append(known, at.tree.Tree()))
+}
+
+// paced is a reader that rests after each read, so that whoever shares the disk and the processors with it hardly notices.
+type paced struct {
+	ctx       context.Context
+	from      io.Reader
+	perSecond int64 // bytes; 0: no bound
+}
+
+// pacedBytes is what is read between two rests at most.
+const pacedBytes = 64 << 10
+
+func (p *paced) Read(b []byte) (int, error) {
+	if p.perSecond <= 0 {
+		return p.from.Read(b)
+	}
+	n, err := p.from.Read(b[:min(len(b), pacedBytes)])
+	rest := time.NewTimer(time.Duration(n) * time.Second / time.Duration(p.perSecond))
+	defer rest.Stop()
+	select {
+	case <-rest.C:
+	case <-p.ctx.Done():
+		return n, p.ctx.Err()
+	}
+	return n, err
 }
 
 func verify(ctx context.Context, r io.Reader, known []chain.Tree) (Report, error) {

@@ -100,6 +100,11 @@ func writeBackup(w io.Writer, s wire.Status) {
 	if !s.Backup.At.IsZero() {
 		fmt.Fprintf(w, "# TYPE aes_backup_cosigned_timestamp_seconds gauge\naes_backup_cosigned_timestamp_seconds %d\n", s.Backup.At.Unix())
 	}
+	if !s.Verified.At.IsZero() {
+		fmt.Fprintf(w, "# TYPE aes_log_verified_timestamp_seconds gauge\naes_log_verified_timestamp_seconds %d\n", s.Verified.At.Unix())
+	}
+	fmt.Fprintf(w, "# TYPE aes_log_verification_failures_total counter\naes_log_verification_failures_total %d\n", s.Verified.Failures)
+	fmt.Fprintf(w, "# TYPE aes_log_damaged gauge\naes_log_damaged %d\n", one(s.Verified.Damage != ""))
 	fmt.Fprint(w, "# TYPE aes_backup_state gauge\n")
 	for _, state := range backupStates() {
 		fmt.Fprintf(w, "aes_backup_state{state=%q} %d\n", state, one(s.Backup.State == state))

@@ -80,6 +80,7 @@ func contentProblems() []problemType {
 		{"not-yet-replicated", 503, "The backup has not confirmed it yet", "It is recorded. Send the same request again, with the same Idempotency-Key: it is answered once the backup has it, and nothing is signed twice."},
 		{"backup-not-compared", 503, "The log has not been compared with the backup yet", "Try again as Retry-After says. Nothing is signed before; an operator sees the cause with \"appliance backup status\"."},
 		{"log-not-as-cosigned", 503, "The log is not what the backup cosigned", "Nothing is signed until an operator has found out why: \"appliance backup status\" says what was found."},
+		{"log-damaged", 503, "The log is damaged", "Nothing is signed until an operator has restored the log: \"appliance audit verify\" says what is wrong with it, \"appliance backup status\" how its copy stands."},
 		{"backup-required", 503, "There is no backup, and one is required", "An operator enrols one with \"appliance backup enrol\"."},
 		{"replication-lag", 503, "The backup lags too far behind", "Try again as Retry-After says. An operator sees the cause with \"appliance backup status\"."},
 		{"timeout", 503, "It took too long", "Try again as Retry-After says: with the same Idempotency-Key nothing is signed twice."},

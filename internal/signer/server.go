@@ -27,6 +27,8 @@ type ServerConfig struct {
 	Outside Outside
 	// Cosigned is what others vouch for of the log; nil: what the backup host does.
 	Cosigned Cosigned
+	// Patrol is when the whole log is read again.
+	Patrol Patrol
 	// Backup connects to backup hosts; nil: none is shipped to, and an appliance whose backup held everything once signs nothing.
 	Backup backup.Connector
 }
@@ -183,6 +185,11 @@ func (v *Server) Serve(ctx context.Context, portal, admin *net.UnixListener) err
 	}()
 	hangUp := v.ship(ctx)
 	look := v.watch(ctx)
+	patrolled := make(chan struct{})
+	go func() {
+		defer close(patrolled)
+		v.patrol(ctx)
+	}()
 
 	var errs []error
 	select {
@@ -199,6 +206,7 @@ func (v *Server) Serve(ctx context.Context, portal, admin *net.UnixListener) err
 	v.ops.shut()
 	errs = append(errs, <-ended, <-ended)
 	<-kept
+	<-patrolled
 	look()
 	if err := v.s.ledger.Err(); err != nil {
 		errs = append(errs, err)

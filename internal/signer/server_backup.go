@@ -191,7 +191,7 @@ func (v *Server) backupStatus(context.Context, wire.Nothing) (wire.BackupStatus,
 	if o := r.Offer; o != nil {
 		out.Offered, out.OfferEnds, out.OfferError = o.Address, o.Expires, o.Trouble
 	}
-	if err := v.s.backup.MaySign(); err != nil {
+	if err := v.s.maySign(); err != nil {
 		out.Signing = fmt.Sprintf("%s (%s)", fault.PublicOf(err), fault.HintOf(err))
 	}
 	return out, nil

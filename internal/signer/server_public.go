@@ -105,7 +105,9 @@ func (v *Server) status(context.Context, wire.Nothing) (wire.Status, error) {
 	because(v.s.ledger.Err())
 	_, st.LogKey, err = v.s.logKey()
 	because(err)
+	because(v.s.verified.maySign())
 	because(v.s.backup.MaySign())
+	st.Verified = v.s.verified.say()
 	st.Backup = statement(v.s.backup.Say(lines))
 	st.Ready = len(st.Reasons) == 0
 	return st, nil

@@ -40,9 +40,9 @@ type Signing struct {
 
 // Begin starts a signing operation for the certificate with this serial number.
 //
-// Errors: NotFound, Forbidden (revoked, expired, not a clinician's), Unavailable (the clock, the root's CRL or the backup does not allow it now).
+// Errors: NotFound, Forbidden (revoked, expired, not a clinician's), Unavailable (the clock, the root's CRL, the backup or damage to the log does not allow it now).
 func (s *Signer) Begin(ctx context.Context, actor, serial string) (*Signing, error) {
-	if err := s.backup.MaySign(); err != nil {
+	if err := s.maySign(); err != nil {
 		return nil, err
 	}
 	c, err := s.credential(ctx, serial)
@@ -79,7 +79,10 @@ func (g *Signing) Sign(ctx context.Context, digest []byte) (pades.Signature, err
 		return pades.Signature{}, fault.New(fault.Invalid, fmt.Sprintf("a document digest has %d bytes, not %d", sha256.Size, len(digest)))
 	}
 	g.digest = append([]byte(nil), digest...)
-	// Checked again here: Begin may have been before a revocation.
+	// Checked again here: Begin may have been before a revocation, or before damage was found.
+	if err := g.s.verified.maySign(); err != nil {
+		return pades.Signature{}, err
+	}
 	if err := g.s.ca.Usable(g.credential.serial); err != nil {
 		return pades.Signature{}, err
 	}

@@ -76,6 +76,7 @@ type Signer struct {
 	gate     *activation.Activation
 	backup   *backup.Keeper
 	founded  founded
+	verified verified
 	complete bool // the log tells of a ceremony
 
 	seen sync.Map // keySeen -> *evidence.Position: what never changes; as many as realms have keys
@@ -297,6 +298,9 @@ func (s *Signer) start(ctx context.Context) error {
 		return err
 	}
 	if err := s.openBackup(); err != nil {
+		return err
+	}
+	if err := s.openVerified(); err != nil {
 		return err
 	}
 	if err := s.keepTokenBackup(ctx); err != nil { // the next upkeep tries again, and the status says that it is due

@@ -166,17 +166,26 @@ type Cosignature struct {
 
 // Status is how the signer is.
 type Status struct {
-	Ready   bool     `json:"ready"` // it signs
-	Reasons []string `json:"reasons,omitempty"`
-	Clock   Clock    `json:"clock"`
-	Lines   uint64   `json:"lines"` // of the log
-	Head    string   `json:"head"`  // hash of the last, hexadecimal
-	Version string   `json:"version"`
-	Demo    bool     `json:"demo"`
-	Root    []byte   `json:"root"`    // DER: what signatures made here are verified against
-	LogKey  string   `json:"log_key"` // verifier key (C2SP signed-note) of the log's checkpoints
-	Open    int      `json:"open_operations"`
-	Backup  Backup   `json:"backup"`
+	Ready    bool        `json:"ready"` // it signs
+	Reasons  []string    `json:"reasons,omitempty"`
+	Clock    Clock       `json:"clock"`
+	Lines    uint64      `json:"lines"` // of the log
+	Head     string      `json:"head"`  // hash of the last, hexadecimal
+	Version  string      `json:"version"`
+	Demo     bool        `json:"demo"`
+	Root     []byte      `json:"root"`    // DER: what signatures made here are verified against
+	LogKey   string      `json:"log_key"` // verifier key (C2SP signed-note) of the log's checkpoints
+	Open     int         `json:"open_operations"`
+	Backup   Backup      `json:"backup"`
+	Verified LogVerified `json:"log_verified"`
+}
+
+// LogVerified is what the running signer's verifications of its whole log have found.
+type LogVerified struct {
+	At       time.Time `json:"at,omitzero"`      // end of the last good one since the start
+	Lines    uint64    `json:"lines"`            // that it covered
+	Failures uint64    `json:"failures"`         // those that were not good, since the start
+	Damage   string    `json:"damage,omitempty"` // what is wrong with the log: nothing is signed
 }
 
 // Clock is how the signer's time stands.
