@@ -12,6 +12,7 @@ import (
 
 	"github.com/veripath/aes-appliance/internal/config"
 	"github.com/veripath/aes-appliance/internal/fault"
+	"github.com/veripath/aes-appliance/internal/signer"
 )
 
 func (a *app) configCommand() *cobra.Command {
@@ -63,6 +64,8 @@ func examine(cfg config.Config, uid int) config.Problems {
 	}
 	if p := examineState(cfg.StateDir, uid); p != nil {
 		problems = append(problems, *p)
+	} else {
+		problems = append(problems, examineExposed(cfg.StateDir, uid)...)
 	}
 	if _, err := loadMedicines(cfg); err != nil {
 		problems = append(problems, config.Problem{Key: "medicines.dmd", Text: fault.PublicOf(err), Cure: fault.HintOf(err)})
@@ -73,6 +76,18 @@ func examine(cfg config.Config, uid int) config.Problems {
 	if info, err := os.Stat(cfg.Token.Module); err != nil || !info.Mode().IsRegular() {
 		problems = append(problems, config.Problem{Key: "token.module", Text: "is no file: " + cfg.Token.Module + reason(err),
 			Cure: "name the vendor's module, or leave it out for SoftHSM2"})
+	}
+	return problems
+}
+
+// examineExposed wants nothing in the state folder that others could change.
+func examineExposed(dir string, uid int) (problems config.Problems) {
+	found, err := signer.Exposed(dir, uid)
+	for _, e := range found {
+		problems = append(problems, config.Problem{Key: "state_dir", Text: "holds what others could change: " + e.Path + " " + e.Text, Cure: e.Cure})
+	}
+	if err != nil {
+		problems = append(problems, config.Problem{Key: "state_dir", Text: "cannot be looked into: " + dir + reason(err), Cure: "its user must own all of it"})
 	}
 	return problems
 }

@@ -24,10 +24,17 @@ func TestConfigCheckLooksAtTheMachine(t *testing.T) {
 		"state wide open":    {func(t *testing.T, cfg *config.Config) { mode(t, cfg.StateDir, 0o750) }, me, "state_dir is open to others"},
 		"state is a file":    {func(_ *testing.T, cfg *config.Config) { cfg.StateDir = cfg.Token.PINFile }, me, "state_dir is no folder"},
 		"state below a file": {func(_ *testing.T, cfg *config.Config) { cfg.StateDir = filepath.Join(cfg.Token.PINFile, "x") }, me, "state_dir cannot be looked at"},
-		"no PIN":             {func(t *testing.T, cfg *config.Config) { remove(t, cfg.Token.PINFile) }, me, "token.pin_file cannot read"},
-		"PIN for others":     {func(t *testing.T, cfg *config.Config) { mode(t, cfg.Token.PINFile, 0o640) }, me, "may be read by others"},
-		"PIN is a folder":    {func(_ *testing.T, cfg *config.Config) { cfg.Token.PINFile = cfg.StateDir }, me, "token.pin_file"},
-		"no module":          {func(_ *testing.T, cfg *config.Config) { cfg.Token.Module = "/nonexistent.so" }, me, "token.module is no file"},
+		"log for others": {func(t *testing.T, cfg *config.Config) {
+			log := filepath.Join(cfg.StateDir, "audit_chain.jsonl")
+			if err := os.WriteFile(log, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			mode(t, log, 0o666)
+		}, me, "audit_chain.jsonl may be written by others (mode 0666)"},
+		"no PIN":          {func(t *testing.T, cfg *config.Config) { remove(t, cfg.Token.PINFile) }, me, "token.pin_file cannot read"},
+		"PIN for others":  {func(t *testing.T, cfg *config.Config) { mode(t, cfg.Token.PINFile, 0o640) }, me, "may be read by others"},
+		"PIN is a folder": {func(_ *testing.T, cfg *config.Config) { cfg.Token.PINFile = cfg.StateDir }, me, "token.pin_file"},
+		"no module":       {func(_ *testing.T, cfg *config.Config) { cfg.Token.Module = "/nonexistent.so" }, me, "token.module is no file"},
 		"everything": {func(t *testing.T, cfg *config.Config) {
 			remove(t, cfg.Token.PINFile)
 			mode(t, cfg.StateDir, 0o777)

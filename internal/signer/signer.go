@@ -89,7 +89,7 @@ type Signer struct {
 
 // Open opens the appliance in cfg.StateDir, mends what a crash left, and is then ready to sign.
 //
-// Errors: NotFound (nothing was founded there), Unavailable (in use), Corrupt (what was founded there is not in the log), Forbidden (an
+// Errors: NotFound (nothing was founded there), Unavailable (in use), Corrupt (what was founded there is not in the log), Forbidden (others could change it; an
 // unproven clock on an appliance that was not founded as a demo), and those of the token, the log and the CA.
 func Open(ctx context.Context, cfg Config) (*Signer, error) {
 	if there, err := Founded(cfg.StateDir); err != nil {
@@ -99,6 +99,9 @@ func Open(ctx context.Context, cfg Config) (*Signer, error) {
 	}
 	if err := cfg.hasLog(); err != nil {
 		return nil, lost(cfg.StateDir, "the log is missing from "+cfg.StateDir).WithCause(err)
+	}
+	if err := ownAlone(cfg.StateDir); err != nil {
+		return nil, err
 	}
 	lock, err := take(cfg.StateDir)
 	if err != nil {
