@@ -32,7 +32,7 @@ func TestTwoHosts(t *testing.T) {
 		twoHosts(t, name)
 		return
 	}
-	needRoot(t)
+	needNamespaces(t)
 	oidctest.Install(t) // what it takes from the network: there is none inside
 	name := fmt.Sprintf("aes%d", os.Getpid()%100000)
 	ip := func(args ...string) {

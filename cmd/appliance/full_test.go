@@ -110,7 +110,7 @@ func (d *smallDisk) fill(t *testing.T, left int64) (free func()) {
 // TestFullDisk fills the signer's disk. Without room for a document, nothing is signed and all else goes on; without room for a line,
 // while clients work, the signer leaves one from its reserve that says so, and ends. With space it starts and goes on, and nothing that was acknowledged is missing.
 func TestFullDisk(t *testing.T) {
-	needRoot(t)
+	needNamespaces(t)
 	s := newSiege(t)
 	s.signer.stop()
 	disk := newSmallDisk(t, s.log.dir, 4<<20)
