@@ -113,7 +113,7 @@ func TestFullDisk(t *testing.T) {
 	needNamespaces(t)
 	s := newSiege(t)
 	s.signer.stop()
-	disk := newSmallDisk(t, s.log.dir, 4<<20)
+	disk := newSmallDisk(t, s.log.dir, 64<<20) // more than the clients write before it is filled
 	s.log.dir = disk.path()
 	signer := func() *service { return launch(t, disk.inside(program(t, "--config", s.config, "signer"))) }
 	s.signer = signer()
