@@ -5,17 +5,21 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/veripath/aes-appliance/internal/ca"
+	"github.com/veripath/aes-appliance/internal/config"
 	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/signer"
 )
@@ -24,7 +28,7 @@ import (
 const maxCeremony = 4 << 20
 
 // ceremonyCommand is the process of its own in which the root's key is used: it opens the root's token and nothing else, reads one request
-// on standard input, writes one answer on standard output, ends.
+// on standard input, writes one answer on standard output, ends. PINs, identities and sealed tokens come and go by these two pipes only.
 func (a *app) ceremonyCommand() *cobra.Command {
 	var module, dir, pinFile string
 	cmd := &cobra.Command{
@@ -33,22 +37,20 @@ func (a *app) ceremonyCommand() *cobra.Command {
 		Hidden: true,
 		Args:   exactly(0, "none"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg := ca.RootConfig{Now: time.Now(), Rand: rand.Reader}
+			if dir == "" {
+				return a.sealedCeremony(cmd.Context(), module, cfg)
+			}
 			pin, err := readPIN(pinFile)
 			if err != nil {
 				return err
 			}
 			defer clear(pin)
-			in, err := io.ReadAll(io.LimitReader(a.stdin, maxCeremony))
-			if err != nil {
-				return unreadable("the ceremony's request", err)
-			}
 			var request ca.CeremonyRequest
-			d := json.NewDecoder(bytes.NewReader(in))
-			d.DisallowUnknownFields()
-			if err := d.Decode(&request); err != nil {
-				return fault.New(fault.Invalid, "the ceremony's request is not of the expected form").WithCause(err)
+			if err := a.readRequest(&request); err != nil {
+				return err
 			}
-			answer, err := signer.Ceremony(cmd.Context(), module, dir, pin, ca.RootConfig{Now: time.Now(), Rand: rand.Reader}, request)
+			answer, err := signer.Ceremony(cmd.Context(), module, dir, pin, cfg, request)
 			if err != nil {
 				return err
 			}
@@ -56,38 +58,147 @@ func (a *app) ceremonyCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&module, "module", "", "PKCS#11 module of the root's token")
-	cmd.Flags().StringVar(&dir, "dir", "", "folder of the root's token")
+	cmd.Flags().StringVar(&dir, "dir", "", "folder of a demo's root token; without it, the token comes and goes sealed")
 	cmd.Flags().StringVar(&pinFile, "pin-file", "", "file with its PIN")
 	return cmd
 }
 
-// holdCeremony returns a ceremony held by another process of this program, which ends with this one.
+// readRequest reads a ceremony's request from standard input.
+func (a *app) readRequest(into any) error {
+	in, err := io.ReadAll(io.LimitReader(a.stdin, maxCeremony))
+	if err != nil {
+		return unreadable("the ceremony's request", err)
+	}
+	defer clear(in)
+	d := json.NewDecoder(bytes.NewReader(in))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return fault.New(fault.Invalid, "the ceremony's request is not of the expected form").WithCause(err)
+	}
+	return nil
+}
+
+// memory is where Linux keeps files that never reach a disk.
+const memory = "/dev/shm"
+
+// sealedCeremony is one with the root's token in memory.
+func (a *app) sealedCeremony(ctx context.Context, module string, cfg ca.RootConfig) (err error) {
+	var request signer.RootRequest
+	if err := a.readRequest(&request); err != nil {
+		return err
+	}
+	defer clear(request.Identity)
+	var fs unix.Statfs_t
+	if err := unix.Statfs(memory, &fs); err != nil || fs.Type != unix.TMPFS_MAGIC {
+		return fault.New(fault.Unavailable, memory+" is not kept in memory here, and the root's token must reach no disk").WithCause(err).WithHint("mount a tmpfs there, as Debian does")
+	}
+	scratch, err := os.MkdirTemp(memory, "aes-ceremony-")
+	if err != nil {
+		return fault.New(fault.Unavailable, "cannot make a folder in "+memory+reason(err)).WithCause(err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	answer, err := signer.SealedCeremony(ctx, module, scratch, cfg, request)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(a.stdout).Encode(answer)
+}
+
+// holdCeremony returns a ceremony held by another process of this program, over a root token that stays in dir.
 func (a *app) holdCeremony(module, dir, pinFile string) ca.Root {
 	return func(ctx context.Context, r ca.CeremonyRequest) (answer ca.CeremonyAnswer, err error) {
-		program, err := os.Executable()
-		if err != nil {
-			return answer, err
-		}
-		request, err := json.Marshal(r)
-		if err != nil {
-			return answer, err
-		}
-		var out, problems bytes.Buffer
-		cmd := exec.CommandContext(ctx, program, "ceremony", "--module", module, "--dir", dir, "--pin-file", pinFile)
-		cmd.Env = []string{} // nothing is taken from the environment, and nothing may come in by it
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(request), &out, &problems
-		// Ctrl-C is for this process to deal with; and when it is killed, nobody must go on writing into the root's token.
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-		runtime.LockOSThread() // the kernel means this thread when it says parent
-		defer runtime.UnlockOSThread()
-		if err := cmd.Run(); ctx.Err() != nil {
-			return answer, ctx.Err()
-		} else if err != nil {
-			return answer, fault.New(fault.Internal, "the key ceremony failed: "+firstLine(problems.String())).WithCause(fmt.Errorf("%w: %s", err, problems.String()))
-		}
-		if err := json.Unmarshal(out.Bytes(), &answer); err != nil {
-			return answer, fault.New(fault.Internal, "the key ceremony's answer cannot be read").WithCause(err)
-		}
-		return answer, nil
+		err = inCeremony(ctx, nil, []string{"--module", module, "--dir", dir, "--pin-file", pinFile}, r, &answer)
+		return answer, err
 	}
+}
+
+// holdSealed is holdCeremony over a root token that is kept sealed. It is run as the user as, by root, unless that is nil.
+func holdSealed(ctx context.Context, as *syscall.Credential, module string, r signer.RootRequest) (answer signer.RootAnswer, err error) {
+	err = inCeremony(ctx, as, []string{"--module", module}, r, &answer)
+	return answer, err
+}
+
+// inCeremony has another process of this program do it, which ends with this one.
+func inCeremony(ctx context.Context, as *syscall.Credential, args []string, in, out any) error {
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	request, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	defer clear(request)
+	var said, problems bytes.Buffer
+	cmd := exec.CommandContext(ctx, program, append([]string{"ceremony"}, args...)...)
+	cmd.Env = []string{} // nothing is taken from the environment, and nothing may come in by it
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(request), &said, &problems
+	// Ctrl-C is for this process to deal with; and when it is killed, nobody must go on writing into the root's token.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: as}
+	runtime.LockOSThread() // the kernel means this thread when it says parent
+	defer runtime.UnlockOSThread()
+	if err := cmd.Run(); ctx.Err() != nil {
+		return ctx.Err()
+	} else if err != nil {
+		return fault.New(fault.Internal, "the key ceremony failed: "+firstLine(problems.String())).WithHint(hintLine(problems.String())).
+			WithCause(fmt.Errorf("%w: %s", err, problems.String()))
+	}
+	if err := json.Unmarshal(said.Bytes(), out); err != nil {
+		return fault.New(fault.Internal, "the key ceremony's answer cannot be read").WithCause(err)
+	}
+	return nil
+}
+
+// hintLine is the hint in what a process said.
+func hintLine(said string) string {
+	for line := range strings.Lines(said) {
+		if hint, ok := strings.CutPrefix(line, "hint: "); ok {
+			return strings.TrimSpace(hint)
+		}
+	}
+	return ""
+}
+
+// rootFlags name the sealed root token that setup made, and who opens it: for what only the root's key can do, later.
+type rootFlags struct{ file, identity string }
+
+func (f *rootFlags) register(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.file, "root", "", "the sealed root token that setup made (root-….age), brought back for this")
+	cmd.Flags().StringVar(&f.identity, "identity", "", "file of the age identity (AGE-SECRET-KEY-1…) of one of those it was sealed for; - reads it from standard input")
+}
+
+// sealedRoot returns ceremonies held over that token. It is in memory for as long as each takes, and the sealed file stays as it is.
+func (a *app) sealedRoot(f rootFlags, cfg config.Config) (ca.Root, error) {
+	if f.file == "" || f.identity == "" {
+		return nil, usage("--root names the sealed root token, and --identity the file of an age identity")
+	}
+	sealed, err := readInput(f.file, a.stdin)
+	if err != nil {
+		return nil, err
+	}
+	identity, err := readInput(f.identity, a.stdin)
+	if err != nil {
+		return nil, err
+	}
+	as, err := ownerOf(cfg.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, r ca.CeremonyRequest) (ca.CeremonyAnswer, error) {
+		answer, err := holdSealed(ctx, as, cfg.Token.Module, signer.RootRequest{Ceremony: r, Sealed: sealed, Identity: identity})
+		return answer.Ceremony, err
+	}, nil
+}
+
+// ownerOf is as whom root does something with a state folder: as its owner. nil: as this process.
+func ownerOf(dir string) (*syscall.Credential, error) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, unreadable(dir, err)
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || os.Geteuid() != 0 || st.Uid == 0 {
+		return nil, nil
+	}
+	return &syscall.Credential{Uid: st.Uid, Gid: st.Gid}, nil
 }

@@ -136,34 +136,6 @@ func NewPIN() ([]byte, error) {
 	return pin, nil
 }
 
-// ceremonyToken is what a ceremony works with: the root's own token, made if there is none.
-func ceremonyToken(ctx context.Context, module, dir string, pin []byte) (*token.Token, error) {
-	cfg := token.Config{Module: module, Dir: dir, Label: "aes-root", PIN: pin, SigningOnly: true}
-	if _, err := os.Stat(filepath.Join(dir, "tokens")); errors.Is(err, os.ErrNotExist) {
-		soPIN, err := NewPIN()
-		if err != nil {
-			return nil, err
-		}
-		err = token.Init(cfg, soPIN)
-		clear(soPIN)
-		if err != nil {
-			return nil, err
-		}
-	}
-	return token.Open(ctx, cfg)
-}
-
-// Ceremony does what only the root's key can do, in a process that has no other token open.
-func Ceremony(ctx context.Context, module, dir string, pin []byte, cfg ca.RootConfig, r ca.CeremonyRequest) (a ca.CeremonyAnswer, err error) {
-	t, err := ceremonyToken(ctx, module, dir, pin)
-	if err != nil {
-		return a, err
-	}
-	defer func() { err = errors.Join(err, t.Close()) }()
-	cfg.Keys = ca.TokenKeys(t)
-	return ca.RootCeremony(ctx, cfg, r)
-}
-
 // Issue issues a certificate, see ca.CA.Issue.
 func (s *Signer) Issue(ctx context.Context, r ca.Request) (ca.Certificate, error) {
 	if r.Kind == cert.Clinician && r.Algorithm == "" {
