@@ -3,6 +3,7 @@
 #
 #   packaging/deps.sh build     what `make build` and `make demo` need
 #   packaging/deps.sh test      the same, and the independent judges that the tests ask
+#   packaging/deps.sh machines  what `make build` needs, and what boots Debian machines and looks at them from outside (vmtests/)
 set -euo pipefail
 
 # package | a file that shows it is there (or ! and a command) | what for
@@ -40,13 +41,33 @@ pebble|!pebble|an ACME server to get a certificate from
 curl|!curl|calls the API as the demo tells people to
 python3-requests|/usr/lib/python3/dist-packages/requests/__init__.py|what booking apps call the API with
 '
+machines='
+systemd-container|!systemd-nspawn|boots Debian in a container
+mmdebstrap|!mmdebstrap|makes the Debian that is booted, from your own apt sources
+apt-utils|!apt-ftparchive|makes package repositories
+gnupg|!gpg|signs them
+iproute2|!ip|makes the network between the machines
+nftables|!nft|makes it lossy
+nmap|!nmap|sees which ports are open
+npm|!npm|installs a real OpenID provider and the Node.js that it runs on
+python3-requests|/usr/lib/python3/dist-packages/requests/__init__.py|the booking app
+openssl|!openssl|judges what the appliance publishes
+testssl.sh|!testssl|grades its TLS
+lynis|!lynis|grades the hardening of the machine
+qemu-system-x86|!qemu-system-x86_64|boots Debian with its own kernel
+qemu-utils|!qemu-img|makes disks for it
+e2fsprogs|!mke2fs|makes their file system
+busybox-static|/bin/busybox|finds the disk at boot
+cpio|!cpio|packs what busybox needs
+'
 
 die() { printf 'error: %s\n' "$1" >&2; [ $# -lt 2 ] || printf 'hint: %s\n' "$2" >&2; exit 1; }
 
 case "${1:-}" in
 build) wanted=$build ;;
 test) wanted=$build$test ;;
-*) die "deps.sh wants build or test" ;;
+machines) wanted=$build$machines ;;
+*) die "deps.sh wants build, test or machines" ;;
 esac
 
 present() { # a file, or ! and a command
