@@ -120,11 +120,15 @@ func (h *house) afterKills(t *testing.T, token string, told map[string]wire.Sign
 	}
 	t.Cleanup(func() { h.s.Close() })
 	portal, _, _ := onSockets(t, h.s, signer.ServerConfig{})
+	reads := 1000 // a person may read 1,200 in a minute; which of them is chance
 	for id, first := range told {
 		again, _, err := portal.sign(ctx, asked[id])
 		again.Repeated, first.Repeated = false, false
 		if err != nil || again != first {
 			t.Errorf("%s was acknowledged as %+v, and is now %+v, %v", id, first, again, err)
+		}
+		if reads--; reads < 0 {
+			continue
 		}
 		_, pdf, err := portal.download(ctx, wire.OpDocument, token, id)
 		if err != nil || hexSum(pdf) != first.SHA256 {
