@@ -41,6 +41,7 @@ type Config struct {
 	Replication Replication
 	Log         AuditLog
 	Receiver    Receiver // set by LoadReceiver only, which sets nothing else
+	Setup       Setup    // set by ParseAnswers only
 }
 
 // PKI is what goes into certificates.
@@ -158,8 +159,8 @@ func (doc document) parse(data []byte, dir string) (Config, error) {
 			value = k.fallback
 		}
 		delete(values, k.ref())
-		if path, isText := value.(string); k.isPath() && isText && path != "" && dir != "" && !filepath.IsAbs(path) {
-			value = filepath.Join(dir, path)
+		if path, isText := value.(string); isText {
+			value = k.from(dir, path)
 		}
 		if err := k.set(&cfg, value); err != nil {
 			problems = append(problems, Problem{Key: k.ref().String(), Text: err.Error(), Cure: fmt.Sprintf("for instance %s = %s", k.name, literal(k.example))})

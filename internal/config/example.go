@@ -13,11 +13,17 @@ func Example() string { return appliance().example() }
 // ReceiverExample is Example for the backup host's file, which LoadReceiver takes.
 func ReceiverExample() string { return receiver().example() }
 
-func (doc document) example() string {
+func (doc document) example() string { return doc.write("", nil, nil) }
+
+// write returns the documented file, after first, of the keys that shown accepts (nil: all), with those set that have a value.
+func (doc document) write(first string, shown func(key) bool, values map[ref]any) string {
 	var b strings.Builder
-	b.WriteString(doc.title + "# A key that is commented out has the value shown, except those marked \"Must be set\".\n")
+	b.WriteString(first + doc.title + "# A key that is commented out has the value shown, except those marked \"Must be set\".\n")
 	section := ""
 	for _, k := range doc.keys {
+		if shown != nil && !shown(k) {
+			continue
+		}
 		if k.section != section {
 			section = k.section
 			fmt.Fprintf(&b, "\n[%s]\n", section)
@@ -28,7 +34,7 @@ func (doc document) example() string {
 			}
 		}
 		b.WriteString("\n")
-		value := k.fallback
+		value, mark := k.fallback, "#"
 		if k.mandatory() {
 			comment(&b, k.doc+" Must be set.")
 			value = k.example
@@ -37,7 +43,10 @@ func (doc document) example() string {
 		} else {
 			comment(&b, k.doc)
 		}
-		fmt.Fprintf(&b, "#%s = %s\n", k.name, literal(value))
+		if given, set := values[k.ref()]; set {
+			value, mark = given, ""
+		}
+		fmt.Fprintf(&b, "%s%s = %s\n", mark, k.name, literal(value))
 	}
 	return b.String()
 }
@@ -59,11 +68,30 @@ func comment(b *strings.Builder, text string) {
 func literal(v any) string {
 	switch v := v.(type) {
 	case string:
-		return strconv.Quote(v) // the table holds printable ASCII, which Go and TOML quote alike
+		return quote(v)
 	case int64:
 		return strconv.FormatInt(v, 10)
 	case bool:
 		return strconv.FormatBool(v)
 	}
 	panic(fmt.Sprintf("config: a value of type %T in the table of keys", v))
+}
+
+// quote writes a basic string of TOML 1.0.
+func quote(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		case r < ' ' || r == 0x7f:
+			fmt.Fprintf(&b, `\u%04X`, r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
 }

@@ -42,7 +42,17 @@ func (k key) isPath() bool {
 		{"token", "backup_dir"}, {"alarm", "command"}, {"alarm", "webhook_file"}, {"alarm", "roots_file"}, {"alarm", "mail_password_file"}, {"medicines", "dmd"},
 		{"log", "witness_policy_file"}, {"log", "witness_roots_file"}, {"log", "timestamp_roots_file"},
 		{"witness", "logs_file"}, {"witness", "certificate_file"}, {"witness", "key_file"},
+		{"setup", "tls_key_file"}, {"setup", "join_file"}, {"setup", "webhook_file"}, {"setup", "mail_password_file"},
+		{"ceremony", "root_identity_file"}, {"clinic", "issuer_ca_file"},
 	}, k.ref())
+}
+
+// from takes a relative path from dir, unless that is empty; other values stay as they are.
+func (k key) from(dir, value string) string {
+	if !k.isPath() || value == "" || value == "-" || dir == "" || filepath.IsAbs(value) {
+		return value
+	}
+	return filepath.Join(dir, value)
 }
 
 func (k key) mandatory() bool { return k.fallback == nil }
