@@ -41,6 +41,8 @@ test: deps-test check softhsm2
 	packaging/reproducible.sh
 
 check: deps
+	@packaging/deps.sh check
+	@systemd/check.sh
 	@files=$$(find . -name '*.go' -not -path './build/*' -not -path './demo/*' | xargs gofmt -l); \
 	if [ -n "$$files" ]; then printf 'error: gofmt would change:\n%s\n' "$$files" >&2; exit 1; fi
 	$(GO) vet ./...

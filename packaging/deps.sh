@@ -2,6 +2,7 @@
 # Installs from Debian what the build, or the build and the tests, need. Does nothing when everything is there.
 #
 #   packaging/deps.sh build     what `make build` and `make demo` need
+#   packaging/deps.sh check     what `make check` needs besides
 #   packaging/deps.sh test      the same, and the independent judges that the tests ask
 #   packaging/deps.sh machines  what `make build` needs, and what boots Debian machines and looks at them from outside (vmtests/)
 set -euo pipefail
@@ -16,6 +17,10 @@ patch|!patch|applies the changes to SoftHSM2
 libssl-dev|/usr/include/openssl/evp.h|the cryptography of SoftHSM2, as a static library
 ca-certificates|/etc/ssl/certs/ca-certificates.crt|so that Go can fetch modules
 file|!file|shows that the binary is static
+'
+check='
+systemd|!systemd-analyze|checks the units
+apparmor|!apparmor_parser|checks the AppArmor profiles
 '
 test='
 libsofthsm2|/usr/lib/softhsm/libsofthsm2.so|the PKCS#11 module of the dynamic build
@@ -65,9 +70,10 @@ die() { printf 'error: %s\n' "$1" >&2; [ $# -lt 2 ] || printf 'hint: %s\n' "$2" 
 
 case "${1:-}" in
 build) wanted=$build ;;
-test) wanted=$build$test ;;
+check) wanted=$build$check ;;
+test) wanted=$build$check$test ;;
 machines) wanted=$build$machines ;;
-*) die "deps.sh wants build, test or machines" ;;
+*) die "deps.sh wants build, check, test or machines" ;;
 esac
 
 present() { # a file, or ! and a command
