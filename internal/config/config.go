@@ -40,6 +40,7 @@ type Config struct {
 
 	Replication Replication
 	Log         AuditLog
+	Firewall    Firewall
 	Receiver    Receiver // set by LoadReceiver only, which sets nothing else
 	Setup       Setup    // set by ParseAnswers only
 }
@@ -262,7 +263,7 @@ func agree(c Config) Problems {
 		problems = append(problems, Problem{Key: "tsa.policy", Text: "is not under pki.policy_arc", Cure: "leave it out, or choose one under " + arc.String()})
 	}
 	problems = append(problems, agreePortal(c.Portal)...)
-	return slices.Concat(problems, c.agreeBackup(), c.agreeLog())
+	return slices.Concat(problems, c.agreeBackup(), c.agreeLog(), c.Firewall.agree())
 }
 
 // Problem is one thing that is wrong with a configuration.

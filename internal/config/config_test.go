@@ -44,6 +44,7 @@ func TestMinimalConfigHasSafeDefaults(t *testing.T) {
 		Limits:      Limits{PDFBytes: 64 << 20},
 		Replication: Replication{Mode: ModeSync, Wait: 5 * time.Second, MaxLag: time.Minute, Heartbeat: 5 * time.Second},
 		Log:         AuditLog{WitnessEvery: time.Minute, StampEvery: 24 * time.Hour},
+		Firewall:    Firewall{SSHPort: 22, HTTPSPorts: []uint16{443}, HTTPPorts: []uint16{80}, MailPorts: []uint16{587}},
 	}
 	if !reflect.DeepEqual(cfg, want) {
 		t.Errorf("got  %+v\nwant %+v", cfg, want)

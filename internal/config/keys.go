@@ -90,6 +90,7 @@ func sections() []section {
 		{"log", "Who else vouches for the audit log: witnesses that cosign it, and another time-stamping authority."},
 		{"medicines", "By what it is decided which medicines are controlled drugs, besides what the prescription says and a built-in list of names."},
 		{"limits", "What is taken in at most."},
+		{"firewall", filterSection},
 	}
 }
 
@@ -114,7 +115,7 @@ func table() []key {
 			"/etc/aes-appliance/dmd.dat", "", text(optional(absolute), func(c *Config) *string { return &c.Medicines.DMD })},
 		{"limits", "pdf_bytes", "Largest PDF that is signed or verified, in bytes.", int64(64 << 20), int64(64 << 20),
 			number(1<<16, 1<<30, func(c *Config, n int64) { c.Limits.PDFBytes = n })},
-	})
+	}, applianceFirewallKeys())
 }
 
 func pkiKeys() []key {

@@ -67,6 +67,7 @@ type Receiver struct {
 	AppendOnly bool
 	Alarm      Alarm
 	Witness    Witness
+	Firewall   Firewall
 }
 
 // Alarm is how the backup host calls for help.
@@ -106,6 +107,7 @@ func receiver() document {
 		sections: []section{
 			{"alarm", "How the backup host calls for help by itself: when a primary falls silent, sends what is refused, or the disk here fails. Set at least one way."},
 			{"witness", "Logs that others keep, and that this host watches for them: what it cosigns has only grown. It holds nothing of them. The key is one of its own."},
+			{"firewall", filterSection},
 		},
 		keys: slices.Concat([]key{
 			{"", "state_dir", "Folder of the copies, and of the key that cosigns them. The service's user owns it. A relative path, as any in this file, is taken from the folder that the file is in.",
@@ -114,8 +116,10 @@ func receiver() document {
 				text(address, func(c *Config) *string { return &c.Receiver.Listen })},
 			{"", "append_only", "Have the file system keep the copies append-only (chattr +a), where it can and the service may (CAP_LINUX_IMMUTABLE): root must take that away again before a copy can be removed.",
 				true, false, flag(func(c *Config) *bool { return &c.Receiver.AppendOnly })},
-		}, alarmKeys(), witnessKeys()),
-		agree: func(c Config) Problems { return slices.Concat(c.Receiver.Alarm.agree(), c.Receiver.Witness.agree()) },
+		}, alarmKeys(), witnessKeys(), receiverFirewallKeys()),
+		agree: func(c Config) Problems {
+			return slices.Concat(c.Receiver.Alarm.agree(), c.Receiver.Witness.agree(), c.Receiver.Firewall.agree())
+		},
 	}
 }
 

@@ -36,7 +36,8 @@ func TestReplicationValuesRejected(t *testing.T) {
 
 func TestReceiverNeedsNothing(t *testing.T) {
 	got, err := ParseReceiver(nil)
-	want := Receiver{StateDir: "/var/lib/aes-appliance/receiver", Listen: ":7443", Alarm: Alarm{Silence: time.Minute, Lag: time.Minute, Every: time.Hour}}
+	want := Receiver{StateDir: "/var/lib/aes-appliance/receiver", Listen: ":7443", Alarm: Alarm{Silence: time.Minute, Lag: time.Minute, Every: time.Hour},
+		Firewall: Firewall{SSHPort: 22, HTTPSPorts: []uint16{443}, HTTPPorts: []uint16{80}, MailPorts: []uint16{587}}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v", got, err)
 	}
