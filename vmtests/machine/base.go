@@ -42,7 +42,7 @@ const baseTree = "systemd,systemd-sysv,systemd-timesyncd,libpam-systemd,dbus,ude
 // What apt finds in the machines' own mirror, with all that it needs: a machine has no other network than the lab's.
 const mirrored = "chrony ufw ca-certificates adduser apparmor unattended-upgrades debconf"
 
-// build makes a tree ($1) and its mirror ($2) of release $3 from the archives $4 (Debian) and $5 (its security updates).
+// build makes a tree ($1), its mirror ($2) and the kernel's package ($6) of release $3 from the archives $4 (Debian) and $5 (its security updates).
 const build = `
 set -eu
 mmdebstrap --quiet --mode=root --variant=minbase --format=directory --include="` + baseTree + `" \
@@ -51,6 +51,8 @@ mmdebstrap --quiet --mode=root --variant=minbase --format=directory --include="`
   --customize-hook='chroot "$1" apt-get clean' \
   --customize-hook='chroot "$1" apt-get install -y -q --download-only -o APT::Install-Recommends=true ` + mirrored + `' \
   --customize-hook="mkdir '$2' && cp \"\$1\"/var/cache/apt/archives/*.deb '$2'/" \
+  --customize-hook='chroot "$1" sh -c "mkdir /kernel && cd /kernel && apt-get download -q \$(apt-cache depends linux-image-cloud-amd64 | sed -n s/.*Depends:.//p)"' \
+  --customize-hook="mv \"\$1\"/kernel '$6'" \
   "$3" "$1" "deb $4 $3 main" "deb $4 $3-updates main" "deb $5 $3-security main"
 rm -f "$1"/etc/dpkg/dpkg.cfg.d/99mmdebstrap "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/etc/resolv.conf "$1"/etc/hostname "$1"/etc/machine-id
 : >"$1"/etc/machine-id
@@ -66,6 +68,7 @@ type Base struct {
 	Debian Debian
 	Tree   string
 	Mirror string
+	Kernel string // folder of its package, for VMs
 }
 
 // Prepare returns the base of a release. The first call on a machine builds it from the machine's own Debian sources, in two minutes; who
@@ -86,9 +89,9 @@ func Prepare(d Debian) (Base, error) {
 		if err != nil {
 			return err
 		}
-		return command("sh", "-c", build, "build", filepath.Join(made, "tree"), filepath.Join(made, "mirror"), d.Codename, debian, security)
+		return command("sh", "-c", build, "build", filepath.Join(made, "tree"), filepath.Join(made, "mirror"), d.Codename, debian, security, filepath.Join(made, "kernel"))
 	})
-	return Base{Debian: d, Tree: filepath.Join(dir, "tree"), Mirror: filepath.Join(dir, "mirror")}, err
+	return Base{Debian: d, Tree: filepath.Join(dir, "tree"), Mirror: filepath.Join(dir, "mirror"), Kernel: filepath.Join(dir, "kernel")}, err
 }
 
 // once makes the folder dir by make unless it is there: under a lock, and by a rename, so that it is there whole or not at all.
@@ -146,7 +149,8 @@ func archives() (debian, security string, err error) {
 func command(name string, args ...string) error {
 	out, err := exec.Command(name, args...).CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, tail(out, 4000))
+		said := strings.Join(args, " ")
+		return fmt.Errorf("%s %s: %w\n%s", name, said[:min(len(said), 200)], err, tail(out, 4000))
 	}
 	return nil
 }

@@ -1,6 +1,6 @@
 // boot starts throw-away Debian machines, puts files into them, runs lines of shell in them, and removes them.
 //
-//	go run ./vmtests/cmd/boot [-debian 12] [-hosts primary,backup] [-put FILE:PATH]... [-deb FILE]... [LINE]...
+//	go run ./vmtests/cmd/boot [-debian 12] [-vm] [-hosts primary,backup] [-put FILE:PATH]... [-deb FILE]... [LINE]...
 //
 // A line "backup: systemctl status" runs on that host, any other on the first. Without a line there is a shell. It ends with the first line that fails.
 package main
@@ -35,6 +35,7 @@ func main() {
 
 type options struct {
 	debian     string
+	vm         bool
 	hosts      []string
 	puts, debs []string
 	lines      []string
@@ -44,6 +45,7 @@ func parse(args []string) (options, error) {
 	var o options
 	f := flag.NewFlagSet("boot", flag.ContinueOnError)
 	f.StringVar(&o.debian, "debian", "12", "release: 12 or 13")
+	f.BoolVar(&o.vm, "vm", false, "virtual machines with a kernel of their own, not containers")
 	hosts := f.String("hosts", "primary", "names of the machines, separated by commas")
 	f.Func("put", "FILE:PATH, a file and where it goes in every machine; may be repeated", func(s string) error {
 		o.puts = append(o.puts, s)
@@ -76,7 +78,11 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer lab.Close()
-	machines, err := start(ctx, o, base, lab)
+	make, err := maker(o, base, lab)
+	if err != nil {
+		return err
+	}
+	machines, err := start(ctx, o, make)
 	for _, m := range machines {
 		defer m.Close()
 	}
@@ -97,7 +103,11 @@ func run(ctx context.Context, args []string) error {
 	if len(o.lines) > 0 {
 		return nil
 	}
-	shell := machines[o.hosts[0]].Shell(context.WithoutCancel(ctx), "exec bash -l")
+	c, ok := machines[o.hosts[0]].(*machine.Container)
+	if !ok {
+		return errors.New("a shell is to be had in a container only: give lines")
+	}
+	shell := c.Shell(context.WithoutCancel(ctx), "exec bash -l")
 	shell.Stdin, shell.Stdout, shell.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if err := shell.Run(); err != nil && !errors.As(err, new(*exec.ExitError)) {
 		return err
@@ -105,26 +115,47 @@ func run(ctx context.Context, args []string) error {
 	return nil
 }
 
+// maker returns what makes a machine of the kind that is wanted.
+func maker(o options, base machine.Base, lab *machine.Lab) (func(host string, number int) (machine.Machine, error), error) {
+	if !o.vm {
+		return func(host string, number int) (machine.Machine, error) {
+			return machine.NewContainer(base, lab, host, number)
+		}, nil
+	}
+	image, err := machine.PrepareImage(base, ".")
+	if err != nil {
+		return nil, err
+	}
+	return func(host string, number int) (machine.Machine, error) { return machine.NewVM(image, lab, host, number) }, nil
+}
+
 // start boots the machines side by side. What it returns is to be closed, also after an error.
-func start(ctx context.Context, o options, base machine.Base, lab *machine.Lab) (map[string]*machine.Container, error) {
-	machines := map[string]*machine.Container{}
-	errs := make([]error, len(o.hosts))
+func start(ctx context.Context, o options, make func(host string, number int) (machine.Machine, error)) (map[string]machine.Machine, error) {
+	machines := map[string]machine.Machine{}
+	errs := []error{}
+	var mu sync.Mutex
 	var each sync.WaitGroup
 	for i, host := range o.hosts {
-		m, err := machine.NewContainer(base, lab, host, 10*(i+1))
+		m, err := make(host, 10*(i+1))
 		if err != nil {
-			return machines, err
+			errs = append(errs, err)
+			break
 		}
 		machines[host] = m
-		each.Go(func() { errs[i] = furnish(ctx, m, o) })
+		each.Go(func() {
+			err := furnish(ctx, m, o)
+			mu.Lock()
+			defer mu.Unlock()
+			errs = append(errs, err)
+		})
 	}
 	each.Wait()
 	return machines, errors.Join(errs...)
 }
 
 // furnish boots one machine and puts in what it is to have.
-func furnish(ctx context.Context, m *machine.Container, o options) error {
-	booting, cancel := context.WithTimeout(ctx, time.Minute)
+func furnish(ctx context.Context, m machine.Machine, o options) error {
+	booting, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	if err := m.Boot(booting); err != nil {
 		return err
@@ -157,7 +188,7 @@ func furnish(ctx context.Context, m *machine.Container, o options) error {
 	return err
 }
 
-func put(ctx context.Context, m *machine.Container, from, to string) error {
+func put(ctx context.Context, m machine.Machine, from, to string) error {
 	f, err := os.Open(from)
 	if err != nil {
 		return err
@@ -171,8 +202,14 @@ func put(ctx context.Context, m *machine.Container, from, to string) error {
 }
 
 // show runs a line as if it were typed here.
-func show(ctx context.Context, m *machine.Container, line string) error {
-	cmd := m.Shell(ctx, line)
+func show(ctx context.Context, m machine.Machine, line string) error {
+	c, ok := m.(*machine.Container)
+	if !ok {
+		out, err := m.Exec(ctx, line)
+		fmt.Print(out)
+		return err
+	}
+	cmd := c.Shell(ctx, line)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("%s: %w", line, err)
