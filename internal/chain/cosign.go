@@ -224,6 +224,31 @@ func OpenCosigned(signed []byte, origin, verifierKey string, keys ...WitnessKey)
 	return c, found, nil
 }
 
+// Strip returns a signed checkpoint with the log's signature and the cosignatures by keys alone, all of them verified; lines of other keys, which nobody here can judge,
+// are left out: one that is false would keep the checkpoint from being opened by whoever knows that key. Errors are those of OpenCosigned.
+func Strip(signed []byte, origin, verifierKey string, keys ...WitnessKey) ([]byte, error) {
+	if _, err := OpenCheckpoint(signed, origin, verifierKey); err != nil {
+		return nil, err
+	}
+	log, err := note.NewVerifier(verifierKey)
+	if err != nil {
+		return nil, fmt.Errorf("chain: verifier key: %w", err)
+	}
+	known := []note.Verifier{log}
+	for _, k := range keys {
+		known = append(known, k)
+	}
+	n, err := note.Open(signed, note.VerifierList(known...))
+	if err != nil {
+		return nil, fmt.Errorf("chain: cosignatures: %w", err)
+	}
+	out := []byte(n.Text + "\n")
+	for _, s := range n.Sigs {
+		out = fmt.Appendf(out, "— %s %s\n", s.Name, s.Base64)
+	}
+	return out, nil
+}
+
 func verifiers(keys []WitnessKey) note.Verifiers {
 	vs := make([]note.Verifier, len(keys))
 	for i, k := range keys {

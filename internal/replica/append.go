@@ -52,7 +52,7 @@ func (m *mirror) append(ctx context.Context, conn uint64, client Pin, a Append) 
 	if err := m.begin(conn); err != nil {
 		return nil, err
 	}
-	cp, err := m.openCheckpoint(a.Checkpoint)
+	cp, plain, err := m.openCheckpoint(a.Checkpoint)
 	if err != nil {
 		return nil, m.refusal(RefusedSignature, client, a, err.Error())
 	}
@@ -78,6 +78,7 @@ func (m *mirror) append(ctx context.Context, conn uint64, client Pin, a Append) 
 	if err := m.haveObjects(ctx, w.ids); err != nil {
 		return nil, err
 	}
+	a.Checkpoint = plain
 	return m.commit(w, cp, a)
 }
 
@@ -221,7 +222,7 @@ func (m *mirror) compare(conn uint64, client Pin, signed []byte) (Comparison, er
 		return Comparison{}, err
 	}
 	a := Append{Checkpoint: signed}
-	cp, err := m.openCheckpoint(signed)
+	cp, _, err := m.openCheckpoint(signed)
 	if err != nil {
 		return Comparison{}, m.refusal(RefusedSignature, client, a, err.Error())
 	}

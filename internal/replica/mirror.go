@@ -203,7 +203,7 @@ func (m *mirror) checkHeld() error {
 	if m.held.Size == 0 {
 		return nil
 	}
-	cp, err := m.openCheckpoint(m.held.note)
+	cp, _, err := m.openCheckpoint(m.held.note)
 	if err != nil || cp.Tree != m.held.tree.Tree() {
 		return fault.New(fault.Corrupt, "the state of the backup's copy is not of this log").
 			WithHint("were the log's keys in the receiver's configuration changed?").WithCause(err)
@@ -211,16 +211,16 @@ func (m *mirror) checkHeld() error {
 	return nil
 }
 
-// openCheckpoint verifies a signed checkpoint by any of the log's keys.
-func (m *mirror) openCheckpoint(signed []byte) (chain.Checkpoint, error) {
-	var err error
+// openCheckpoint verifies a signed checkpoint by any of the log's keys. plain is the note with that signature alone: what else the primary wrote under it is
+// not judged here, and must not stand beside the cosignature, where a false line would keep everybody from opening the note.
+func (m *mirror) openCheckpoint(signed []byte) (cp chain.Checkpoint, plain []byte, err error) {
 	for _, k := range m.cfg.keys {
-		var cp chain.Checkpoint
 		if cp, err = chain.OpenCheckpoint(signed, m.cfg.origin, k); err == nil {
-			return cp, nil
+			plain, err = chain.Strip(signed, m.cfg.origin, k)
+			return cp, plain, err
 		}
 	}
-	return chain.Checkpoint{}, err
+	return chain.Checkpoint{}, nil, err
 }
 
 // setAside moves what stands after the cosigned lines, of a request that was never answered, into a file of its own and cuts it off.

@@ -141,7 +141,9 @@ func (s *Shipper) open(signed []byte) (Cosigned, error) {
 		if len(by) == 0 {
 			return Cosigned{}, errors.New("replica: a checkpoint without the backup's cosignature")
 		}
-		return Cosigned{cp.Tree, signed, by[0].Time}, nil
+		// Lines of others that the backup put under it would get into evidence, unverified.
+		plain, err := chain.Strip(signed, s.cfg.Origin, k, s.cfg.Keys...)
+		return Cosigned{cp.Tree, plain, by[0].Time}, err
 	}
 	return Cosigned{}, err
 }
