@@ -14,17 +14,27 @@ STATIC_LDFLAGS = -linkmode external -extldflags "-static -Wl,--gc-sections -Wl,-
 # No paths, no symbols, no build ID: two builds of one commit are the same bytes, wherever they are made. A tree that git does not
 # know (or does not trust) is built without the commit in it.
 VCS   := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo true || echo false)
+# What the program calls itself, and the package: docs/decisions/0008-package.md.
+ifndef VERSION
+VERSION := $(shell packaging/version.sh 2>/dev/null || echo unknown)
+endif
+STAMP := -X main.version=$(VERSION)
 BUILD := CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=$(VCS)
 
-.PHONY: build build-hsm demo serve test check bench soak fuzz simulate clean go deps deps-test softhsm2
+.PHONY: build build-hsm deb deps-package demo serve test check bench soak fuzz simulate clean go deps deps-test softhsm2
 
 build: deps softhsm2
-	$(BUILD) -tags $(STATIC_TAGS) -ldflags '-s -w -buildid= $(STATIC_LDFLAGS)' -o $(BINARY) ./cmd/appliance
+	$(BUILD) -tags $(STATIC_TAGS) -ldflags '-s -w -buildid= $(STAMP) $(STATIC_LDFLAGS)' -o $(BINARY) ./cmd/appliance
 	@file $(BINARY) | grep -q 'statically linked' || { file $(BINARY); echo 'error: $(BINARY) is not static' >&2; exit 1; }
 
 # The same program without SoftHSM2 inside: it loads the PKCS#11 module that its configuration names.
 build-hsm: deps
-	$(BUILD) -ldflags '-s -w -buildid= -extldflags "-Wl,--build-id=none"' -o build/appliance-hsm ./cmd/appliance
+	$(BUILD) -ldflags '-s -w -buildid= $(STAMP) -extldflags "-Wl,--build-id=none"' -o build/appliance-hsm ./cmd/appliance
+
+# build/aes-appliance_VERSION_amd64.deb, for Debian 12 and 13. Of one commit it is always the same bytes.
+DEB ?= build/aes-appliance_$(VERSION)_amd64.deb
+deb: deps-package build
+	@VERSION=$(VERSION) packaging/deb.sh $(BINARY) $(DEB)
 
 demo: build
 	build/appliance demo --dir demo
@@ -89,6 +99,9 @@ deps: go
 
 deps-test: go
 	@packaging/deps.sh test
+
+deps-package: go
+	@packaging/deps.sh package
 
 softhsm2: deps
 	@packaging/softhsm2/build.sh

@@ -16,7 +16,7 @@ const module = "github.com/veripath/aes-appliance/"
 var rows = [][]string{
 	{"fault", "durable", "chain", "fonts"},
 	{"config", "wire", "enrol", "escrow", "pdf", "cms", "tsp", "cert", "jwt", "prescription", "dmd", "panel"},
-	{"token", "clock", "objects", "index", "firewall"},
+	{"token", "clock", "objects", "index", "firewall", "manual"},
 	{"ledger"},
 	{"ca", "tsa", "pades", "activation", "oidctest", "demorealm", "evidence", "backup", "alarm", "witness", "onboarding", "delivery"},
 	{"signer", "portal", "replica"},

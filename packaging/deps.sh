@@ -3,7 +3,8 @@
 #
 #   packaging/deps.sh build     what `make build` and `make demo` need
 #   packaging/deps.sh check     what `make check` needs besides
-#   packaging/deps.sh test      the same, and the independent judges that the tests ask
+#   packaging/deps.sh package   what `make build` needs, and what `make deb` needs besides
+#   packaging/deps.sh test      all of these, and the independent judges that the tests ask
 #   packaging/deps.sh machines  what `make build` needs, and what boots Debian machines and looks at them from outside (vmtests/)
 set -euo pipefail
 
@@ -21,6 +22,10 @@ file|!file|shows that the binary is static
 check='
 systemd|!systemd-analyze|checks the units
 apparmor|!apparmor_parser|checks the AppArmor profiles
+'
+package='
+xz-utils|!xz|compresses the package
+gzip|!gzip|compresses manual pages and changelog
 '
 test='
 libsofthsm2|/usr/lib/softhsm/libsofthsm2.so|the PKCS#11 module of the dynamic build
@@ -44,6 +49,7 @@ python3|!python3|runs independent checks
 npm|!npm|installs a real OpenID provider and the Node.js that it runs on
 pebble|!pebble|an ACME server to get a certificate from
 curl|!curl|calls the API as the demo tells people to
+lintian|!lintian|judges the package
 python3-requests|/usr/lib/python3/dist-packages/requests/__init__.py|what booking apps call the API with
 '
 machines='
@@ -71,9 +77,10 @@ die() { printf 'error: %s\n' "$1" >&2; [ $# -lt 2 ] || printf 'hint: %s\n' "$2" 
 case "${1:-}" in
 build) wanted=$build ;;
 check) wanted=$build$check ;;
-test) wanted=$build$check$test ;;
+package) wanted=$build$package ;;
+test) wanted=$build$check$package$test ;;
 machines) wanted=$build$machines ;;
-*) die "deps.sh wants build, check, test or machines" ;;
+*) die "deps.sh wants build, check, package, test or machines" ;;
 esac
 
 present() { # a file, or ! and a command

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the working tree once more, in a folder with a difficult name, and compares the binaries byte by byte: neither the place nor the
+# Builds the working tree once more, in a folder with a difficult name, and compares binary and package byte by byte: neither the place nor the
 # run may show in them.
 #
 # What is built anew there: SoftHSM2, from the source in the cache folder, and all that Go has not compiled from the same input before.
@@ -10,16 +10,23 @@ copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 elsewhere="$copy/else where for \$5"
 
-# Without the commit in it: the copy has no repository.
-make --no-print-directory build VCS=false BINARY=build/reproducible
+# Without the commit in it: the copy has no repository. What git would say of version and time, both are told.
+export VERSION SOURCE_DATE_EPOCH
+VERSION=$(packaging/version.sh 2>/dev/null || echo 0.0.0)
+SOURCE_DATE_EPOCH=$(packaging/version.sh epoch 2>/dev/null || echo 1700000000)
+build=(make --no-print-directory deb VCS=false VERSION="$VERSION" BINARY=build/reproducible DEB=build/reproducible.deb)
+
+"${build[@]}"
 mkdir -p "$elsewhere"
 git ls-files -z --cached --others --exclude-standard | xargs -0 -I{} sh -c '[ ! -e "$1" ] || printf "%s\0" "$1"' _ {} |
   tar --null -T - -cf - | tar -C "$elsewhere" -xf -
-make --no-print-directory -C "$elsewhere" build VCS=false BINARY=build/reproducible
+"${build[@]}" -C "$elsewhere"
 
-cmp build/reproducible "$elsewhere/build/reproducible" || {
-  echo 'error: two builds of the same tree differ' >&2
-  exit 1
-}
-echo "two builds, the same $(stat -c %s build/reproducible) bytes: $(sha256sum <build/reproducible | cut -c1-64)"
-rm build/reproducible
+for made in build/reproducible build/reproducible.deb; do
+  cmp "$made" "$elsewhere/$made" || {
+    echo "error: two builds of the same tree differ: $made" >&2
+    exit 1
+  }
+  echo "two builds, the same $(stat -c %s "$made") bytes: $(sha256sum <"$made" | cut -c1-64) $made"
+  rm "$made"
+done

@@ -10,8 +10,8 @@ import (
 	"github.com/veripath/aes-appliance/internal/token"
 )
 
-// version is set by the linker from the changelog's newest entry.
-var version = "0.1.0"
+// version is set by the linker (make build): packaging/version.sh says it.
+var version = "0.0.0"
 
 func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
