@@ -44,12 +44,19 @@ rm -r "$stage/generated"
   cat packaging/debian/changelog
 } | gzip -9n >"$doc/changelog.gz"
 install -D -m 755 "$binary" "$stage/usr/bin/appliance"
+install -D -m 644 -t "$stage/usr/lib/systemd/system" systemd/aes-*
+install -D -m 644 systemd/sysusers.conf "$stage/usr/lib/sysusers.d/aes-appliance.conf"
+install -D -m 644 systemd/tmpfiles.conf "$stage/usr/lib/tmpfiles.d/aes-appliance.conf"
+install -D -m 644 -t "$stage/etc/apparmor.d" packaging/apparmor/*
+[ ! -d firewall ] || install -D -m 644 -t "$stage/etc/ufw/applications.d" firewall/*
 install -m 644 packaging/debian/lintian-overrides "$stage/usr/share/lintian/overrides/aes-appliance"
 install -m 644 packaging/debian/templates "$stage/templates"
 
-units=$(cd systemd 2>/dev/null && printf '%s\n' aes-*.service aes-*.socket aes-*.timer aes-*.target | grep -v '\*' | paste -sd ' ' || true)
+# What the maintainer scripts go through: every unit but templates, and of the services those that go on running.
+units=$(cd systemd && printf '%s\n' aes-* | grep -v @ | paste -sd ' ')
+services=$(grep -l '^Type=notify' systemd/aes-*.service | xargs -n 1 basename | sort -r | paste -sd ' ')
 for script in postinst prerm postrm; do
-  sed "s/@UNITS@/$units/" "packaging/debian/$script" >"$stage/$script"
+  sed "s/@UNITS@/$units/; s/@SERVICES@/$services/" "packaging/debian/$script" >"$stage/$script"
   chmod 755 "$stage/$script"
 done
 chmod -R u=rwX,go=rX "$stage"
