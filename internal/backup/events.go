@@ -104,19 +104,28 @@ type Peer struct {
 
 // tokenState is what is known of the token's backups.
 type tokenState struct {
-	Changed uint64 `json:"changed"` // lines of the log after its last change
-	Backed  uint64 `json:"backed"`  // lines of the log when the last backup was made
-	Object  string `json:"object"`
+	Changed uint64    `json:"changed"` // lines of the log after its last change
+	Backed  uint64    `json:"backed"`  // lines of the log when the last backup was made
+	Object  string    `json:"object"`
+	At      time.Time `json:"at,omitzero"` // of the last backup
+}
+
+// Drill is the last restore drill.
+type Drill struct {
+	At    time.Time `json:"at,omitzero"` // zero: none was held
+	From  string    `json:"from"`
+	Lines uint64    `json:"cosigned_lines"`
 }
 
 const (
-	foldName    = "backup/1"
-	bucketState = foldName + "/state" // "peer" -> Peer, "token" -> tokenState
+	foldName    = "backup/2"
+	bucketState = foldName + "/state" // "peer" -> Peer, "token" -> tokenState, "drill" -> Drill
 )
 
 var (
 	keyPeer  = []byte("peer")
 	keyToken = []byte("token")
+	keyDrill = []byte("drill")
 )
 
 // Fold keeps the backup host and the state of the token's backups.
@@ -140,7 +149,16 @@ func (fold) Apply(tx *index.Tx, r ledger.Record) error {
 			if err := json.Unmarshal(r.Details, &d); err != nil {
 				return err
 			}
-			t.Backed, t.Object = d.Lines, d.Object
+			t.Backed, t.Object, t.At = d.Lines, d.Object, r.Time
+			return nil
+		})
+	case eventDrilled:
+		err = change(tx, keyDrill, func(last *Drill) error {
+			var d Drilled
+			if err := json.Unmarshal(r.Details, &d); err != nil {
+				return err
+			}
+			*last = Drill{At: r.Time, From: d.From, Lines: d.Lines}
 			return nil
 		})
 	}

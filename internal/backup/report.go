@@ -15,8 +15,10 @@ type Report struct {
 	Connected bool
 	Trouble   string
 	Mismatch  string
-	Token     string // object of the token's last backup
-	TokenDue  bool   // the token has changed since
+	Token     string    // object of the token's last backup
+	TokenDue  bool      // the token has changed since
+	TokenAt   time.Time // of that backup; zero: there is none
+	Drill     Drill
 }
 
 // Report returns how everything stands.
@@ -42,7 +44,11 @@ func (k *Keeper) Report() (Report, error) {
 		r.Lag = max(0, k.cfg.Now().Sub(oldest.Time))
 	}
 	t, err := load[tokenState](k.cfg.Ledger, keyToken)
-	r.Token, r.TokenDue = t.Object, t.Changed > t.Backed
+	if err != nil {
+		return r, err
+	}
+	r.Token, r.TokenDue, r.TokenAt = t.Object, t.Changed > t.Backed, t.At
+	r.Drill, err = load[Drill](k.cfg.Ledger, keyDrill)
 	return r, err
 }
 

@@ -135,6 +135,7 @@ func (v *Server) Admin() map[wire.Op]wire.Handler {
 		wire.OpBackupRotate:  plain(v.backupRotate),
 		wire.OpTokenBackup:   plain(v.tokenBackup),
 		wire.OpBackupDrill:   plain(v.backupDrill),
+		wire.OpExamine:       plain(v.examine),
 		wire.OpRenewOpen:     plain(v.renewOpen),
 		wire.OpRenewMaterial: plain(v.renewMaterial),
 		wire.OpRenewStamp:    plain(v.renewStamp),

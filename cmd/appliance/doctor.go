@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/veripath/aes-appliance/internal/config"
+	"github.com/veripath/aes-appliance/internal/doctor"
+	"github.com/veripath/aes-appliance/internal/fault"
+	"github.com/veripath/aes-appliance/internal/firewall"
+)
+
+func (a *app) doctorCommand() *cobra.Command {
+	var role string
+	var full, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Examine this machine and the appliance on it, and say what to do",
+		Long: `Examines the clock, the disk, permissions, the token, certificates, TLS and revocation as others see them, realms, the log, the backup, the services' sandbox, the firewall
+and pending updates; on a backup host the copies and the alarm. It changes nothing, and works with half of the appliance down: what cannot be judged says so.
+
+Run it as root. The exit code is 0 when nothing is bad, 1 when something is, 2 when nothing is bad but something could not be judged; warnings do not count. docs/doctor.md
+lists every check.`,
+		Args: exactly(0, "none"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			r, err := a.examineMachine(cmd.Context(), examination{Role: doctor.Role(role), Full: full})
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				err = writeJSON(a.stdout, r)
+			} else {
+				err = r.WriteText(a.stdout)
+			}
+			if err != nil {
+				return err
+			}
+			return doctorExit(r)
+		},
+	}
+	cmd.Flags().StringVar(&role, "role", "", "primary or backup (default: by which configuration file there is)")
+	cmd.Flags().BoolVar(&full, "full", false, "read the whole log, however long that takes")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON (docs/doctor.md)")
+	return cmd
+}
+
+// doctorExit is the exit code that a report comes to.
+func doctorExit(r doctor.Report) error {
+	switch r.Verdict {
+	case doctor.Bad:
+		return &exit{code: exitBad}
+	case doctor.Unknown:
+		return &exit{code: exitUnjudged}
+	}
+	return nil
+}
+
+// examination says how this machine is examined.
+type examination struct {
+	Role doctor.Role // "" = by which configuration file there is
+	Full bool        // read the whole log
+}
+
+// examineMachine examines this machine: what "appliance doctor" prints, and "appliance setup" ends in. The error is one of the arguments; what is wrong with the machine,
+// its configuration included, is in the report.
+func (a *app) examineMachine(ctx context.Context, x examination) (doctor.Report, error) {
+	role, err := a.machineRole(x.Role)
+	if err != nil {
+		return doctor.Report{}, err
+	}
+	cfg := doctor.Config{Role: role, Version: version, Full: x.Full, Now: time.Now, Rand: rand.Reader}
+	if role == doctor.Backup {
+		cfg.Receiver, cfg.Broken = a.loadReceiver()
+		cfg.ConfigPath = a.configPath
+		if cfg.ConfigPath == "" && onDisk(config.ReceiverPath) { // without one the defaults hold
+			cfg.ConfigPath = config.ReceiverPath
+		}
+	} else if cfg.ConfigPath, cfg.Broken = a.findConfig(); cfg.Broken == nil {
+		cfg.Appliance, cfg.Broken = config.Load(cfg.ConfigPath)
+	}
+	cfg.Firewall = firewallExaminer(cfg)
+	defer a.progress("examining")()
+	return doctor.Examine(ctx, cfg), nil
+}
+
+// firewallExaminer holds the packet filter against what the configuration lets through.
+func firewallExaminer(cfg doctor.Config) func(context.Context) []doctor.Finding {
+	return func(ctx context.Context) []doctor.Finding {
+		plan := firewall.Primary(cfg.Appliance)
+		if cfg.Role == doctor.Backup {
+			plan = firewall.Backup(cfg.Receiver)
+		}
+		const check = "firewall.active"
+		differences, err := firewall.New(nil, time.Now).Check(ctx, plan) // a check arms no timer
+		if err != nil {
+			return []doctor.Finding{{Check: check, Verdict: doctor.Unknown, Text: "the packet filter cannot be compared: " + fault.PublicOf(err), Cure: orHint(err, "run it as root: appliance firewall check")}}
+		}
+		if len(differences) == 0 {
+			return []doctor.Finding{{Check: check, Verdict: doctor.OK, Text: fmt.Sprintf("the packet filter is on, and lets through exactly the %d kinds of traffic of the configuration", len(plan.Rules))}}
+		}
+		var found []doctor.Finding
+		for _, d := range differences {
+			v := doctor.Bad
+			if d.Kind == "foreign" || d.Kind == "stale" {
+				v = doctor.Warn
+			}
+			found = append(found, doctor.Finding{Check: check, Verdict: v, Text: d.Text, Cure: d.Cure})
+		}
+		return found
+	}
+}
+
+func orHint(err error, other string) string {
+	if hint := fault.HintOf(err); hint != "" {
+		return hint
+	}
+	return other
+}
+
+// machineRole is what this machine is for: as it was told, else by its configuration.
+func (a *app) machineRole(told doctor.Role) (doctor.Role, error) {
+	switch told {
+	case doctor.Primary, doctor.Backup:
+		return told, nil
+	case "":
+		if a.configPath == "" && !onDisk(config.Path) && onDisk(config.ReceiverPath) {
+			return doctor.Backup, nil
+		}
+		return doctor.Primary, nil
+	}
+	return "", &exit{exitUsage, fault.New(fault.Invalid, "--role is primary or backup")}
+}
+
+func onDisk(path string) bool {
+	_, err := os.Stat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}

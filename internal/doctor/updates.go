@@ -1,0 +1,99 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+// listsAge is how old apt's lists may be.
+const listsAge = 72 * time.Hour
+
+func (e *exam) updates(ctx context.Context, s *sheet) {
+	out, err := e.m.Run(ctx, "apt-get", "--simulate", "--quiet", "-o", "Debug::NoLocking=1", "upgrade")
+	switch {
+	case errors.Is(err, errNoProgram):
+		s.unknown("updates.packages", "see to updates as this system does it", "this machine has no apt")
+	case err != nil:
+		s.unknown("updates.packages", "apt-get --simulate upgrade", "apt does not say what is pending: %v", err)
+	default:
+		judgeUpdates(s, parseUpdates(out))
+	}
+	e.lists(s)
+	e.restart(ctx, s)
+}
+
+// update is one package that would be upgraded.
+type update struct {
+	name     string
+	security bool
+}
+
+// parseUpdates reads what apt-get --simulate upgrade prints: "Inst NAME [OLD] (NEW ORIGIN:SUITE [ARCH]) …". What is no such line is passed over.
+func parseUpdates(out []byte) []update {
+	var list []update
+	for line := range strings.Lines(string(out)) {
+		f := strings.Fields(line)
+		if len(f) < 3 || f[0] != "Inst" {
+			continue
+		}
+		list = append(list, update{name: f[1], security: strings.Contains(strings.ToLower(line), "-security")})
+	}
+	return list
+}
+
+func judgeUpdates(s *sheet, list []update) {
+	var urgent []string
+	for _, u := range list {
+		if u.security {
+			urgent = append(urgent, u.name)
+		}
+	}
+	var f *Finding
+	switch {
+	case len(urgent) > 0:
+		f = s.warn("updates.packages", "apt-get upgrade (unattended-upgrades does it by itself: apt install unattended-upgrades)", "%d updates are pending, %d of them of security: %s", len(list), len(urgent), few(urgent))
+	default:
+		f = s.ok("updates.packages", "no security update is pending by apt's own lists (%d others)", len(list))
+	}
+	f.with("pending", len(list)).with("security", len(urgent))
+}
+
+// lists says how old apt's lists are: apt touches these when it has fetched them.
+func (e *exam) lists(s *sheet) {
+	var newest time.Time
+	for _, p := range []string{"/var/lib/apt/periodic/update-success-stamp", "/var/lib/apt/lists/partial", "/var/cache/apt/pkgcache.bin"} {
+		if info, err := os.Stat(e.m.path(p)); err == nil && info.ModTime().After(newest) {
+			newest = info.ModTime()
+		}
+	}
+	switch age := e.Now().Sub(newest); {
+	case newest.IsZero():
+		s.unknown("updates.lists", "apt-get update", "apt has never fetched its lists, or this machine has none")
+	case age > listsAge:
+		s.warn("updates.lists", "apt-get update; let apt out through the firewall: appliance firewall show", "apt's lists are %s old: what is pending is not known", days(age)).with("at", newest)
+	default:
+		s.ok("updates.lists", "apt's lists are %s old", days(max(age, 0))).with("at", newest)
+	}
+}
+
+// restart says what still runs that was replaced on the disk.
+func (e *exam) restart(ctx context.Context, s *sheet) {
+	const check = "updates.restart"
+	for _, p := range []string{"/run/reboot-required", "/var/run/reboot-required"} {
+		if _, err := os.Stat(e.m.path(p)); err == nil {
+			s.warn(check, "reboot when no clinic is open: systemctl reboot; signing goes on by itself afterwards", "an update waits for a restart of the machine")
+			return
+		}
+	}
+	for unit, pid := range e.runningUnits(ctx) {
+		if exe, err := os.Readlink(e.m.path(fmt.Sprintf("/proc/%d/exe", pid))); err == nil && strings.HasSuffix(exe, " (deleted)") {
+			s.warn(check, "systemctl restart "+unit, "%s runs a program that was replaced since", unit)
+			return
+		}
+	}
+	s.ok(check, "nothing waits for a restart")
+}
