@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -87,8 +89,9 @@ func TestRestoreFromTheBackup(t *testing.T) {
 	}
 	refusesTo(t, "cannot be opened with this identity", "--config", e.config, "backup", "restore", "--from", v.address, "--code", v.allow(), "--identity", other)
 	code := v.allow()
+	refusesTo(t, "holds no age identity", "--config", e.config, "backup", "restore", "--from", v.address, "--code", code, "--identity", e.config) // and the code is still good
 	out := run(t, "--config", e.config, "backup", "restore", "--from", v.address, "--code", code, "--identity", identity)
-	if !strings.Contains(out, "lost       whatever was recorded after line") {
+	if !strings.Contains(out, "lost       whatever was recorded after line") || !strings.Contains(out, "log's key  ") {
 		t.Errorf("%s", out)
 	}
 	refusesTo(t, "no such code waits here", "--config", e.config, "backup", "drill", "--from", v.address, "--code", code, "--identity", identity)
@@ -146,5 +149,32 @@ func (e *estate) drills(v *vault, identity string) {
 	run(e.t, "--config", e.config, "backup", "drill", "--from", folders[0], "--identity", identity)
 	if n := strings.Count(string(e.logText()), `"event_type":"backup_drilled"`); n != 2 {
 		e.t.Errorf("the log has %d drills", n)
+	}
+}
+
+// TestRestoreGivesToTheOwner of the state folder what root has made.
+func TestRestoreGivesToTheOwner(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("it takes root to give files away")
+	}
+	dir := t.TempDir()
+	made, place := filepath.Join(dir, "made"), filepath.Join(dir, "place")
+	if err := errors.Join(os.MkdirAll(filepath.Join(made, "token"), 0o700), os.WriteFile(filepath.Join(made, "token", "x"), nil, 0o600), os.Mkdir(place, 0o700), os.Chown(place, 4711, 4712)); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(giveAway(made, place), moveRestored(made, place)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"", "token", "token/x"} {
+		info, err := os.Stat(filepath.Join(place, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if owner := info.Sys().(*syscall.Stat_t); owner.Uid != 4711 || owner.Gid != 4712 {
+			t.Errorf("%q belongs to %d:%d", name, owner.Uid, owner.Gid)
+		}
+	}
+	if err := moveRestored(dir, place); err == nil {
+		t.Error("a folder that is not empty was replaced")
 	}
 }

@@ -145,6 +145,12 @@ func sum(data []byte) string {
 // ErrIdentity says that none of the identities opens the backup.
 var ErrIdentity = errors.New("escrow: none of the identities opens this backup")
 
+// CheckIdentities says what keeps a file from being one of age-keygen's, nil when it holds identities.
+func CheckIdentities(r io.Reader) error {
+	_, err := age.ParseIdentities(r)
+	return err
+}
+
 // Open reads a backup with the identities in a file of age-keygen's ("AGE-SECRET-KEY-1…", a line each). ErrIdentity: it is for others. ErrFormat: it is
 // something else, or damaged. File names are as they were given; whoever writes files by them checks them.
 func Open(r io.Reader, identities io.Reader) (Backup, error) {
