@@ -30,6 +30,7 @@ gzip|!gzip|compresses manual pages and changelog
 test='
 libsofthsm2|/usr/lib/softhsm/libsofthsm2.so|the PKCS#11 module of the dynamic build
 softhsm2|!softhsm2-util|makes the token that stands for a vendor HSM
+ufw|!ufw|the packet filter, tried in network namespaces
 iproute2|!ip|makes two machines with a cable between them, of network namespaces
 openssl|!openssl|judges CMS, time stamps, OCSP answers, CRLs and chains
 poppler-utils|!pdfsig|judges signatures

@@ -29,7 +29,7 @@ type Rule struct {
 	Proto     string       `json:"protocol"` // tcp, udp
 	Port      uint16       `json:"port"`     // of this machine when it goes in, of the other when it goes out
 	Network   netip.Prefix `json:"network"`  // of the other side; the zero value is anywhere
-	Why       string       `json:"why"`      // for people: the comment of the rule in ufw, after mark
+	Why       string       `json:"why"`      // for people: the comment of the rule in ufw, after mark, which takes no apostrophe
 }
 
 // mark begins the comment of every rule that comes from the configuration: it tells them from others.
@@ -90,7 +90,7 @@ func Primary(c config.Config) Plan {
 // Backup is the plan of a backup host.
 func Backup(c config.Receiver) Plan {
 	p := Plan{Role: "backup", Admins: c.Firewall.AdminNetworks, SSHPort: c.Firewall.SSHPort}
-	p.from(c.Firewall.Primaries, portOf(c.Listen), "the primary's log")
+	p.from(c.Firewall.Primaries, portOf(c.Listen), "log of a primary")
 	if c.Witness.Listen != "" {
 		p.from(slices.Concat(c.Firewall.Primaries, c.Firewall.Watched), portOf(c.Witness.Listen), "logs that are watched")
 	}
@@ -108,8 +108,8 @@ func (p *Plan) common(f config.Firewall) {
 		p.out(proto, 53, f.DNSServers, "names (DNS)")
 	}
 	p.out("udp", 123, f.NTPServers, "time (NTP)")
-	p.out("udp", 67, nil, "renewal of this machine's address (DHCP)")
-	p.out("udp", 547, []netip.Prefix{netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff02::1:2/128")}, "renewal of this machine's address (DHCPv6)")
+	p.out("udp", 67, nil, "renewal of the address (DHCP)")
+	p.out("udp", 547, []netip.Prefix{netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff02::1:2/128")}, "renewal of the address (DHCPv6)")
 	for _, each := range []struct {
 		ports []uint16
 		why   string

@@ -12,7 +12,7 @@ import (
 // saved is the filter table as iptables-save or ip6tables-save shows it: what is in force.
 type saved struct {
 	policies map[string]string   // of the chains that have one: INPUT -> DROP
-	chains   map[string][]string // canonical rules in order
+	chains   map[string][]string // canonical rules in order; a chain without rules is there too
 }
 
 // parseSaved reads what iptables-save -t filter writes. No table at all is an empty one, which lets everything through.
@@ -37,6 +37,7 @@ func parseSaved(data []byte) (saved, error) {
 			if words[1] != "-" {
 				t.policies[words[0]] = words[1]
 			}
+			t.chains[words[0]] = nil
 		case strings.HasPrefix(line, "-A "):
 			chain, _, _ := strings.Cut(line[3:], " ")
 			t.chains[chain] = append(t.chains[chain], canonical(line))

@@ -24,7 +24,7 @@ type peer struct {
 // connected, which no variable of a shell can be wrong about. What has not logged in yet is nobody's session: anybody can connect.
 func Sessions(port uint16) ([]netip.Addr, error) {
 	var peers []peer
-	for _, name := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+	for _, name := range []string{"/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"} {
 		data, err := os.ReadFile(name)
 		if os.IsNotExist(err) {
 			continue
@@ -56,7 +56,7 @@ func Sessions(port uint16) ([]netip.Addr, error) {
 
 // Listening reports whether something waits for connections to the port on another address than loopback's.
 func Listening(port uint16) bool {
-	for _, name := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+	for _, name := range []string{"/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"} {
 		data, err := os.ReadFile(name)
 		if err != nil {
 			continue

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -23,6 +24,9 @@ const (
 	maxRules = 1 << 20 // bytes of one file
 	tupleTag = "### tuple ###"
 )
+
+// ruleChain is how the lines begin that rules stand for. A fresh file has others among them, of ufw's own.
+var ruleChain = regexp.MustCompile(`^-A ufw6?-user-(input|output|forward) `)
 
 // parseStored reads user.rules or user6.rules. The error says which line is not of the form that ufw writes.
 func parseStored(data []byte, v6 bool) ([]stored, error) {
@@ -43,7 +47,7 @@ func parseStored(data []byte, v6 bool) ([]stored, error) {
 				return nil, fmt.Errorf("line %d: %w", n, err)
 			}
 			all = append(all, one)
-		case strings.HasPrefix(line, "-"):
+		case ruleChain.MatchString(line):
 			if len(all) == 0 {
 				return nil, fmt.Errorf("line %d: a rule before the first tuple", n)
 			}
