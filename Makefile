@@ -21,7 +21,7 @@ endif
 STAMP := -X main.version=$(VERSION)
 BUILD := CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=$(VCS)
 
-.PHONY: build build-hsm deb deps-package demo serve test check bench soak fuzz simulate clean go deps deps-test softhsm2
+.PHONY: build build-hsm deb deps-check deps-package demo serve test check bench soak fuzz simulate clean go deps deps-test softhsm2
 
 build: deps softhsm2
 	$(BUILD) -tags $(STATIC_TAGS) -ldflags '-s -w -buildid= $(STAMP) $(STATIC_LDFLAGS)' -o $(BINARY) ./cmd/appliance
@@ -34,7 +34,11 @@ build-hsm: deps
 # build/aes-appliance_VERSION_amd64.deb, for Debian 12 and 13. Of one commit it is always the same bytes.
 DEB ?= build/aes-appliance_$(VERSION)_amd64.deb
 deb: deps-package build
-	@VERSION=$(VERSION) packaging/deb.sh $(BINARY) $(DEB)
+	@VERSION=$(VERSION) packaging/deb.sh $(BINARY) $(STATIC_TAGS) $(DEB)
+
+# Says when Debian has a security update of a library that is linked in: exit code 1 then, 2 when it cannot be said.
+deps-check: deb
+	@build/bill check -sbom build/deb/usr/share/doc/aes-appliance/sbom.cdx.json
 
 demo: build
 	build/appliance demo --dir demo

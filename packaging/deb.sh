@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Makes the package from a binary: packaging/deb.sh BINARY OUT.deb. Writes what is generated into build/deb, then has nfpm (pinned in
+# Makes the package from a binary and the tags that it was built with: packaging/deb.sh BINARY TAGS OUT.deb. Writes what is generated into build/deb, then has nfpm (pinned in
 # packaging/tools, which also pins the checksums of all that it is made of) put the files of nfpm.yaml together.
 #
 # Everything carries the time of the commit, so that the same commit gives the same bytes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-binary=$1 out=$2
+binary=$1 tags=$2 out=$3
 SOURCE_DATE_EPOCH=$(packaging/version.sh epoch)
 VERSION=$(packaging/version.sh)
 MTIME=$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)
@@ -33,6 +33,10 @@ mv "$stage/generated/completion/zsh" "$stage/usr/share/zsh/vendor-completions/_a
 mv "$stage/generated/completion/fish" "$stage/usr/share/fish/vendor_completions.d/appliance.fish"
 mv "$stage/generated/examples/"* "$doc/examples/"
 rm -r "$stage/generated"
+
+"${GO:-go}" build -o build/bill ./packaging/bill
+build/bill copyright -binary "$binary" -tags "$tags" >"$doc/copyright"
+build/bill sbom -binary "$binary" -tags "$tags" -version "$VERSION" -time "$SOURCE_DATE_EPOCH" >"$doc/sbom.cdx.json"
 
 # A build between two releases says in the changelog what it is.
 {
