@@ -42,10 +42,10 @@ func TestReadGrant(t *testing.T) {
 func TestCopyleftFound(t *testing.T) {
 	dir := t.TempDir()
 	for head, refused := range map[string]bool{
-		"// Copyright 2020. Use of this source code is governed by a BSD-style licence.\npackage x":            false,
+		"// Copyright 2020. Use of this source code is governed by a BSD-style licence.\npackage x":          false,
 		"// This Source Code Form is subject to the terms of the Mozilla Public License, v. 2.0.\npackage x": true,
-		"// SPDX-License-Identifier: AGPL-3.0-only\npackage x":                                              true,
-		"/* GNU Lesser General Public License */":                                                           true,
+		"// SPDX-License-Identifier: AGPL-3.0-only\npackage x":                                               true,
+		"/* GNU Lesser General Public License */":                                                            true,
 	} {
 		path := filepath.Join(dir, "x.go")
 		if err := os.WriteFile(path, []byte(head), 0o600); err != nil {
