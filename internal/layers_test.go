@@ -31,7 +31,6 @@ var onlyIn = map[string]string{
 	"go.etcd.io/bbolt":                  "index",
 	"github.com/BurntSushi/toml":        "config",
 	"github.com/zmap/zlint/v3":          "cert",
-	"codeberg.org/go-pdf/fpdf":          "prescription",
 	"github.com/lestrrat-go/jwx/v2/jwk": "jwt",
 	"github.com/lestrrat-go/jwx/v2/jws": "jwt",
 	"github.com/lestrrat-go/jwx/v2/jwt": "jwt",

@@ -54,6 +54,9 @@ func New() (*Set, error) {
 	return &s, nil
 }
 
+// First is the face that a text of that weight is set in where it has the characters.
+func (s *Set) First(w Weight) *Face { return s.faces[w][0] }
+
 // UnsupportedError says which character cannot be set, and why.
 type UnsupportedError struct {
 	Rune rune

@@ -1,5 +1,5 @@
-// Package panel draws what a visible signature shows: a PDF content stream for an appearance XObject (ISO 32000-1, 12.5.5) in which every
-// letter is an outline. It needs no font, no resource of any kind, and is the same for the same input. The package is pure.
+// Package panel draws what a visible signature shows: a PDF content stream for an appearance XObject (ISO 32000-1, 12.5.5), the same for the same input. It
+// is set in the fonts that the document has for it; with none of them every letter is an outline, which needs no resource of any kind. The package is pure.
 package panel
 
 import (
@@ -24,6 +24,9 @@ type Panel struct {
 	Name          string   // large
 	Details       []string // what identifies the signer and the time, a line each
 	Note          string   // small, at the bottom
+	// Fonts are the names that the XObject's resources have for simple fonts with WinAnsiEncoding and all of fonts.StandardCode, by the name of their face.
+	// A line of one of these faces and those characters is text; any other is drawn as outlines.
+	Fonts map[string]string
 }
 
 // Limits of a panel: points, and characters of all texts together.
@@ -95,7 +98,7 @@ func (d *Drawer) Compress(content []byte) []byte {
 	return b.Bytes()
 }
 
-// Draw returns the content stream for p, whose BBox is [0 0 Width Height] and whose Resources are empty. Errors are faults of kind Invalid: a
+// Draw returns the content stream for p, whose BBox is [0 0 Width Height] and whose Resources are Fonts. Errors are faults of kind Invalid: a
 // character that cannot be printed, or a panel too small for its text.
 func (d *Drawer) Draw(p Panel) ([]byte, error) {
 	if !(p.Width >= minSide && p.Width <= maxSide && p.Height >= minSide && p.Height <= maxSide) {
@@ -183,11 +186,15 @@ func (c *canvas) wrap(blocks []block) (lines []placed, height float64) {
 
 // draw writes a white ground, the bar and the lines, which stand in the middle of the height.
 func (c *canvas) draw(p Panel, lines []placed, height float64) ([]byte, error) {
-	letters := 0
+	room := 200
 	for _, l := range lines {
-		letters += len(l.line.Glyphs)
+		if fontOf(l.line, p.Fonts) != "" {
+			room += 80 + len(l.line.Glyphs)
+		} else {
+			room += 400 * len(l.line.Glyphs) // an outline takes about 330 bytes
+		}
 	}
-	c.out = make([]byte, 0, 400*letters+200) // a letter takes about 330 bytes
+	c.out = make([]byte, 0, room)
 	c.op("1 g\n", "re f\n", 0, 0, p.Width, p.Height)
 	c.op(string(navy), "re f\n", 0, 0, c.bar(), p.Height)
 	top := p.Height - (p.Height-height)/2
@@ -197,8 +204,13 @@ func (c *canvas) draw(p Panel, lines []placed, height float64) ([]byte, error) {
 			c.out = append(c.out, l.colour...)
 			last = l.colour
 		}
+		x, y := c.bar()+c.pad(), top-l.down
+		if font := fontOf(l.line, p.Fonts); font != "" {
+			c.text(font, l, x, y)
+			continue
+		}
 		k := l.size * c.scale / 1000
-		c.op("q", "cm\n", k, 0, 0, k, c.bar()+c.pad(), top-l.down)
+		c.op("q", "cm\n", k, 0, 0, k, x, y)
 		for _, g := range l.line.Glyphs {
 			if err := c.glyph(g); err != nil {
 				return nil, err
@@ -207,6 +219,35 @@ func (c *canvas) draw(p Panel, lines []placed, height float64) ([]byte, error) {
 		c.out = append(c.out, "Q\n"...)
 	}
 	return c.out, nil
+}
+
+// fontOf is the name of the font that has all of a line, "" when there is none.
+func fontOf(line fonts.Line, named map[string]string) string {
+	if len(named) == 0 || len(line.Glyphs) == 0 {
+		return ""
+	}
+	face := line.Glyphs[0].Face
+	for _, g := range line.Glyphs {
+		if _, ok := fonts.StandardCode(g.Rune); !ok || g.Face != face || g.Mark {
+			return ""
+		}
+	}
+	return named[face.Name()]
+}
+
+// text shows a line as a string (ISO 32000-1, 9.4.3).
+func (c *canvas) text(font string, l placed, x, y float64) {
+	c.out = append(append(append(c.out, "BT /"...), font...), ' ')
+	c.op("", "Tf ", l.size*c.scale)
+	c.op("", "Td (", x, y)
+	for _, g := range l.line.Glyphs {
+		code, _ := fonts.StandardCode(g.Rune) // fontOf has seen to it
+		if code == '(' || code == ')' || code == '\\' {
+			c.out = append(c.out, '\\')
+		}
+		c.out = append(c.out, code)
+	}
+	c.out = append(c.out, ") Tj ET\n"...)
 }
 
 // glyph fills one outline, in thousandths of an em. The outline's own numbers do not depend on where it stands, so that it is made once

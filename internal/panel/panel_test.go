@@ -125,6 +125,35 @@ func TestDraw(t *testing.T) {
 	}
 }
 
+// In fonts that the document has, a line is text, which a program reads back, unless it holds a character that they lack.
+func TestDrawInFonts(t *testing.T) {
+	d := newDrawer(t)
+	p := demo()
+	p.Fonts = map[string]string{"LiberationSans": "R", "LiberationSans-Bold": "B"}
+	p.Details = []string{`GMC 7654321 (a \ b)`, "Zoë"}
+	c, err := d.Draw(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "panel.pdf")
+	inFonts := bytes.Replace(page([]Panel{p}, [][]byte{c}), []byte("/Resources<<>>"),
+		[]byte("/Resources<</Font<</R<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>/B<</Type/Font/Subtype/Type1/BaseFont/Helvetica-Bold>>>>>>"), 1)
+	if err := os.WriteFile(file, inFonts, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("pdftotext", "-raw", file, "-").Output()
+	if err != nil {
+		t.Fatal(err, "poppler-utils is needed")
+	}
+	got := strings.Join(strings.Fields(string(out)), " ")
+	if want := p.Heading + " " + p.Name + " " + p.Details[0] + " " + p.Note; got != want {
+		t.Errorf("reads %q, want %q", got, want)
+	}
+	if outlined := bytes.Count(c, []byte(" f Q\n")) + bytes.Count(c, []byte("\nf Q\n")); outlined != 3 {
+		t.Errorf("%d outlines, want the three letters of Zoë", outlined)
+	}
+}
+
 func deflated(t *testing.T, b []byte) int {
 	t.Helper()
 	var z bytes.Buffer

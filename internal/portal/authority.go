@@ -2,6 +2,7 @@ package portal
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/veripath/aes-appliance/internal/pades"
 	"github.com/veripath/aes-appliance/internal/panel"
@@ -38,7 +39,7 @@ func (a *authority) Stamp(ctx context.Context, digest []byte) ([]byte, error) {
 	return s.Token, err
 }
 
-// panel draws what a reader sees of the signature, in the place that the rendered page keeps for it.
+// panel draws what a reader sees of the signature, in the place that the rendered page keeps for it, and in the page's own fonts.
 func (p *Portal) panel(ctx context.Context, opened wire.SignOpened) (*pdf.Appearance, error) {
 	status, _, err := p.lately(ctx)
 	if err != nil {
@@ -48,14 +49,19 @@ func (p *Portal) panel(ctx context.Context, opened wire.SignOpened) (*pdf.Appear
 	if status.Demo {
 		note = "DEMO: not a prescription, not a signature in law."
 	}
+	names, resources := map[string]string{}, pdf.Dict{}
+	for face, object := range p.renderer.Fonts() {
+		names[face] = fmt.Sprintf("F%d", object)
+		resources[pdf.Name(names[face])] = pdf.Ref{Num: object}
+	}
 	rect := prescription.PanelRect()
 	width, height := rect[2]-rect[0], rect[3]-rect[1]
 	content, err := p.panels.Draw(panel.Panel{
-		Width: width, Height: height, Heading: "Signed electronically by", Name: opened.Name, Note: note,
+		Width: width, Height: height, Heading: "Signed electronically by", Name: opened.Name, Note: note, Fonts: names,
 		Details: []string{opened.RegisterName + " " + opened.RegistrationNumber, opened.Time.UTC().Format("2 January 2006 15:04:05 UTC")},
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &pdf.Appearance{Rect: rect, BBox: [4]float64{0, 0, width, height}, Content: content, Resources: pdf.Dict{}}, nil
+	return &pdf.Appearance{Rect: rect, BBox: [4]float64{0, 0, width, height}, Content: content, Resources: pdf.Dict{"Font": resources}}, nil
 }

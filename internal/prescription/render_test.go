@@ -132,7 +132,7 @@ func TestRenderedFile(t *testing.T) {
 		if strings.Contains(info, p.PatientName) {
 			t.Errorf("%s: the metadata names the patient", name)
 		}
-		for _, date := range []string{"/CreationDate(D:20261121193300Z)", "/ModDate(D:20261121193300Z)", "<xmp:CreateDate>2026-11-21T19:33:00Z<", "<xmp:ModifyDate>2026-11-21T19:33:00Z<"} {
+		for _, date := range []string{"/CreationDate (D:20261121193300Z)", "/ModDate (D:20261121193300Z)", "<xmp:CreateDate>2026-11-21T19:33:00Z<", "<xmp:ModifyDate>2026-11-21T19:33:00Z<"} {
 			if !bytes.Contains(pdf, []byte(date)) {
 				t.Errorf("%s: no %s", name, date)
 			}
@@ -320,7 +320,7 @@ func TestEncodingHasRoom(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	enc, err := encode([]placedText{{line: line, style: bodyStyle}})
+	enc, err := encode([]placedText{{line: line, style: bodyStyle}}, nil)
 	if err != nil || len(enc) != 1 {
 		t.Fatal(err, len(enc))
 	}
@@ -337,7 +337,7 @@ func TestEncodingHasRoom(t *testing.T) {
 	if line, err = set.Shape(fonts.Regular, string(many)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := encode([]placedText{{line: line}}); err != errTooVaried {
+	if _, err := encode([]placedText{{line: line}}, nil); err != errTooVaried {
 		t.Errorf("%d characters beyond WinAnsi: %v", len(many), err)
 	}
 }
