@@ -26,10 +26,11 @@ type Portal struct {
 	ACMEEmail       string // may be empty
 	ACMERootsFile   string // may be empty: the system's
 	TrustedProxies  []netip.Prefix
-	BodyBytes       int64         // of one request
-	RequestTime     time.Duration // for one request, from its first byte to the answer's last
-	CallerRate      int           // requests a second of one authenticated caller
-	PublicRate      int           // requests a second of one address without a token
+	PrivateNetworks []netip.Prefix // where the names of those that the portal connects to may lead
+	BodyBytes       int64          // of one request
+	RequestTime     time.Duration  // for one request, from its first byte to the answer's last
+	CallerRate      int            // requests a second of one authenticated caller
+	PublicRate      int            // requests a second of one address without a token
 }
 
 // Where the portal's own certificate comes from.
@@ -44,6 +45,9 @@ func portalKeys() []key {
 		{"portal", "trusted_proxies", "Networks of reverse proxies in front of the portal, separated by spaces: only what they write into X-Forwarded-For is believed. " +
 			"Empty: there are none, and X-Forwarded-For is the booking app's word.", "10.1.2.0/24 2001:db8::/64", "",
 			texts(prefix, func(c *Config, each []string) { c.Portal.TrustedProxies = prefixes(each) })},
+		{"portal", "private_networks", "Networks on which identity providers, the backup host and whoever else the portal connects to by name may be although they are private, separated by " +
+			"spaces. A name that leads to any other private address, to loopback or to a link-local one is refused, and counted in the metrics. Empty: public addresses only; who is named by address is not meant.",
+			"10.20.0.0/16", "", texts(prefix, func(c *Config, each []string) { c.Portal.PrivateNetworks = prefixes(each) })},
 		{"portal", "body_bytes", "Largest body of a request, in bytes. A PDF in base64 takes a third more than the PDF.", int64(24 << 20), int64(24 << 20),
 			number(1<<16, 256<<20, func(c *Config, n int64) { c.Portal.BodyBytes = n })},
 		{"portal", "request_time", "How long one request may take, from its first byte to the last of the answer: 1s to 5m.", "30s", "30s",

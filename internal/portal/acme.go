@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -50,12 +49,13 @@ func newACMECertificates(p *Portal) (*acmeCertificates, error) {
 		DefaultServerName:  p.cfg.Hosts[0],
 		FallbackServerName: p.cfg.Hosts[0],
 		OnEvent:            a.event,
+		OCSP:               certmagic.OCSPConfig{HTTPProxy: p.egress.only(egressOCSP, plainHTTP)},
 	})
 	a.issuer = certmagic.NewACMEIssuer(a.config, certmagic.ACMEIssuer{
 		CA: p.cfg.ACMEDirectory, TestCA: p.cfg.ACMEDirectory, Email: p.cfg.ACMEEmail, Agreed: true, TrustedRoots: roots, Logger: quiet,
 		// In vain it tries to bind what the portal has bound, then finds it answering, and leaves the answer to it.
 		ListenHost: hostOf(p.cfg.ListenHTTP), AltHTTPPort: portOf(p.cfg.ListenHTTP), AltTLSALPNPort: portOf(p.cfg.Listen),
-		HTTPProxy: func(*http.Request) (*url.URL, error) { return nil, nil },
+		HTTPProxy: p.egress.only(egressACME, sameHost(p.cfg.ACMEDirectory)),
 	})
 	if p.adjust != nil {
 		p.adjust(a)

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,6 +42,7 @@ func TestACME(t *testing.T) {
 			directory, roots, issued := startPebble(t, https, plain)
 			p, _ := newPortal(t, func(c *Config) {
 				c.TLS, c.ACMEDirectory, c.ACMERootsFile = config.TLSACME, directory, roots
+				c.PrivateNetworks = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 				c.Listen, c.ListenHTTP, c.ListenMetrics = "192.0.2.1:443", "192.0.2.1:80", "192.0.2.1:9464"
 			})
 			p.adjust = change

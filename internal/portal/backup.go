@@ -69,7 +69,7 @@ func (p *Portal) dialNext(ctx context.Context) error {
 func (p *Portal) connected(ctx context.Context, address string) (*os.File, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
-	conn, err := p.cfg.Dial(ctx, address)
+	conn, err := p.connect(ctx, egressSigner, address)
 	if err != nil {
 		return nil, err
 	}

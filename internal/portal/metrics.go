@@ -26,6 +26,7 @@ type metrics struct {
 	requests map[[2]string]*series // route, status
 	signers  map[[2]string]*series // op, kind of error
 	gauges   map[string]func() float64
+	refused  map[string]uint64 // connections to the outside that were not made, by what for
 }
 
 type series struct {
@@ -35,7 +36,7 @@ type series struct {
 }
 
 func newMetrics() *metrics {
-	return &metrics{requests: map[[2]string]*series{}, signers: map[[2]string]*series{}, gauges: map[string]func() float64{}}
+	return &metrics{requests: map[[2]string]*series{}, signers: map[[2]string]*series{}, gauges: map[string]func() float64{}, refused: map[string]uint64{egressRealm: 0, egressSigner: 0, egressACME: 0, egressOCSP: 0}}
 }
 
 // begin counts a request as in flight until the returned function is called.
@@ -66,6 +67,13 @@ func (m *metrics) gauge(name string, value func() float64) {
 	m.gauges[name] = value
 }
 
+// refusal counts a connection to the outside that was not made.
+func (m *metrics) refusal(why string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.refused[why]++
+}
+
 func add(to map[[2]string]*series, key [2]string, took time.Duration) {
 	s := to[key]
 	if s == nil {
@@ -88,6 +96,10 @@ func (m *metrics) write(w io.Writer) {
 	fmt.Fprintf(w, "# TYPE aes_portal_requests_in_flight gauge\naes_portal_requests_in_flight %d\n", m.inFlight.Load())
 	histogram(w, "aes_portal_request_seconds", [2]string{"route", "status"}, m.requests)
 	histogram(w, "aes_portal_signer_seconds", [2]string{"op", "error"}, m.signers)
+	fmt.Fprint(w, "# TYPE aes_portal_egress_refused_total counter\n")
+	for _, why := range slices.Sorted(maps.Keys(m.refused)) {
+		fmt.Fprintf(w, "aes_portal_egress_refused_total{for=%q} %d\n", why, m.refused[why])
+	}
 	for _, name := range slices.Sorted(maps.Keys(m.gauges)) {
 		fmt.Fprintf(w, "# TYPE %s gauge\n%s %g\n", name, name, m.gauges[name]())
 	}

@@ -42,7 +42,9 @@ type Config struct {
 	Version string       // of the program
 	Log     *slog.Logger // nil: silent
 	Now     func() time.Time
-	// Dial connects to an identity provider whose keys the signer asks for; nil: plain TCP.
+	// Resolver looks names up of those that the portal connects to; nil: the system's.
+	Resolver *net.Resolver
+	// Dial makes the connections that the signer asks for; nil: the portal's own way out, which looks where a name leads.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 }
 
@@ -55,6 +57,7 @@ type Portal struct {
 	openapi  []byte
 	pages    *pages
 	metrics  *metrics
+	egress   *egress
 
 	callers  *limiter      // by clinic and sub
 	public   *limiter      // by address
@@ -93,10 +96,7 @@ func New(cfg Config) (*Portal, error) {
 	if p.cfg.Now == nil {
 		p.cfg.Now = time.Now
 	}
-	if p.cfg.Dial == nil {
-		d := &net.Dialer{Timeout: 5 * time.Second}
-		p.cfg.Dial = func(ctx context.Context, address string) (net.Conn, error) { return d.DialContext(ctx, "tcp", address) }
-	}
+	p.egress = p.newEgress()
 	var err error
 	if p.renderer, err = prescription.NewRenderer(); err != nil {
 		return nil, err
@@ -183,7 +183,7 @@ func (p *Portal) dial(ctx context.Context, need *wire.NeedDial) error {
 	if r := requestOf(ctx); r != nil {
 		keys.Observed = r.observed()
 	}
-	conn, err := p.cfg.Dial(ctx, need.Address)
+	conn, err := p.connect(ctx, egressRealm, need.Address)
 	if err != nil {
 		// Whoever waits for these keys need not wait any longer; that there is no connection is all that the answer could say.
 		_, _ = p.cfg.Signer.Call(ctx, wire.OpRealmKeys, keys, nil, nil)
@@ -201,6 +201,14 @@ func (p *Portal) dial(ctx context.Context, need *wire.NeedDial) error {
 	defer fd.Close()
 	_, err = p.cfg.Signer.Call(ctx, wire.OpRealmKeys, keys, nil, fd)
 	return err
+}
+
+// connect makes a connection for the signer.
+func (p *Portal) connect(ctx context.Context, why, address string) (net.Conn, error) {
+	if p.cfg.Dial != nil {
+		return p.cfg.Dial(ctx, address)
+	}
+	return p.egress.dial(ctx, why, address)
 }
 
 // statusLife is how long a status is good for pages and panels.

@@ -31,8 +31,8 @@ const (
 	maxStaple   = 16 << 10         // bytes
 )
 
-func newStapler() *stapler {
-	return &stapler{client: &http.Client{Timeout: stapleTime, Transport: &http.Transport{DisableKeepAlives: true},
+func newStapler(out *egress) *stapler {
+	return &stapler{client: &http.Client{Timeout: stapleTime, Transport: &http.Transport{DisableKeepAlives: true, DialContext: out.client(egressOCSP)},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }
 

@@ -119,7 +119,8 @@ func TestStapleLife(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, c := newStapler(), &loaded
+	p, _ := newPortal(t, nil)
+	s, c := newStapler(p.egress), &loaded
 	for _, step := range []struct {
 		after   time.Duration
 		silent  bool

@@ -104,7 +104,7 @@ type fileCertificates struct {
 }
 
 func newFileCertificates(p *Portal) (*fileCertificates, error) {
-	f := &fileCertificates{p: p, stapler: newStapler()}
+	f := &fileCertificates{p: p, stapler: newStapler(p.egress)}
 	return f, f.load()
 }
 
