@@ -18,7 +18,7 @@ var rows = [][]string{
 	{"config", "wire", "enrol", "escrow", "pdf", "cms", "tsp", "cert", "jwt", "prescription", "dmd", "panel"},
 	{"token", "clock", "objects", "index", "firewall", "manual"},
 	{"ledger"},
-	{"ca", "tsa", "pades", "activation", "oidctest", "demorealm", "evidence", "backup", "alarm", "witness", "onboarding", "delivery"},
+	{"ca", "tsa", "pades", "activation", "oidctest", "demorealm", "evidence", "backup", "alarm", "witness", "onboarding", "delivery", "setup"},
 	{"signer", "portal", "replica"},
 	{"doctor"},
 }

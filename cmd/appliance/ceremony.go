@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/veripath/aes-appliance/internal/ca"
 	"github.com/veripath/aes-appliance/internal/config"
+	"github.com/veripath/aes-appliance/internal/durable"
 	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/signer"
 )
@@ -92,16 +94,44 @@ func (a *app) sealedCeremony(ctx context.Context, module string, cfg ca.RootConf
 	if err := unix.Statfs(memory, &fs); err != nil || fs.Type != unix.TMPFS_MAGIC {
 		return fault.New(fault.Unavailable, memory+" is not kept in memory here, and the root's token must reach no disk").WithCause(err).WithHint("mount a tmpfs there, as Debian does")
 	}
-	scratch, err := os.MkdirTemp(memory, "aes-ceremony-")
+	scratch, release, err := inMemory()
 	if err != nil {
-		return fault.New(fault.Unavailable, "cannot make a folder in "+memory+reason(err)).WithCause(err)
+		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
-	answer, err := signer.SealedCeremony(ctx, module, scratch, cfg, request)
+	defer func() { err = errors.Join(err, release()) }()
+	answer, err := signer.SealedCeremony(ctx, module, filepath.Join(scratch, "token"), cfg, request)
 	if err != nil {
 		return err
 	}
 	return json.NewEncoder(a.stdout).Encode(answer)
+}
+
+// scratchName is what the names of ceremonies' folders begin with, and scratchLock a file in each that is locked while its ceremony lasts.
+const (
+	scratchName = "aes-ceremony-"
+	scratchLock = "lock"
+)
+
+// inMemory makes a folder in memory, and clears away those of ceremonies that were killed: nobody knows their tokens' PINs any more.
+func inMemory() (dir string, release func() error, err error) {
+	old, err := filepath.Glob(filepath.Join(memory, scratchName+"*"))
+	if err != nil {
+		return "", nil, err
+	}
+	for _, one := range old {
+		if lock, err := (durable.OS{}).Lock(filepath.Join(one, scratchLock), false); err == nil { // else it is another user's, or of a ceremony that lasts
+			_ = os.RemoveAll(one)
+			_ = lock.Close()
+		}
+	}
+	if dir, err = os.MkdirTemp(memory, scratchName); err != nil {
+		return "", nil, fault.New(fault.Unavailable, "cannot make a folder in "+memory+reason(err)).WithCause(err)
+	}
+	lock, err := durable.OS{}.Lock(filepath.Join(dir, scratchLock), false)
+	if err != nil {
+		return "", nil, errors.Join(fault.New(fault.Unavailable, "cannot lock "+dir+reason(err)).WithCause(err), os.RemoveAll(dir))
+	}
+	return dir, func() error { return errors.Join(os.RemoveAll(dir), lock.Close()) }, nil
 }
 
 // holdCeremony returns a ceremony held by another process of this program, over a root token that stays in dir.
@@ -118,35 +148,50 @@ func holdSealed(ctx context.Context, as *syscall.Credential, module string, r si
 	return answer, err
 }
 
-// inCeremony has another process of this program do it, which ends with this one.
+// inCeremony has a ceremony's process do it.
 func inCeremony(ctx context.Context, as *syscall.Credential, args []string, in, out any) error {
-	program, err := os.Executable()
-	if err != nil {
-		return err
-	}
+	return runSelf(ctx, as, "the key ceremony", append([]string{"ceremony"}, args...), in, out)
+}
+
+// runSelf has another process of this program do something: in goes to its standard input and out comes from its standard output, as JSON. what names it in errors.
+func runSelf(ctx context.Context, as *syscall.Credential, what string, args []string, in, out any) error {
 	request, err := json.Marshal(in)
 	if err != nil {
 		return err
 	}
 	defer clear(request)
+	said, err := pipeSelf(ctx, as, what, args, request)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(said, out); err != nil {
+		return fault.New(fault.Internal, "what "+what+" answered cannot be read").WithCause(err)
+	}
+	return nil
+}
+
+// pipeSelf runs this program with input, as a process that ends with this one, and returns what it wrote to standard output.
+func pipeSelf(ctx context.Context, as *syscall.Credential, what string, args []string, input []byte) ([]byte, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
 	var said, problems bytes.Buffer
-	cmd := exec.CommandContext(ctx, program, append([]string{"ceremony"}, args...)...)
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = []string{} // nothing is taken from the environment, and nothing may come in by it
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(request), &said, &problems
-	// Ctrl-C is for this process to deal with; and when it is killed, nobody must go on writing into the root's token.
+	cmd.Dir = "/"        // the user that it runs as may not enter this process's
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &said, &problems
+	// Ctrl-C is for this process to deal with; and when it is killed, nobody must go on writing into a token.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: as}
 	runtime.LockOSThread() // the kernel means this thread when it says parent
 	defer runtime.UnlockOSThread()
 	if err := cmd.Run(); ctx.Err() != nil {
-		return ctx.Err()
+		return nil, ctx.Err()
 	} else if err != nil {
-		return fault.New(fault.Internal, "the key ceremony failed: "+firstLine(problems.String())).WithHint(hintLine(problems.String())).
+		return nil, fault.New(fault.Internal, what+" failed: "+firstLine(problems.String())).WithHint(hintLine(problems.String())).
 			WithCause(fmt.Errorf("%w: %s", err, problems.String()))
 	}
-	if err := json.Unmarshal(said.Bytes(), out); err != nil {
-		return fault.New(fault.Internal, "the key ceremony's answer cannot be read").WithCause(err)
-	}
-	return nil
+	return said.Bytes(), nil
 }
 
 // hintLine is the hint in what a process said.
@@ -172,11 +217,7 @@ func (a *app) sealedRoot(f rootFlags, cfg config.Config) (ca.Root, error) {
 	if f.file == "" || f.identity == "" {
 		return nil, usage("--root names the sealed root token, and --identity the file of an age identity")
 	}
-	sealed, err := readInput(f.file, a.stdin)
-	if err != nil {
-		return nil, err
-	}
-	identity, err := readInput(f.identity, a.stdin)
+	sealed, identity, err := a.readRoot(f)
 	if err != nil {
 		return nil, err
 	}
@@ -188,6 +229,14 @@ func (a *app) sealedRoot(f rootFlags, cfg config.Config) (ca.Root, error) {
 		answer, err := holdSealed(ctx, as, cfg.Token.Module, signer.RootRequest{Ceremony: r, Sealed: sealed, Identity: identity})
 		return answer.Ceremony, err
 	}, nil
+}
+
+// readRoot reads what the flags name.
+func (a *app) readRoot(f rootFlags) (sealed, identity []byte, err error) {
+	if sealed, err = readInput(f.file, a.stdin); err == nil {
+		identity, err = readInput(f.identity, a.stdin)
+	}
+	return sealed, identity, err
 }
 
 // ownerOf is as whom root does something with a state folder: as its owner. nil: as this process.

@@ -19,6 +19,9 @@ import (
 // a demo that a test interrupts.
 func TestMain(m *testing.M) {
 	// A verb, not a flag of the tests: what the program starts of itself must never be the tests again.
+	if len(os.Args) > 2 && os.Args[1] == underFolder {
+		runUnder(os.Args[2], os.Args[3:])
+	}
 	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-test.") {
 		main()
 	}

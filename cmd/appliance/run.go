@@ -46,13 +46,18 @@ type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	configPath     string
+	site           site // what setup works on
 	verbose        bool
 }
 
 // Main runs one command line and returns its exit code. Errors go to stderr as "error:" and "hint:".
 func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	out := &output{w: stdout}
-	a := &app{stdin: stdin, stdout: out, stderr: stderr}
+	return (&app{stdin: stdin, stdout: stdout, stderr: stderr}).main(ctx, args)
+}
+
+func (a *app) main(ctx context.Context, args []string) int {
+	out := &output{w: a.stdout}
+	a.stdout = out
 	err := a.run(ctx, args)
 	if err == nil && out.err != nil {
 		err = fault.New(fault.Unavailable, "cannot write to standard output"+reason(out.err)).WithCause(out.err)
@@ -128,7 +133,7 @@ Exit codes: 0 good, 1 bad (an invalid signature, a failed check, something that 
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(a.demoCommand(), a.portalCommand(), a.signCommand(), a.verifyCommand(), a.renewCommand(), a.certCommand(), a.auditCommand(),
 		a.configCommand(), a.versionCommand(), a.ceremonyCommand(), a.signerCommand(), a.clinicCommand(), a.realmCommand(), a.backupCommand(), a.receiverCommand(),
-		a.doctorCommand(), a.manualCommand(), a.firewallCommand())
+		a.doctorCommand(), a.manualCommand(), a.firewallCommand(), a.setupCommand())
 	return root
 }
 

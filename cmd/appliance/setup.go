@@ -1,0 +1,249 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/veripath/aes-appliance/internal/config"
+	"github.com/veripath/aes-appliance/internal/durable"
+	"github.com/veripath/aes-appliance/internal/fault"
+	"github.com/veripath/aes-appliance/internal/setup"
+)
+
+// Where setup keeps things, besides what the configuration names.
+const (
+	stateRoot    = "/var/lib/aes-appliance"
+	setupAnswers = stateRoot + "/setup.toml" // what it was told: no secrets
+	setupLock    = stateRoot + "/.setup.lock"
+	setupFound   = stateRoot + "/founding"  // of the signer's user, while an appliance is founded
+	setupCarry   = stateRoot + "/carry-off" // of root: what belongs off this machine
+)
+
+// site is the machine that setup works on; its zero value is this one.
+type site struct {
+	host  setup.Host
+	fixed map[string]any // values of the configuration file by "section.key"
+}
+
+// setupRun is one run of setup.
+type setupRun struct {
+	*app
+	host    setup.Host
+	fixed   map[string]any
+	role    config.Role
+	answers config.Answers
+	talk    *setup.Interview // nil: nobody is asked
+	cfg     config.Config    // of a primary, once its file is there
+	last    []string         // what is to be done now, said at the end
+}
+
+func (a *app) setupCommand() *cobra.Command {
+	var role, file string
+	var example, check bool
+	cmd := &cobra.Command{
+		Use:   "setup",
+		Short: "Take this host from installed to at work: keys, configuration, services, firewall",
+		Long: `Asks what it must know, or takes it from an answers file, finds out whether this machine is fit, and only then changes anything: configuration, the token's PIN (encrypted by
+systemd-creds), key ceremony, services, the first clinic, firewall, the backup host's join. It ends with "appliance doctor".
+
+It looks what there is and does what is missing: run again, after whatever stopped it, it goes on from there. Keys and files that are there are never overwritten.
+
+The ceremony makes the root's key in memory, signs the CAs' certificates, seals the root's token to age recipients (age-keygen, on another machine) and forgets it. The sealed
+file, the transcript to be signed by those present and a backup of the appliance's token are in ` + setupCarry + `: carry them off.`,
+		Example: `  appliance setup
+  appliance setup --example >answers.toml && editor answers.toml && appliance setup --answers answers.toml
+  appliance setup --role backup`,
+		Args: noSuch,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			r := &setupRun{app: a, host: a.site.host, fixed: a.site.fixed, role: config.Role(role)}
+			if r.role != config.RolePrimary && r.role != config.RoleBackup {
+				return usage("--role is primary or backup")
+			}
+			if example {
+				_, err := io.WriteString(a.stdout, config.AnswersExample(r.role))
+				return err
+			}
+			return r.run(cmd.Context(), file, check)
+		},
+	}
+	cmd.Flags().StringVar(&role, "role", string(config.RolePrimary), "what this host is: primary, or backup")
+	cmd.Flags().StringVar(&file, "answers", "", "file with the answers (--example prints one); - reads it from standard input")
+	cmd.Flags().BoolVar(&example, "example", false, "print a documented answers file")
+	cmd.Flags().BoolVar(&check, "check", false, "check answers and machine, and change nothing")
+	cmd.AddCommand(a.setupFound(), a.setupRoot())
+	return cmd
+}
+
+// configFile is the configuration file of the role.
+func (r *setupRun) configFile() string {
+	if r.role == config.RoleBackup {
+		return config.ReceiverPath
+	}
+	return config.Path
+}
+
+func (r *setupRun) run(ctx context.Context, file string, check bool) error {
+	fresh, err := r.learn(ctx, file)
+	if err != nil {
+		return err
+	}
+	problems, err := r.examine(ctx)
+	if err := errors.Join(err, problems.Err()); err != nil {
+		return err
+	}
+	if check {
+		_, err := fmt.Fprintln(r.stdout, "answers and machine are good; nothing was changed")
+		return err
+	}
+	if fresh && r.talk != nil {
+		r.summarise()
+		if yes, err := r.talk.Confirm("\nGo on? From here on things are changed.", true); err != nil || !yes {
+			return errors.Join(err, &exit{code: exitBad})
+		}
+	}
+	lock, err := durable.OS{}.Lock(r.host.Path(setupLock), false)
+	if errors.Is(err, durable.ErrLocked) {
+		return fault.New(fault.Unavailable, "another setup is running").WithCause(err).WithHint("wait for it, or end it: this one then goes on where it stopped")
+	}
+	if err != nil {
+		return fault.New(fault.Unavailable, "cannot lock "+r.host.Path(setupLock)+reason(err)).WithCause(err)
+	}
+	defer lock.Close()
+	fmt.Fprintf(r.stdout, "\nSetting up this host as the %s\n\n", r.role)
+	steps := r.primarySteps()
+	if r.role == config.RoleBackup {
+		steps = r.backupSteps()
+	}
+	if err := setup.Run(ctx, r.stdout, steps); err != nil {
+		fmt.Fprintln(r.stdout, "\nNothing is lost: mend what is named below, run setup again, and it goes on from here.")
+		return err
+	}
+	for i, line := range r.last {
+		if i == 0 {
+			fmt.Fprint(r.stdout, "\nTo be done now\n")
+		}
+		fmt.Fprintf(r.stdout, "  %d. %s\n", i+1, strings.ReplaceAll(line, "\n", "\n     "))
+	}
+	return nil
+}
+
+// learn gets the answers: from a file, from an earlier run, or from whoever sits there. fresh: they were just asked for.
+func (r *setupRun) learn(ctx context.Context, file string) (fresh bool, err error) {
+	var data []byte
+	dir, name := "", r.host.Path(setupAnswers)
+	switch saved, err := r.host.Read(setupAnswers, maxAnswers); {
+	case file != "":
+		if data, err = readInput(file, r.stdin); err != nil {
+			return false, err
+		}
+		if name = file; file != "-" {
+			abs, err := filepath.Abs(file)
+			if err != nil {
+				return false, err
+			}
+			dir = filepath.Dir(abs)
+		}
+	case err == nil:
+		fmt.Fprintf(r.stdout, "Going on with the answers in %s (other ones: --answers).\n", name)
+		data = saved
+		r.talk = setup.NewInterview(r.role, r.stdin, r.stdout)
+	case errors.Is(err, fs.ErrNotExist):
+		r.talk = setup.NewInterview(r.role, r.stdin, r.stdout)
+		fmt.Fprint(r.stdout, "Setting up an AES appliance. Enter takes what stands in [brackets], ? explains, ctrl-C ends; nothing is changed before you say so.\n")
+		if data, err = r.talk.Hold(ctx, r.questions()); err != nil {
+			return false, err
+		}
+		fresh = true
+	default:
+		return false, err
+	}
+	r.answers, err = config.ParseAnswers(r.role, data, dir)
+	if err != nil {
+		return false, fault.New(fault.Invalid, fmt.Sprintf("the answers in %s cannot be used:\n%v", name, err)).WithCause(err).
+			WithHint("nothing was changed; \"appliance setup --role " + string(r.role) + " --example\" prints a documented file")
+	}
+	return fresh, nil
+}
+
+const maxAnswers = 32 << 10
+
+// summarise shows what setup was told before it begins.
+func (r *setupRun) summarise() {
+	fmt.Fprintf(r.stdout, "\nYour answers\n")
+	for line := range bytes.Lines(r.answers.Text()) {
+		fmt.Fprintf(r.stdout, "  %s", line)
+	}
+}
+
+// keepAnswers is the first step: a later run goes on with the same.
+func (r *setupRun) keepAnswers(context.Context) (string, error) {
+	text := append([]byte("# What \"appliance setup --role "+string(r.role)+"\" was told; it goes on with this.\n"), r.answers.Text()...)
+	if old, err := r.host.Read(setupAnswers, maxAnswers); err == nil && bytes.Equal(old, text) {
+		return "kept in " + r.host.Path(setupAnswers) + " already", nil
+	}
+	return "kept in " + r.host.Path(setupAnswers), r.host.Write(setupAnswers, text, 0o600)
+}
+
+// keepConfiguration writes the configuration file, once: then it is the operator's.
+func (r *setupRun) keepConfiguration(context.Context) (string, error) {
+	file := r.host.Path(r.configFile())
+	if r.host.Has(r.configFile()) {
+		return file + ", there already", nil
+	}
+	return "written: " + file, r.host.Write(r.configFile(), r.answers.File(r.fixed), 0o644)
+}
+
+// differences names answers that a configuration file which is there does not follow.
+func (r *setupRun) differences() (problems setup.Problems) {
+	data, err := r.host.Read(r.configFile(), maxAnswers)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var keys []string
+	if err == nil {
+		keys, err = r.answers.Differences(data)
+	}
+	file := r.host.Path(r.configFile())
+	if err != nil {
+		return setup.Problems{{Text: "the configuration " + file + " cannot be read: " + err.Error(), Cure: "correct it; setup overwrites none"}}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	return setup.Problems{{Text: file + " is there and says otherwise than the answers: " + strings.Join(keys, ", "),
+		Cure: "setup overwrites no configuration: edit that file, and answer the same; certificates that are issued keep what they say"}}
+}
+
+// enable has systemd start a unit now and at every boot.
+func (r *setupRun) enable(ctx context.Context, units ...string) error {
+	if _, err := r.host.Run(ctx, nil, "systemctl", "daemon-reload"); err != nil {
+		return err
+	}
+	if _, err := r.host.Run(ctx, nil, "systemctl", append([]string{"enable", "--quiet"}, units...)...); err != nil {
+		return err
+	}
+	// What takes its time is waited for by those who can say for what.
+	_, err := r.host.Run(ctx, nil, "systemctl", append([]string{"start", "--no-block"}, units...)...)
+	return err
+}
+
+// carry puts something into the folder of what belongs off this machine, unless it is there.
+func (r *setupRun) carry(name string, data []byte) (string, error) {
+	file := path.Join(setupCarry, name)
+	if old, err := r.host.Read(file, maxInput); err == nil && bytes.Equal(old, data) {
+		return r.host.Path(file), nil
+	}
+	if err := r.host.Folder(setupCarry, 0o700, nil); err != nil {
+		return "", err
+	}
+	return r.host.Path(file), r.host.Write(file, data, 0o600)
+}
