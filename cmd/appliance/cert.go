@@ -256,7 +256,7 @@ func listHere(c *ca.CA, f ca.Filter) ([]ca.Certificate, error) {
 
 func (a *app) certExpiring() *cobra.Command {
 	var days int
-	var asJSON bool
+	var asJSON, check bool
 	cmd := &cobra.Command{
 		Use:   "expiring",
 		Short: "List valid certificates without successor that end soon, the soonest first",
@@ -272,9 +272,13 @@ Those of OCSP responders and of the time-stamping authority are renewed by the a
 			if err != nil {
 				return err
 			}
-			return a.printCertificates(list, asJSON)
+			if err := a.printCertificates(list, asJSON); err != nil || !check || len(list) == 0 {
+				return err
+			}
+			return fault.New(fault.Invalid, fmt.Sprintf("%d certificates end within %d days", len(list), days)).WithHint(`"appliance cert renew SERIAL" makes a successor`)
 		},
 	}
+	cmd.Flags().BoolVar(&check, "check", false, "exit with 1 when there is one")
 	cmd.Flags().IntVar(&days, "days", 60, "how soon")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "write JSON")
 	return cmd

@@ -292,6 +292,7 @@ func TestBookingApp(t *testing.T) {
 	}
 	e.checkGiven(doctor)
 	e.checkOtherClinic(doctor)
+	e.checkRenewed(doctor, "RX-134")
 	e.portal.stop()
 	e.signer.stop()
 	run(t, "--config", e.config, "audit", "verify")

@@ -16,22 +16,44 @@ import (
 )
 
 func (a *app) renewCommand() *cobra.Command {
-	var in, out string
+	var in, out, before string
+	var stored bool
+	var within int
 	cmd := &cobra.Command{
 		Use:   "renew --in X.pdf --out Y.pdf",
 		Short: "Add a further document time stamp before the newest one's proof runs out",
 		Long: `Adds to a signed PDF the validation material of its newest time stamp and a new document time stamp over everything (EN 319 142-1 §5.4.3).
-The file must still validate: a time stamp cannot bring a dead signature back.`,
+The file must still validate: a time stamp cannot bring a dead signature back.
+
+With --stored it does so for every document that the appliance keeps and whose newest time stamp rests on a certificate that ends within
+--within days, and for those stamped before --stamped-before, when an algorithm is not to be relied on any longer. What was signed is kept as it is, and each renewal beside it.
+The signer must run.`,
 		Args: exactly(0, "none"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if stored {
+				if in != "" || out != "" {
+					return usage("--stored goes without --in and --out")
+				}
+				due, err := dueWithin(within, before)
+				if err != nil {
+					return err
+				}
+				return a.renewStored(cmd.Context(), due)
+			}
+			if cmd.Flags().Changed("within") || before != "" {
+				return usage("--within and --stamped-before go with --stored")
+			}
 			if in == "" || out == "" {
-				return usage("--in and --out are needed")
+				return usage("--in and --out are needed, or --stored")
 			}
 			return a.renew(cmd.Context(), in, out)
 		},
 	}
 	cmd.Flags().StringVar(&in, "in", "", "the signed PDF")
 	cmd.Flags().StringVar(&out, "out", "", "the renewed PDF to write, - for standard output; may be the same file")
+	cmd.Flags().BoolVar(&stored, "stored", false, "renew the documents that the appliance keeps")
+	cmd.Flags().IntVar(&within, "within", 365, "with --stored: how soon, in days, a certificate ends on which a time stamp rests")
+	cmd.Flags().StringVar(&before, "stamped-before", "", "with --stored: also what was stamped before this time (2031-01-01 or 2031-01-01T12:00:00Z)")
 	return cmd
 }
 
@@ -61,10 +83,10 @@ func (a *app) renew(ctx context.Context, in, out string) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := keeper.Renewed(ctx, operator, data, done); err != nil {
+	if err := keeper.Renewed(ctx, operator, data, done.PDF); err != nil {
 		return err
 	}
-	if err := a.deliver(cfg.StateDir, out, done); err != nil {
+	if err := a.deliver(cfg.StateDir, out, done.PDF); err != nil {
 		return err
 	}
 	a.say(out, "renewed  %s\n", out)

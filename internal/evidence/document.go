@@ -16,14 +16,20 @@ import (
 	"github.com/veripath/aes-appliance/internal/tsp"
 )
 
-// document checks that the PDF is the one that the core is about.
+// document checks that the PDF is the one that the core is about, followed by what the renewals that the summary names have appended, and nothing else.
 func (v *verification) document() error {
 	data := v.files[namePDF]
-	if got := SHA256(data); got != v.core.PDF.SHA256 {
-		return fmt.Errorf("document.pdf has SHA-256 %s, the evidence is about %s", got, v.core.PDF.SHA256)
+	states := append([]Revision{{SHA256: v.core.PDF.SHA256, Size: v.core.PDF.Size}}, v.live.Revisions...)
+	for i, s := range states {
+		if s.Size > int64(len(data)) || i > 0 && s.Size <= states[i-1].Size {
+			return fmt.Errorf("document.pdf has %d bytes, the evidence is about %d", len(data), s.Size)
+		}
+		if got := SHA256(data[:s.Size]); got != s.SHA256 {
+			return fmt.Errorf("document.pdf has SHA-256 %s, the evidence is about %s", got, s.SHA256)
+		}
 	}
-	if int64(len(data)) != v.core.PDF.Size {
-		return fmt.Errorf("document.pdf has %d bytes, the evidence says %d", len(data), v.core.PDF.Size)
+	if last := states[len(states)-1].Size; last != int64(len(data)) {
+		return fmt.Errorf("document.pdf has %d bytes, the evidence is about %d", len(data), last)
 	}
 	return nil
 }
@@ -172,6 +178,15 @@ func (v *verification) stamped(got []Stamp) error {
 	var want []Stamp
 	if err := v.core.value(pillarTemporal, "time_stamps", &want); err != nil {
 		return err
+	}
+	for _, r := range v.renewed { // one each; the lines name them
+		at, err := time.Parse(time.RFC3339Nano, r.GenTime)
+		if err != nil {
+			return fmt.Errorf("the prescription_renewed line: %w", err)
+		}
+		if n := len(want); n > 0 { // one policy for all: the lines name none
+			want = append(want, Stamp{Time: at, Serial: r.TimeStamp, Policy: want[n-1].Policy})
+		}
 	}
 	if len(got) != len(want) {
 		return fmt.Errorf("the document has %d time stamps, the evidence names %d", len(got), len(want))

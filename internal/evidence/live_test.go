@@ -20,8 +20,13 @@ func TestLiveRests(t *testing.T) {
 		"looked at another time":      {func(t *testing.T, f *fixture) { f.live.Certificate.CheckedAt = judged; f.finish(t) }, "material", "live.certificate.checked_at"},
 		"what the backup says":        {func(t *testing.T, f *fixture) { f.live.Backup = &Backup{State: "sync", Cosigned: true}; f.finish(t) }, "summary", "tells of the backup"},
 		"what a delivery says":        {func(t *testing.T, f *fixture) { f.live.Delivery = "done"; f.finish(t) }, "summary", "tells of the backup"},
-		"renewals that nothing shows": {func(t *testing.T, f *fixture) { f.live.Revisions = []Revision{{SHA256(nil), 1, judged}}; f.finish(t) }, "summary", "tells of the backup"},
-		"made at two times":           {func(t *testing.T, f *fixture) { f.pack.CreatedAt = judged }, "made", "of different times"},
+		"renewals that nothing shows": {func(t *testing.T, f *fixture) { f.live.Revisions = []Revision{{SHA256(nil), 1, judged}}; f.finish(t) }, "document", "is about 1"},
+		"a renewal without its line": {func(t *testing.T, f *fixture) {
+			f.pack.PDF = append(f.pack.PDF, '\n')
+			f.live.Revisions = []Revision{{SHA256(f.pack.PDF), int64(len(f.pack.PDF)), judged}}
+			f.finish(t)
+		}, "events", "the log tells of 0 renewals, the summary of 1"},
+		"made at two times": {func(t *testing.T, f *fixture) { f.pack.CreatedAt = judged }, "made", "of different times"},
 		"made before its lines": {func(t *testing.T, f *fixture) {
 			f.live.GeneratedAt, f.live.Certificate.CheckedAt = judged.Add(-time.Hour), judged.Add(-time.Hour)
 			f.finish(t)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/veripath/aes-appliance/internal/chain"
 )
@@ -107,6 +108,51 @@ func (v *verification) events() error {
 		{"document_digest in signature_created", made.Digest, digest},
 		{"certificate_serial in signature_created", serial(made.Certificate), serial(c.text(pillarCryptographic, "certificate_serial"))},
 	})
+}
+
+// renewals checks that the log says of each later state of the document what the summary says.
+func (v *verification) renewals() error {
+	if len(v.renewed) != len(v.live.Revisions) {
+		return fmt.Errorf("the log tells of %d renewals, the summary of %d", len(v.renewed), len(v.live.Revisions))
+	}
+	from := v.core.PDF.SHA256
+	for i, r := range v.renewed {
+		s := v.live.Revisions[i]
+		err := differences([]difference{
+			{"prescription_id in prescription_renewed", r.PrescriptionID, v.core.Prescription.ID},
+			{"clinic in prescription_renewed", r.Clinic, v.core.Prescription.Clinic},
+			{"from_sha256 in prescription_renewed", r.From, from},
+			{"pdf_sha256 in prescription_renewed", r.PDF, s.SHA256},
+			{"pdf_size in prescription_renewed", fmt.Sprint(r.Size), fmt.Sprint(s.Size)},
+			{"the line's time", r.at.UTC().Format(time.RFC3339Nano), s.At.UTC().Format(time.RFC3339Nano)},
+		})
+		if err != nil {
+			return err
+		}
+		from = r.PDF
+	}
+	return nil
+}
+
+// renewedLine is a prescription_renewed line.
+type renewedLine struct {
+	RenewedDetails
+	at time.Time
+}
+
+// readRenewed collects the lines of renewals.
+func (v *verification) readRenewed() error {
+	for _, l := range v.log.parsed {
+		if l.EventType != EventRenewed {
+			continue
+		}
+		r := renewedLine{at: l.Time}
+		if err := json.Unmarshal(l.Details, &r.RenewedDetails); err != nil {
+			return fmt.Errorf("the prescription_renewed line: %w", err)
+		}
+		v.renewed = append(v.renewed, r)
+	}
+	return nil
 }
 
 // keySeen checks that the line of the realm's key, if there is one, is about the key that the core says verified the token.

@@ -17,7 +17,7 @@ type Pack struct {
 	CreatedAt    time.Time
 	Core         []byte              // as Core returned it
 	Summary      []byte              // as Summary returned it for the same core
-	PDF          []byte              // the signed document whose SHA-256 the core has
+	PDF          []byte              // the signed document whose SHA-256 the core has, with what the renewals appended that the summary names
 	Certificates []*x509.Certificate // every certificate of the signer's, the time stamps' and the CRLs' paths, the root last
 	CRLs         [][]byte            // DER, made now: of the root and of each issuing CA
 	Lines        []PackLine          // in ascending order; among them that of prescription_signed
@@ -46,6 +46,7 @@ const (
 	EventKeyFirstSeen = "realm_key_first_seen"
 	EventSigned       = "prescription_signed"
 	EventCancelled    = "prescription_cancelled"
+	EventRenewed      = "prescription_renewed"
 )
 
 // SignedDetails is what evidence needs of the details of a prescription_signed line, which holds at least these.
@@ -57,6 +58,17 @@ type SignedDetails struct {
 	ActorSub       string `json:"actor_sub"`
 	ActorACR       string `json:"actor_acr"`
 	ActorIP        string `json:"actor_ip"`
+}
+
+// RenewedDetails is what evidence needs of the details of a prescription_renewed line, which holds at least these.
+type RenewedDetails struct {
+	PrescriptionID string `json:"prescription_id"`
+	Clinic         string `json:"clinic"`
+	From           string `json:"from_sha256"`
+	PDF            string `json:"pdf_sha256"` // of the whole document
+	Size           int64  `json:"pdf_size"`
+	GenTime        string `json:"gen_time"`          // of the time stamp that it got
+	TimeStamp      string `json:"time_stamp_serial"` // likewise
 }
 
 // WritePack writes p as an evidence pack, a zip file of at most 160 MiB in memory. It refuses what VerifyPack would call invalid, so that no pack

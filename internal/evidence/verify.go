@@ -115,6 +115,7 @@ type verification struct {
 	live     Live
 	log      logPart
 	material material
+	renewed  []renewedLine // what the lines say of renewals, the oldest first
 }
 
 // check records the outcome of one check: passed with a text, or failed with an error. It reports whether it passed.
@@ -138,7 +139,7 @@ func (v *verification) run(ctx context.Context, data []byte) error {
 	v.checkpoint()
 	v.cosignatures()
 	v.timeStamped()
-	v.check("events", "the log says that this document was signed, with this evidence, by this signature", v.events())
+	v.check("events", "the log says that this document was signed, with this evidence, by this signature", errors.Join(v.events(), v.renewals()))
 	v.check("lines", "the lines are exactly those that the evidence names", v.named())
 	v.check("status", "the status is what the lines say: "+v.live.Status, v.status())
 	v.check("made", "the pack says that it was made after the newest of its lines and cosignatures", v.made())
@@ -178,8 +179,8 @@ func (v *verification) open(data []byte) bool {
 	if err == nil && string(its) != string(v.files[nameCore]) {
 		err = errors.New("the summary is not made from core.json")
 	}
-	if err == nil && (v.live.Backup != nil || len(v.live.Revisions) > 0 || v.live.Delivery != "") {
-		err = errors.New("the summary tells of the backup, of renewals or of the delivery, which nothing in a pack shows")
+	if err == nil && (v.live.Backup != nil || v.live.Delivery != "") {
+		err = errors.New("the summary tells of the backup or of the delivery, which nothing in a pack shows")
 	}
 	if !v.check("summary", "the Evidence Summary is that evidence with the state at the making of the pack", err) {
 		return false
@@ -210,8 +211,10 @@ func (v *verification) parts() (err error) {
 		return fmt.Errorf("%s is not one line of printable characters", nameLogKey)
 	}
 	v.report.LogKey = key
-	v.log, err = parseLog(lines)
-	return err
+	if v.log, err = parseLog(lines); err != nil {
+		return err
+	}
+	return v.readRenewed()
 }
 
 // lateness is by how much clocks may differ: the log's when it was set, a cosigner's from the log's.

@@ -9,50 +9,50 @@ import (
 	"github.com/veripath/aes-appliance/internal/pdf"
 )
 
-// Renew returns data with the validation material of its newest time stamps and a new document time stamp over all of it.
+// Renew returns data with the validation material of its newest time stamps and a new document time stamp over all of it, and the ByteRange of that.
 //
 // EN 319 142-1 §5.4.3: the material of the previous time stamp goes in first. A file that does not validate any more is refused: a new
 // time stamp proves only that the file existed today, and would dress up a dead signature. v's At is replaced by the Archivist's time.
-func Renew(ctx context.Context, data []byte, a Archivist, v ValidateOptions) ([]byte, error) {
+func Renew(ctx context.Context, data []byte, a Archivist, v ValidateOptions) (Signed, error) {
 	now, err := a.Now()
 	if err != nil {
-		return nil, err
+		return Signed{}, err
 	}
 	v.At = now
 	report, err := Validate(ctx, data, v)
 	if err != nil {
-		return nil, err
+		return Signed{}, err
 	}
 	if !report.Good() {
-		return nil, fault.New(fault.Invalid, "this file does not validate ("+report.Summary+"), so it cannot be renewed").
+		return Signed{}, fault.New(fault.Invalid, "this file does not validate ("+report.Summary+"), so it cannot be renewed").
 			WithHint(`"appliance verify" gives the reasons; a renewal must come before the newest time stamp's certificate expires`)
 	}
 	f, err := Open(data, v.Limits)
 	if err != nil {
-		return nil, err
+		return Signed{}, err
 	}
 	tokens, err := newestTimeStamps(f)
 	if err != nil {
-		return nil, err
+		return Signed{}, err
 	}
 	var m Material
 	for _, t := range tokens {
 		its, err := a.TokenMaterial(ctx, t)
 		if err != nil {
-			return nil, err
+			return Signed{}, err
 		}
 		m.Certs = append(m.Certs, its.Certs...)
 		m.OCSPs = append(m.OCSPs, its.OCSPs...)
 		m.CRLs = append(m.CRLs, its.CRLs...)
 	}
 	if f, err = pdf.AppendDSS(f, m.dss()); err != nil {
-		return nil, fmt.Errorf("pades: writing the DSS: %w", err)
+		return Signed{}, fmt.Errorf("pades: writing the DSS: %w", err)
 	}
-	f, _, err = stamp(ctx, f, a)
+	f, stamped, err := stamp(ctx, f, a)
 	if err != nil {
-		return nil, err
+		return Signed{}, err
 	}
-	return f.Bytes(), nil
+	return Signed{PDF: f.Bytes(), TimeStamp: stamped}, nil
 }
 
 // newestTimeStamps returns the tokens that a renewal must keep verifiable: the newest document time stamp's, which covers all that came

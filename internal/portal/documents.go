@@ -16,6 +16,11 @@ type prescriptionInput struct {
 	ID string `path:"prescription_id" maxLength:"128" example:"RX-134" doc:"The booking app's own number."`
 }
 
+type documentInput struct {
+	ID       string `path:"prescription_id" maxLength:"128" example:"RX-134" doc:"The booking app's own number."`
+	Revision string `query:"revision" enum:"signed,newest" default:"signed" doc:"signed: the document as it was signed, whose SHA-256 the answer to the signing has. newest: with all time stamps that were added since, to keep its proof alive; what was signed is the beginning of it, byte for byte, and live.revisions of the Evidence Summary lists the states."`
+}
+
 // fileOutput is a document as it is.
 type fileOutput struct {
 	ContentType string `header:"Content-Type"`
@@ -94,14 +99,14 @@ func (p *Portal) documentRoutes(api huma.API) {
 		summary: "Cancel a prescription", text: "Records that it is not to be dispensed, by whom and why. Nothing is deleted: the signed PDF stays valid as a document, and says nothing of this."}, p.cancel)
 }
 
-// document fetches a signed PDF; the signer logs it as downloaded first.
-func (p *Portal) document(ctx context.Context, id string) (wire.DocumentInfo, []byte, error) {
-	return p.file(ctx, wire.OpDocument, id)
+// document fetches a signed PDF as it was signed, or with its renewals; the signer logs it as downloaded first.
+func (p *Portal) document(ctx context.Context, id string, newest bool) (wire.DocumentInfo, []byte, error) {
+	return p.file(ctx, wire.OpDocument, wire.DocumentRef{Credentials: requestOf(ctx).credentials(), PrescriptionID: id, Newest: newest})
 }
 
-func (p *Portal) file(ctx context.Context, op wire.Op, id string) (wire.DocumentInfo, []byte, error) {
+func (p *Portal) file(ctx context.Context, op wire.Op, of any) (wire.DocumentInfo, []byte, error) {
 	var info wire.DocumentInfo
-	fd, err := p.call(ctx, op, wire.PrescriptionRef{Credentials: requestOf(ctx).credentials(), PrescriptionID: id}, &info, nil)
+	fd, err := p.call(ctx, op, of, &info, nil)
 	if err != nil {
 		return info, nil, err
 	}
@@ -115,8 +120,8 @@ func (p *Portal) file(ctx context.Context, op wire.Op, id string) (wire.Document
 // maxFile bounds what the signer hands over, in bytes: a document with its evidence.
 const maxFile = 1 << 30
 
-func (p *Portal) getPDF(ctx context.Context, in *prescriptionInput) (*fileOutput, error) {
-	info, data, err := p.document(ctx, in.ID)
+func (p *Portal) getPDF(ctx context.Context, in *documentInput) (*fileOutput, error) {
+	info, data, err := p.document(ctx, in.ID, in.Revision == "newest")
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +129,7 @@ func (p *Portal) getPDF(ctx context.Context, in *prescriptionInput) (*fileOutput
 }
 
 func (p *Portal) getPack(ctx context.Context, in *prescriptionInput) (*fileOutput, error) {
-	info, data, err := p.file(ctx, wire.OpPack, in.ID)
+	info, data, err := p.file(ctx, wire.OpPack, wire.PrescriptionRef{Credentials: requestOf(ctx).credentials(), PrescriptionID: in.ID})
 	if err != nil {
 		return nil, err
 	}

@@ -129,7 +129,7 @@ func (p *Portal) sign(ctx context.Context, in *signInput) (*signOutput, error) {
 	var document []byte
 	if opened.Done != nil {
 		result = *opened.Done
-		if _, document, err = p.document(ctx, result.PrescriptionID); err != nil {
+		if _, document, err = p.document(ctx, result.PrescriptionID, false); err != nil {
 			return nil, err
 		}
 	} else if result, document, err = p.perform(ctx, o, opened); err != nil {

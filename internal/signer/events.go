@@ -19,20 +19,22 @@ const (
 	eventIncomplete = "signing_incomplete" // a signature_created whose document was never completed
 	eventRenewed    = "document_renewed"   // a document got a further document time stamp
 
-	eventPrescriptionSigned = "prescription_signed"         // document_signed of a prescription: this line precedes the answer
-	eventCancelled          = "prescription_cancelled"      // it is not to be dispensed; nothing is deleted
-	eventListed             = "prescriptions_listed"        // somebody saw a page of what a clinic prescribed
-	eventDownloaded         = "prescription_pdf_downloaded" // this line precedes the unsealing
-	eventEvidence           = "evidence_summary_downloaded" // likewise
-	eventPack               = "evidence_pack_downloaded"    // likewise
-	eventRefused            = "signing_refused"             // somebody known asked for what is not done
-	eventAccessRefused      = "access_refused"              // somebody reads or administers more than is allowed
-	eventKeyFirstSeen       = "realm_key_first_seen"        // activation's
-	eventReloaded           = "configuration_reloaded"
-	eventMedicines          = "medicines_dictionary_in_use" // by which extract of dm+d schedules are decided from here on
-	eventShutdown           = "system_shutdown"
-	eventStamped            = "checkpoint_time_stamped" // by another authority; the line holds the checkpoint and the token
-	eventPublic             = "public_requests"         // how many anonymous requests were answered since the last such line
+	eventPrescriptionSigned  = "prescription_signed"             // document_signed of a prescription: this line precedes the answer
+	eventRenewalOpened       = "prescription_opened_for_renewal" // this line precedes the unsealing
+	eventPrescriptionRenewed = "prescription_renewed"            // its document got a further time stamp; what was signed stays beside it
+	eventCancelled           = "prescription_cancelled"          // it is not to be dispensed; nothing is deleted
+	eventListed              = "prescriptions_listed"            // somebody saw a page of what a clinic prescribed
+	eventDownloaded          = "prescription_pdf_downloaded"     // this line precedes the unsealing
+	eventEvidence            = "evidence_summary_downloaded"     // likewise
+	eventPack                = "evidence_pack_downloaded"        // likewise
+	eventRefused             = "signing_refused"                 // somebody known asked for what is not done
+	eventAccessRefused       = "access_refused"                  // somebody reads or administers more than is allowed
+	eventKeyFirstSeen        = "realm_key_first_seen"            // activation's
+	eventReloaded            = "configuration_reloaded"
+	eventMedicines           = "medicines_dictionary_in_use" // by which extract of dm+d schedules are decided from here on
+	eventShutdown            = "system_shutdown"
+	eventStamped             = "checkpoint_time_stamped" // by another authority; the line holds the checkpoint and the token
+	eventPublic              = "public_requests"         // how many anonymous requests were answered since the last such line
 
 	eventCeremony = "ceremony_completed" // package ca's: from here on there are keys that something can be signed with
 )

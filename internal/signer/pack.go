@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/cert"
@@ -16,7 +17,7 @@ import (
 
 // writePack writes the evidence pack of a prescription: everything from one state of the log.
 func (v *Server) writePack(ctx context.Context, rec *record, w io.Writer) error {
-	pdf, err := v.signedPDF(ctx, rec)
+	pdf, err := v.newestPDF(ctx, rec)
 	if err != nil {
 		return err
 	}
@@ -90,7 +91,12 @@ func (v *Server) material(rec *record, live *evidence.Live, p *evidence.Pack) er
 	seen := map[string]bool{}
 	root := v.s.Root()
 	var signer *x509.Certificate
-	for _, serial := range []string{rec.Certificate, rec.TSA} {
+	stamped := []string{rec.TSA}
+	for _, r := range rec.Revisions {
+		stamped = append(stamped, r.TSA)
+	}
+	slices.Sort(stamped)
+	for _, serial := range append([]string{rec.Certificate}, slices.Compact(stamped)...) {
 		path, err := v.s.ca.Chain(serial)
 		if err != nil {
 			return err

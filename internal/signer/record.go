@@ -83,6 +83,7 @@ type record struct {
 	Line      uint64        `json:"line"` // eventPrescriptionSigned
 	At        time.Time     `json:"at"`   // of that line
 	Cancelled *cancellation `json:"cancelled,omitempty"`
+	Revisions []revision    `json:"revisions,omitempty"` // of the document, after what was signed: renewals, the oldest first
 }
 
 type cancellation struct {
@@ -93,7 +94,7 @@ type cancellation struct {
 }
 
 const (
-	prescriptionFoldName = "prescription/1"
+	prescriptionFoldName = "prescription/2"
 	bucketRecord         = prescriptionFoldName + "/record" // clinic, 0, prescription -> record
 	bucketPage           = prescriptionFoldName + "/page"   // clinic, 0, line (8 bytes) -> prescription
 	bucketKey            = prescriptionFoldName + "/key"    // issuer, 0, thumbprint of a realm's key -> line (8 bytes)
@@ -128,6 +129,8 @@ func (f prescriptionFold) Apply(tx *index.Tx, r ledger.Record) error {
 		err = f.signed(tx, r)
 	case eventCancelled:
 		err = f.cancelled(tx, r)
+	case eventPrescriptionRenewed:
+		err = f.renewed(tx, r)
 	case eventKeyFirstSeen:
 		var d keySeen
 		if err = json.Unmarshal(r.Details, &d); err == nil {

@@ -65,6 +65,7 @@ type Server struct {
 	memory   *wire.Budget
 	heads    heads
 	outside  outside
+	archive  archive
 }
 
 // NewServer returns a Server for s.
@@ -140,6 +141,10 @@ func (v *Server) Admin() map[wire.Op]wire.Handler {
 		wire.OpRenewMaterial: plain(v.renewMaterial),
 		wire.OpRenewStamp:    plain(v.renewStamp),
 		wire.OpRenewed:       plain(v.renewed),
+		wire.OpArchiveDue:    plain(v.archiveDue),
+		wire.OpArchiveOpen:   wire.Handle(v.archiveOpen),
+		wire.OpArchiveStamp:  plain(v.archiveStamp),
+		wire.OpArchiveKeep:   wire.Handle(v.archiveKeep),
 	})
 }
 

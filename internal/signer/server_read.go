@@ -37,47 +37,52 @@ func (v *Server) find(ctx context.Context, in wire.Credentials, id string) (acti
 	return c, rec, err
 }
 
-// released returns why a prescription whose answer has not left yet is not to be seen either: the backup must have its line first.
+// released returns why a prescription whose answer has not left yet is not to be seen either: the backup must have its lines first.
 func (v *Server) released(ctx context.Context, rec *record) error {
-	_, err := v.settle(ctx, rec.Line)
+	_, err := v.settle(ctx, rec.newest().Line)
 	return err
 }
 
 // access records that somebody gets to see something of a prescription. It is called before anything is unsealed.
-func (v *Server) access(ctx context.Context, event string, c activation.Caller, rec *record, in wire.Credentials) error {
+func (v *Server) access(ctx context.Context, event string, c activation.Caller, rec *record, in wire.Credentials, pdf string) error {
 	o, a := cleanObserved(in.Observed), cleanAsserted(in.Asserted)
 	_, err := v.s.ledger.Append(ctx, ledger.Event{Type: event, Actor: c.Actor(), Details: accessed{
-		PrescriptionID: rec.PrescriptionID, Clinic: c.Clinic, ActorSub: c.Sub, IP: actorIP(o, a), UserAgent: a.UserAgent, PDF: rec.PDF, RequestID: o.RequestID,
+		PrescriptionID: rec.PrescriptionID, Clinic: c.Clinic, ActorSub: c.Sub, IP: actorIP(o, a), UserAgent: a.UserAgent, PDF: pdf, RequestID: o.RequestID,
 	}})
 	return err
 }
 
 // document answers OpDocument.
-func (v *Server) document(ctx context.Context, in wire.PrescriptionRef, _ *os.File) (wire.DocumentInfo, *os.File, error) {
+func (v *Server) document(ctx context.Context, in wire.DocumentRef, _ *os.File) (wire.DocumentInfo, *os.File, error) {
 	c, rec, err := v.find(ctx, in.Credentials, in.PrescriptionID)
 	if err != nil {
 		return wire.DocumentInfo{}, nil, err
 	}
-	if err := v.released(ctx, rec); err != nil {
+	which := revision{PDF: rec.PDF, Size: rec.Size, Line: rec.Line}
+	read := v.signedPDF
+	if in.Newest {
+		which, read = rec.newest(), v.newestPDF
+	}
+	if _, err := v.settle(ctx, which.Line); err != nil {
 		return wire.DocumentInfo{}, nil, err
 	}
-	if err := v.access(ctx, eventDownloaded, c, rec, in.Credentials); err != nil {
+	if err := v.access(ctx, eventDownloaded, c, rec, in.Credentials, which.PDF); err != nil {
 		return wire.DocumentInfo{}, nil, err
 	}
-	if err := v.room(ctx, rec); err != nil {
+	if err := v.room(ctx, which.Size); err != nil {
 		return wire.DocumentInfo{}, nil, err
 	}
-	pdf, err := v.signedPDF(ctx, rec)
+	pdf, err := read(ctx, rec)
 	if err != nil {
 		return wire.DocumentInfo{}, nil, err
 	}
 	fd, err := wire.Memfd("document", pdf)
-	return rec.info(".pdf", rec.PDF, rec.Size), fd, err
+	return rec.info(".pdf", which.PDF, which.Size), fd, err
 }
 
-// room takes what a document needs of memory until the answer has left: a peer that reads nothing must not make the signer hold more and more.
-func (v *Server) room(ctx context.Context, rec *record) error {
-	giveBack, err := v.memory.Take(ctx, documentTimes*rec.Size)
+// room takes what a document of that size needs of memory until the answer has left: a peer that reads nothing must not make the signer hold more and more.
+func (v *Server) room(ctx context.Context, size int64) error {
+	giveBack, err := v.memory.Take(ctx, documentTimes*size)
 	if err == nil {
 		wire.After(ctx, giveBack)
 	}
@@ -120,7 +125,7 @@ func (v *Server) evidence(ctx context.Context, in wire.PrescriptionRef) (wire.Ev
 	if err := v.released(ctx, rec); err != nil {
 		return wire.Evidence{}, err
 	}
-	if err := v.access(ctx, eventEvidence, c, rec, in.Credentials); err != nil {
+	if err := v.access(ctx, eventEvidence, c, rec, in.Credentials, rec.PDF); err != nil {
 		return wire.Evidence{}, err
 	}
 	d, err := v.unseal(ctx, rec)
@@ -164,7 +169,7 @@ func (v *Server) live(ctx context.Context, rec *record) (evidence.Live, error) {
 		return evidence.Live{}, err
 	}
 	l := evidence.Live{
-		GeneratedAt: now, GeneratedBy: "aes-appliance " + v.s.cfg.Version + ", " + v.s.cfg.PKI.Name, Status: rec.status(), Exists: held,
+		GeneratedAt: now, GeneratedBy: "aes-appliance " + v.s.cfg.Version + ", " + v.s.cfg.PKI.Name, Status: rec.status(), Exists: held, Revisions: rec.renewals(),
 		Certificate: evidence.CertificateNow{Serial: crt.Serial, Status: string(crt.Status), CheckedAt: now, RevokedAt: crt.RevokedAt, Reason: crt.Reason},
 	}
 	b := v.s.backup.Say(slices.Max(rec.lines()) + 1)
@@ -202,6 +207,10 @@ func (r *record) lines() []uint64 {
 	if r.Cancelled != nil {
 		list = append(list, r.Cancelled.Line)
 	}
+	for _, one := range r.Revisions {
+		list = append(list, one.Line)
+	}
+	slices.Sort(list)
 	return list
 }
 
@@ -366,10 +375,10 @@ func (v *Server) pack(ctx context.Context, in wire.PrescriptionRef, _ *os.File) 
 	if err := v.released(ctx, rec); err != nil {
 		return wire.DocumentInfo{}, nil, err
 	}
-	if err := v.access(ctx, eventPack, c, rec, in.Credentials); err != nil {
+	if err := v.access(ctx, eventPack, c, rec, in.Credentials, rec.newest().PDF); err != nil {
 		return wire.DocumentInfo{}, nil, err
 	}
-	if err := v.room(ctx, rec); err != nil {
+	if err := v.room(ctx, rec.newest().Size); err != nil {
 		return wire.DocumentInfo{}, nil, err
 	}
 	var zip bytes.Buffer

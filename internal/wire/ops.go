@@ -16,7 +16,7 @@ const (
 	OpStamp         Op = "stamp"         // StampDigest -> Stamped
 	OpComplete      Op = "complete"      // Complete, the PDF as descriptor -> SignResult
 	OpAbort         Op = "abort"         // Abort -> Nothing
-	OpDocument      Op = "document"      // PrescriptionRef -> DocumentInfo, the PDF as descriptor
+	OpDocument      Op = "document"      // DocumentRef -> DocumentInfo, the PDF as descriptor
 	OpEvidence      Op = "evidence"      // PrescriptionRef -> Evidence
 	OpPack          Op = "pack"          // PrescriptionRef -> DocumentInfo, the zip as descriptor
 	OpPrescriptions Op = "prescriptions" // PrescriptionsRequest -> PrescriptionPage
@@ -62,6 +62,10 @@ const (
 	OpRenewMaterial Op = "renew_material" // DER, a time-stamp token -> Material
 	OpRenewStamp    Op = "renew_stamp"    // RenewStamp -> Stamped
 	OpRenewed       Op = "renewed"        // Renewed -> Nothing
+	OpArchiveDue    Op = "archive_due"    // ArchiveDue -> ArchiveList
+	OpArchiveOpen   Op = "archive_open"   // ArchiveRef -> ArchiveOpened, the PDF as descriptor
+	OpArchiveStamp  Op = "archive_stamp"  // ArchiveStamp -> Stamped
+	OpArchiveKeep   Op = "archive_keep"   // ArchiveKeep, what was appended as descriptor -> Archived
 )
 
 // Nothing is the body of what has none to give.

@@ -112,6 +112,13 @@ type PrescriptionRef struct {
 	PrescriptionID string `json:"prescription_id"`
 }
 
+// DocumentRef names the document of one.
+type DocumentRef struct {
+	Credentials
+	PrescriptionID string `json:"prescription_id"`
+	Newest         bool   `json:"newest,omitempty"` // with all renewals, of which what was signed is the beginning
+}
+
 // DocumentInfo describes the descriptor that comes with it.
 type DocumentInfo struct {
 	PrescriptionID string    `json:"prescription_id"`
