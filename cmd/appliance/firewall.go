@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/veripath/aes-appliance/internal/config"
 	"github.com/veripath/aes-appliance/internal/fault"
@@ -131,8 +132,8 @@ func (a *app) interactive() bool {
 	if !ok {
 		return false
 	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0 && f.Name() != os.DevNull
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
 }
 
 // answers are the lines of standard input; reading one cannot be broken off, so that one reader serves all questions.

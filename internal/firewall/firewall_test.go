@@ -150,8 +150,8 @@ func TestUnconfirmed(t *testing.T) {
 	if onDisk(t) != files {
 		t.Error("ufw's files changed before anybody confirmed")
 	}
-	if kernel(t) == filter {
-		t.Error("the rules are not in force")
+	if found, err := h.Check(t.Context(), primary()); err != nil || len(found) != 3 || found[0].Kind != "pending" || kernel(t) == filter {
+		t.Errorf("the rules are not in force, or nobody says that they wait: %v, %v", found, err)
 	}
 	if _, err := h.Apply(t.Context(), primary(), Options{}); fault.KindOf(err) != fault.Conflict {
 		t.Errorf("a second change while one waits: %v", err)

@@ -232,15 +232,17 @@ func (h *Host) Check(ctx context.Context, p Plan) ([]Difference, error) {
 		return nil, err
 	}
 	var differences []Difference
+	dir := etc
 	pending, err := h.pending()
 	switch {
 	case err == nil:
+		dir = filepath.Join(h.staged(), etc) // ufw's own files are the old ones until it is confirmed
 		differences = append(differences, Difference{"pending", "a change waits for confirmation until " + pending.Until.Format(time.RFC3339) + ", and is undone then",
 			`"appliance firewall confirm" from a new session, or "appliance firewall rollback"`})
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	}
-	s, err := inspect(ctx, etc)
+	s, err := inspect(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
