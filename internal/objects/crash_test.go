@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"io"
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/veripath/aes-appliance/internal/durable"
 )
@@ -132,6 +135,54 @@ func wholeOnly(t *testing.T, plan durable.Plan, sim *durable.Sim) {
 			raw, err := durable.ReadFile(sim, "/d/o/"+folder+"/"+id, MaxSize)
 			if sum := sha256.Sum256(raw); err != nil || hex.EncodeToString(sum[:]) != id {
 				t.Errorf("%+v: %s has %d bytes of something else, %v", plan, id, len(raw), err)
+			}
+		}
+	}
+}
+
+// TestImportTwice: the same object arrives twice at once, as two lines of one group can name it, and the second time a step fails. What the first was told is durable
+// stays: nobody sends it again.
+func TestImportTwice(t *testing.T) {
+	content := bytes.Repeat([]byte("x"), 3000)
+	sum := sha256.Sum256(content)
+	id := hex.EncodeToString(sum[:])
+	for step := 1; step <= 8; step++ {
+		for _, mode := range []durable.Mode{durable.NotDone, durable.Done} {
+			sim := durable.NewSim("/d")
+			s, err := OpenFS(sim, "/d/o", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, w := io.Pipe()
+			slow, quick := make(chan error, 1), make(chan error, 1)
+			go func() {
+				err := s.Import(ctx, id, r)
+				r.Close()
+				slow <- err
+			}()
+			if _, err := w.Write(content[:1000]); err != nil {
+				t.Fatal(err)
+			}
+			go func() { quick <- s.Import(ctx, id, bytes.NewReader(content)) }()
+			var told error
+			select {
+			case told = <-quick:
+			case <-time.After(20 * time.Millisecond): // it waits for the other
+				told = errors.New("not yet")
+			}
+			sim.Fail(durable.Plan{Step: step, Mode: mode})
+			_, _ = w.Write(content[1000:]) // it may have given up
+			w.Close()
+			<-slow
+			if told != nil {
+				told = <-quick
+			}
+			after, err := OpenFS(sim.CutPower(rand.New(rand.NewPCG(1, uint64(step)))), "/d/o", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := after.Check(ctx, id); told == nil && err != nil {
+				t.Errorf("step %d, mode %v: it was durable, and is not: %v", step, mode, err)
 			}
 		}
 	}

@@ -44,7 +44,8 @@ type Store struct {
 	serial atomic.Uint64 // names temporary files
 
 	mu   sync.Mutex
-	sure map[string]bool // objects that Missing need not look at again
+	sure map[string]bool          // objects that Missing need not look at again
+	busy map[string]chan struct{} // objects that are being imported; closed when that has ended
 }
 
 // Open opens the store in dir, which it makes when missing. Several processes may have it open.

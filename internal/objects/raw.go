@@ -107,6 +107,34 @@ func (s *Store) whole(ctx context.Context, id string) (bool, error) {
 	return hex.EncodeToString(sum.Sum(nil)) == id, nil
 }
 
+// enter waits until nobody else imports the object, and keeps others out until leave is called.
+func (s *Store) enter(ctx context.Context, id string) (leave func(), err error) {
+	for {
+		s.mu.Lock()
+		busy := s.busy[id]
+		if busy == nil {
+			mine := make(chan struct{})
+			if s.busy == nil {
+				s.busy = map[string]chan struct{}{}
+			}
+			s.busy[id] = mine
+			s.mu.Unlock()
+			return func() {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				delete(s.busy, id)
+				close(mine)
+			}, nil
+		}
+		s.mu.Unlock()
+		select {
+		case <-busy:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
 // maxSure bounds what is remembered: 64 bytes and some each.
 const maxSure = 1 << 15
 
@@ -150,16 +178,34 @@ func (s *Store) Import(ctx context.Context, id string, r io.Reader) error {
 		err = fault.New(fault.Invalid, "the bytes given for object "+id+" have another SHA-256").WithCause(errors.New("objects: it is " + sum))
 	}
 	if err == nil {
-		err = s.name(tmp, id)
+		err = s.keep(ctx, tmp, id, began)
 	}
 	if err != nil {
 		_ = s.fs.Remove(tmp) // best effort: the next Open sweeps it
 		return refused(err)
 	}
+	return nil
+}
+
+// keep gives a whole temporary file its name. One at a time of one ID: a second one that fails would take away what the first was told is durable.
+func (s *Store) keep(ctx context.Context, tmp, id string, began durable.Since) error {
+	leave, err := s.enter(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if missing, err := s.Missing(ctx, []string{id}); err != nil {
+		return err
+	} else if len(missing) == 0 { // another one was quicker
+		return s.fs.Remove(tmp)
+	}
+	if err := s.name(tmp, id); err != nil {
+		return err
+	}
 	if err := s.disk.Sync(began); err != nil {
 		// What a failed sync left may look whole from memory and not be on the disk: the next Import must write it again.
 		_ = s.fs.Remove(s.path(id))
-		return refused(err)
+		return err
 	}
 	s.nowSure(id)
 	return nil
