@@ -227,8 +227,8 @@ func (m *mirror) compare(conn uint64, client Pin, signed []byte) (Comparison, er
 		return Comparison{}, m.refusal(RefusedSignature, client, a, err.Error())
 	}
 	out := Comparison{Verdict: Behind, Checkpoint: string(m.held.note)}
+	// This is no sign of life: one that connects and has nothing cosigned is as good as silent.
 	if cp.Size > m.held.Size {
-		m.heard(m.cfg.now())
 		return out, nil
 	}
 	var refused *Refusal
@@ -241,7 +241,6 @@ func (m *mirror) compare(conn uint64, client Pin, signed []byte) (Comparison, er
 		return Comparison{}, err
 	case cp.Size == m.held.Size:
 		out.Verdict = Equal
-		m.heard(m.cfg.now())
 		return out, nil
 	}
 	out.Verdict = Rollback

@@ -156,6 +156,8 @@ func (h *Host) Open() bool {
 
 // Redeem implements Codes. A code is good for one client: the same one may redeem it again, because an answer can get lost.
 func (h *Host) Redeem(_ context.Context, kind string, client Pin, payload []byte, proves func(secret []byte) bool) (secret, answer []byte, err error) {
+	h.redeeming.Lock()
+	defer h.redeeming.Unlock()
 	list, err := h.codes()
 	if err != nil {
 		return nil, nil, err

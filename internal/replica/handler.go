@@ -80,7 +80,11 @@ func (r *Receiver) guard(do action, write bool) http.HandlerFunc {
 		if !ok {
 			panic("replica: a connection without a number")
 		}
-		if err := do(w, call{req, s.mirror, pin, conn}); err != nil {
+		m, err := s.usable()
+		if err == nil {
+			err = do(w, call{req, m, pin, conn})
+		}
+		if err != nil {
 			r.fail(w, req, err)
 		}
 	}

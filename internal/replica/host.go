@@ -41,6 +41,8 @@ type Host struct {
 	Key      crypto.Signer // of the cosignatures
 	Name     string        // of the cosigner
 
+	redeeming sync.Mutex // a code is looked at and used up in one step; before mu
+
 	mu       sync.Mutex
 	receiver *Receiver // that is told of new peers; nil in a command
 	silence  time.Duration

@@ -387,16 +387,3 @@ func (m *mirror) close() {
 	}
 	m.file, m.index, m.refuse.file, m.lock, m.state, m.open = nil, nil, nil, nil, nil, false
 }
-
-// storage gives an error of the disk a text for the other side; those that have one stay as they are.
-func storage(err error) error {
-	var told *fault.Error
-	if errors.As(err, &told) {
-		return err
-	}
-	public, hint := durable.Explain(err)
-	if public == "" {
-		public, hint = "the backup's disk failed", "see the receiver's log"
-	}
-	return fault.New(fault.Unavailable, public).WithHint(hint).WithCause(err)
-}

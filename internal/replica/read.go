@@ -149,6 +149,9 @@ func (r *Receiver) Verify(ctx context.Context, origin string) (ledger.Report, er
 	if s == nil {
 		return ledger.Report{}, fault.New(fault.NotFound, "no log of that origin is kept here")
 	}
+	if s.mirror == nil {
+		return ledger.Report{}, s.broken
+	}
 	h, err := s.mirror.snapshot()
 	if err != nil {
 		return ledger.Report{}, err

@@ -69,7 +69,20 @@ type Receiver struct {
 // served is a log with who may use it.
 type served struct {
 	peer   Peer
-	mirror *mirror
+	mirror *mirror   // nil: the copy cannot be opened
+	broken error     // then: why
+	tried  time.Time // and when that was found
+}
+
+// tryAgain is how soon a copy that could not be opened is tried anew.
+const tryAgain = time.Minute
+
+// usable returns the copy, or why there is none.
+func (s *served) usable() (*mirror, error) {
+	if s.mirror == nil {
+		return nil, fault.New(fault.Unavailable, fault.PublicOf(s.broken)).WithHint(fault.HintOf(s.broken)).WithCause(s.broken)
+	}
+	return s.mirror, nil
 }
 
 // NewReceiver returns a receiver that keeps no log yet: SetPeers says which.
@@ -100,7 +113,10 @@ func NewReceiver(cfg ReceiverConfig) (*Receiver, error) {
 func (r *Receiver) Key() chain.WitnessKey { return r.cosigner.Key() }
 
 // SetPeers replaces the logs that are kept and who may use them. The copy of a log that is new here is opened, or begun; the files of one that is gone
-// stay as they are. It may be called at any time. On error nothing has changed. fault.Corrupt: a copy on the disk is not what was cosigned.
+// stay as they are. It may be called at any time. On error nothing has changed.
+//
+// A copy that cannot be opened, because it is not what was cosigned or the disk fails, keeps no other one from being served: it is an alarm, requests about it are
+// refused with the reason, and a later call tries it again.
 func (r *Receiver) SetPeers(peers []Peer) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -121,15 +137,12 @@ func (r *Receiver) SetPeers(peers []Peer) error {
 			return undo(fault.New(fault.Invalid, fmt.Sprintf("the origin %q stands twice", p.Origin)))
 		}
 		s := &served{peer: p}
-		if was := r.logs[id]; was != nil {
-			s.mirror = was.mirror
-		} else {
-			m, err := newMirror(r.mirrorConfig(p), r.cfg.Dir, r.cosigner)
-			if err != nil {
-				return undo(err)
-			}
-			s.mirror = m
-			opened = append(opened, m)
+		if was := r.logs[id]; was != nil && (was.mirror != nil || r.cfg.Now().Sub(was.tried) < tryAgain) {
+			s.mirror, s.broken, s.tried = was.mirror, was.broken, was.tried
+		} else if err := r.begin(s); err != nil {
+			return undo(err)
+		} else if s.mirror != nil {
+			opened = append(opened, s.mirror)
 		}
 		logs[id] = s
 		for _, pin := range slices.Concat(p.Clients, p.Readers) {
@@ -137,14 +150,29 @@ func (r *Receiver) SetPeers(peers []Peer) error {
 		}
 	}
 	for id, was := range r.logs {
-		if logs[id] == nil {
+		if logs[id] == nil && was.mirror != nil {
 			was.mirror.shut()
 		}
 	}
 	for _, s := range logs {
-		s.mirror.setKeys(s.peer.LogKeys)
+		if s.mirror != nil {
+			s.mirror.setKeys(s.peer.LogKeys)
+		}
 	}
 	r.logs, r.allowed = logs, allowed
+	return nil
+}
+
+// begin opens the copy of a log, or notes why it cannot. An error: another receiver has it open.
+func (r *Receiver) begin(s *served) error {
+	m, err := newMirror(r.mirrorConfig(s.peer), r.cfg.Dir, r.cosigner)
+	if err == nil || errors.Is(err, durable.ErrLocked) {
+		s.mirror = m
+		return err
+	}
+	s.broken, s.tried = err, r.cfg.Now()
+	r.cfg.Log.Error("a copy cannot be opened", "origin", s.peer.Origin, "error", err.Error())
+	r.cfg.Alarm(Alarm{Kind: AlarmDisk, Time: s.tried.UTC(), Origin: s.peer.Origin, Text: "the copy cannot be opened: " + fault.PublicOf(err)})
 	return nil
 }
 
@@ -173,7 +201,9 @@ func (r *Receiver) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, s := range r.logs {
-		s.mirror.shut()
+		if s.mirror != nil {
+			s.mirror.shut()
+		}
 	}
 	r.logs, r.allowed = map[string]*served{}, map[Pin]bool{}
 	return nil
@@ -230,7 +260,7 @@ func (r *Receiver) Serve(ctx context.Context, ln net.Listener) error {
 		defer cancel()
 		done <- errors.Join(srv.Shutdown(last), srv.Close())
 	}()
-	if err := srv.ServeTLS(limitListener(ln, maxSockets), "", ""); !errors.Is(err, http.ErrServerClosed) {
+	if err := srv.ServeTLS(limitListener(ln, maxSockets, maxSocketsOfOne), "", ""); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("replica: serving: %w", err)
 	}
 	if err := <-done; err != nil && !errors.Is(err, context.DeadlineExceeded) {
@@ -257,7 +287,9 @@ func (r *Receiver) check() {
 	r.mu.RLock()
 	logs := make([]*served, 0, len(r.logs))
 	for _, s := range r.logs {
-		logs = append(logs, s)
+		if s.mirror != nil {
+			logs = append(logs, s)
+		}
 	}
 	r.mu.RUnlock()
 	for _, s := range logs {

@@ -45,6 +45,17 @@ func (r *Refusal) Error() string { return fmt.Sprintf("replica: refused (%s): %s
 // What is kept of refusals at most: a primary that goes mad must not fill the backup's disk. Later ones are counted, in the log and as alarms.
 const maxRefusals = 8 << 20
 
+// room is how far refusals of a kind may fill the file. What proves a fork is kept when all else no longer is: who has taken a primary over can have any amount refused.
+func (k RefusalKind) room() int64 {
+	switch k {
+	case RefusedFork:
+		return maxRefusals
+	case RefusedRollback:
+		return maxRefusals / 4 * 3
+	}
+	return maxRefusals / 2
+}
+
 // refusals is the open file of refusals, JSON lines.
 type refusals struct {
 	file  durable.File
@@ -81,7 +92,7 @@ func (f *refusals) keep(r Refusal) (fresh bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("replica: size of the refusals: %w", err)
 	}
-	if size+int64(len(b)) > maxRefusals {
+	if size+int64(len(b))+2 > r.Kind.room() {
 		f.last = sum
 		return true, nil
 	}

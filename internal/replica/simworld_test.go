@@ -96,7 +96,9 @@ func (w *world) startBackup() bool {
 			}
 		}})
 	if err == nil {
-		err = rcv.SetPeers([]Peer{peerOf(w.t, testOrigin)})
+		if err = rcv.SetPeers([]Peer{peerOf(w.t, testOrigin)}); err == nil {
+			err = rcv.logs[LogID(testOrigin)].broken
+		}
 	}
 	if err != nil {
 		if !errors.Is(err, durable.ErrSim) && !errors.Is(err, durable.ErrNoSpace) {

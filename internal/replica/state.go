@@ -12,6 +12,7 @@ import (
 
 	"github.com/veripath/aes-appliance/internal/chain"
 	"github.com/veripath/aes-appliance/internal/durable"
+	"github.com/veripath/aes-appliance/internal/fault"
 )
 
 // The state file, version 1: two slots of 8 KiB, written in turn, so that a torn write damages only the one that is being replaced. The slot with the
@@ -168,4 +169,17 @@ func (s *stateFile) save(h held) error {
 	}
 	s.counter = next
 	return nil
+}
+
+// storage gives an error of the disk a text for the other side; those that have one stay as they are.
+func storage(err error) error {
+	var told *fault.Error
+	if errors.As(err, &told) {
+		return err
+	}
+	public, hint := durable.Explain(err)
+	if public == "" {
+		public, hint = "the backup's disk failed", "see the receiver's log"
+	}
+	return fault.New(fault.Unavailable, public).WithHint(hint).WithCause(err)
 }

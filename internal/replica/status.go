@@ -2,6 +2,7 @@ package replica
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -22,7 +23,7 @@ type LogStatus struct {
 	Silent     bool
 	Refusals   uint64 // since the start
 	AppendOnly bool   // the file system keeps the log's file append-only
-	Failed     bool   // the disk failed; the next request tries anew
+	Failed     bool   // the disk failed, or the copy is damaged; it is tried again
 }
 
 // Status returns how each copy stands, by origin.
@@ -31,6 +32,10 @@ func (r *Receiver) Status() []LogStatus {
 	defer r.mu.RUnlock()
 	var out []LogStatus
 	for _, s := range r.logs {
+		if s.mirror == nil {
+			out = append(out, LogStatus{Origin: s.peer.Origin, Dir: filepath.Join(r.cfg.Dir, LogID(s.peer.Origin)), Failed: true})
+			continue
+		}
 		out = append(out, s.mirror.status())
 	}
 	slices.SortFunc(out, func(a, b LogStatus) int { return strings.Compare(a.Origin, b.Origin) })
@@ -57,7 +62,7 @@ func (m *mirror) checkSilence(limit time.Duration) {
 	m.silent = true
 	m.cfg.log.Error("the primary is silent", "origin", m.cfg.origin, "since", m.seen.UTC())
 	m.cfg.alarm(Alarm{Kind: AlarmSilence, Time: now.UTC(), Origin: m.cfg.origin,
-		Text: fmt.Sprintf("nothing was heard of the primary since %s", m.seen.UTC().Format(time.RFC3339))})
+		Text: fmt.Sprintf("nothing of the primary was cosigned since %s, not even a heartbeat", m.seen.UTC().Format(time.RFC3339))})
 }
 
 // checkLag raises the alarm when the lines that come are older than limit, once, until they no longer are. A copy that is being made from the

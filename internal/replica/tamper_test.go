@@ -266,7 +266,11 @@ func TestTamperedBackup(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { r.Close() })
-		return r, r.SetPeers([]Peer{peerOf(t, testOrigin)})
+		err = r.SetPeers([]Peer{peerOf(t, testOrigin)})
+		if err == nil {
+			err = r.logs[folder].broken
+		}
+		return r, err
 	}
 	edit := func(dir, name string, change func([]byte) []byte) {
 		path := filepath.Join(dir, folder, name)
