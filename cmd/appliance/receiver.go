@@ -127,7 +127,7 @@ func (a *app) runReceiver(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	if err := h.Attach(r, cfg.Alarm.Silence, cfg.Alarm.Lag); err != nil {
+	if err := h.Attach(r, replica.Limits{Silence: cfg.Alarm.Silence, Lag: cfg.Alarm.Lag, Quota: cfg.LogQuota}); err != nil {
 		return err
 	}
 	l, err := receiverListener(cfg.Listen)

@@ -114,7 +114,7 @@ func (v *vault) fill(h *replica.Host, cfg replica.ShipperConfig) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if err := h.Attach(r, 0, 0); err != nil {
+	if err := h.Attach(r, replica.Limits{}); err != nil {
 		t.Fatal(err)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")

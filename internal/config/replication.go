@@ -65,6 +65,7 @@ type Receiver struct {
 	Listen   string
 	// AppendOnly has the file system keep the copies append-only, where it can.
 	AppendOnly bool
+	LogQuota   int64 // bytes of one log's copy; 0 = no limit
 	Alarm      Alarm
 	Witness    Witness
 	Firewall   Firewall
@@ -116,6 +117,9 @@ func receiver() document {
 				text(address, func(c *Config) *string { return &c.Receiver.Listen })},
 			{"", "append_only", "Have the file system keep the copies append-only (chattr +a), where it can and the service may (CAP_LINUX_IMMUTABLE): root must take that away again before a copy can be removed.",
 				true, false, flag(func(c *Config) *bool { return &c.Receiver.AppendOnly })},
+			{"", "log_quota", "What one primary may fill of this disk, lines and objects together, in GiB; 0: no limit. Set it where several primaries share the disk: one that was taken over " +
+				"then cannot fill it for all. Nearly full, it is an alarm; full, that primary's answers wait in vain.",
+				int64(200), int64(0), number(0, 1<<20, func(c *Config, n int64) { c.Receiver.LogQuota = n << 30 })},
 		}, alarmKeys(), witnessKeys(), receiverFirewallKeys()),
 		agree: func(c Config) Problems {
 			return slices.Concat(c.Receiver.Alarm.agree(), c.Receiver.Witness.agree(), c.Receiver.Firewall.agree())

@@ -74,6 +74,34 @@ func (s *Store) Missing(ctx context.Context, ids []string) ([]string, error) {
 	return missing, nil
 }
 
+// Used returns how many bytes the objects' files have in all. It looks at each.
+func (s *Store) Used() (sum int64, err error) {
+	folders, err := s.fs.List(s.dir)
+	if err != nil {
+		return 0, refused(fmt.Errorf("objects: %w", err))
+	}
+	for _, folder := range folders {
+		if len(folder) != 2 {
+			continue
+		}
+		ids, err := s.fs.List(filepath.Join(s.dir, folder))
+		if err != nil {
+			return 0, refused(fmt.Errorf("objects: %w", err))
+		}
+		for _, id := range ids {
+			f, err := s.Raw(id)
+			if err != nil {
+				return 0, err
+			}
+			sum += f.Size()
+			if err := f.Close(); err != nil {
+				return 0, refused(err)
+			}
+		}
+	}
+	return sum, nil
+}
+
 // Check reads the file of an object and compares it with its ID. NotFound: there is none. Corrupt: it is another file, or a part of one.
 func (s *Store) Check(ctx context.Context, id string) error {
 	f, err := s.Raw(id)

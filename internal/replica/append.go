@@ -78,8 +78,15 @@ func (m *mirror) append(ctx context.Context, conn uint64, client Pin, a Append) 
 	if err := m.haveObjects(ctx, w.ids); err != nil {
 		return nil, err
 	}
+	if err := m.quota.take(int64(len(a.Lines))); err != nil && len(a.Lines) > 0 {
+		return nil, err
+	}
 	a.Checkpoint = plain
-	return m.commit(w, cp, a)
+	line, err := m.commit(w, cp, a)
+	if err != nil {
+		m.quota.give(int64(len(a.Lines)))
+	}
+	return line, err
 }
 
 // consistent checks a checkpoint of no more lines than are held against them.

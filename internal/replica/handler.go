@@ -218,7 +218,7 @@ func (r *Receiver) handlePut(w http.ResponseWriter, c call) error {
 	if err := hurry(w, size); err != nil {
 		return err
 	}
-	if err := c.mirror.objects.Import(c.Context(), c.PathValue("id"), c.Body); err != nil {
+	if err := c.mirror.importObject(c, c.PathValue("id"), size); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

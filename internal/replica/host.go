@@ -45,8 +45,13 @@ type Host struct {
 
 	mu       sync.Mutex
 	receiver *Receiver // that is told of new peers; nil in a command
-	silence  time.Duration
-	lag      time.Duration
+	limits   Limits
+}
+
+// Limits are those of each primary, see Peer.
+type Limits struct {
+	Silence, Lag time.Duration
+	Quota        int64
 }
 
 // hostPeer is a file in peers/.
@@ -234,7 +239,7 @@ func (h *Host) Peers() ([]Peer, error) {
 		if err != nil {
 			return nil, fault.New(fault.Corrupt, "the file of the primary "+f.Origin+" cannot be read").WithCause(err)
 		}
-		p := Peer{Origin: f.Origin, LogKeys: []string{f.LogKey}, Clients: []Pin{client}, Silence: h.silence, Lag: h.lag}
+		p := Peer{Origin: f.Origin, LogKeys: []string{f.LogKey}, Clients: []Pin{client}, Silence: h.limits.Silence, Lag: h.limits.Lag, Quota: h.limits.Quota}
 		for _, c := range codes {
 			if r, err := enrol.ParseRestore(c.Code); c.Kind == KindRestore && c.Client != "" && err == nil && r.Origin == f.Origin {
 				if pin, err := ParsePin(c.Client); err == nil {
@@ -247,10 +252,10 @@ func (h *Host) Peers() ([]Peer, error) {
 	return peers, nil
 }
 
-// Attach tells r of the primaries, now and whenever that changes. silence and lag are for their alarms, see Peer.
-func (h *Host) Attach(r *Receiver, silence, lag time.Duration) error {
+// Attach tells r of the primaries, now and whenever that changes.
+func (h *Host) Attach(r *Receiver, limits Limits) error {
 	h.mu.Lock()
-	h.receiver, h.silence, h.lag = r, silence, lag
+	h.receiver, h.limits = r, limits
 	h.mu.Unlock()
 	return h.tell()
 }

@@ -59,6 +59,7 @@ type mirror struct {
 	gone bool // shut for good
 
 	objects *objects.Store // of the folder, not of one opening
+	quota   quota
 	// What one primary can hold of the receiver's memory and goroutines at once.
 	uploads, bodies chan struct{}
 }
@@ -76,6 +77,7 @@ type mirrorConfig struct {
 	now    func() time.Time
 	log    *slog.Logger
 	alarm  func(Alarm)
+	quota  int64 // Peer.Quota
 	// appendOnly is ReceiverConfig.AppendOnly.
 	appendOnly bool
 }
@@ -84,7 +86,7 @@ func (m *mirror) path(name string) string { return filepath.Join(m.dir, name) }
 
 // newMirror makes the folder of a log when there is none, and opens it.
 func newMirror(cfg mirrorConfig, root string, cosigner *chain.Cosigner) (*mirror, error) {
-	m := &mirror{cfg: cfg, dir: filepath.Join(root, LogID(cfg.origin)), cosigner: cosigner, seen: cfg.now(),
+	m := &mirror{cfg: cfg, dir: filepath.Join(root, LogID(cfg.origin)), cosigner: cosigner, seen: cfg.now(), quota: quota{most: cfg.quota},
 		uploads: make(chan struct{}, maxUploads), bodies: make(chan struct{}, maxBodies)}
 	if err := durable.Mkdir(cfg.fs, m.dir, 0o700); err != nil {
 		return nil, storage(err)
@@ -99,6 +101,10 @@ func newMirror(cfg mirrorConfig, root string, cosigner *chain.Cosigner) (*mirror
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.reopen(); err != nil {
+		return nil, errors.Join(err, m.objects.Close())
+	}
+	if err := m.measure(); err != nil {
+		m.close()
 		return nil, errors.Join(err, m.objects.Close())
 	}
 	return m, nil

@@ -25,6 +25,7 @@ type Peer struct {
 	Clients []Pin         // may append, compare, and read
 	Readers []Pin         // may read all of it: a restore, allowed by the operator
 	Silence time.Duration // an alarm when nothing was heard for that long; 0: none
+	Quota   int64         // bytes of lines and objects that are taken at most; 0: as many as the disk has room for
 	Lag     time.Duration // an alarm when lines come that much later than they were written, by this host's clock; 0: none
 }
 
@@ -177,7 +178,7 @@ func (r *Receiver) begin(s *served) error {
 }
 
 func (r *Receiver) mirrorConfig(p Peer) mirrorConfig {
-	return mirrorConfig{origin: p.Origin, keys: p.LogKeys, fs: r.cfg.FS, now: r.cfg.Now, log: r.cfg.Log, alarm: r.cfg.Alarm, appendOnly: r.cfg.AppendOnly}
+	return mirrorConfig{origin: p.Origin, keys: p.LogKeys, fs: r.cfg.FS, now: r.cfg.Now, log: r.cfg.Log, alarm: r.cfg.Alarm, quota: p.Quota, appendOnly: r.cfg.AppendOnly}
 }
 
 // checkPeer returns what is wrong with a peer.
@@ -253,6 +254,7 @@ func (r *Receiver) Serve(ctx context.Context, ln net.Listener) error {
 	watch, stop := context.WithCancel(ctx)
 	defer stop()
 	go r.watch(watch)
+	go r.watchSpace(watch)
 	done := make(chan error, 1)
 	go func() {
 		<-ctx.Done()
@@ -293,6 +295,7 @@ func (r *Receiver) check() {
 	}
 	r.mu.RUnlock()
 	for _, s := range logs {
+		s.mirror.checkQuota()
 		if s.peer.Silence > 0 {
 			s.mirror.checkSilence(s.peer.Silence)
 		}
