@@ -66,6 +66,7 @@ func clinicAnswers() []key {
 // backupAnswers are the answers for a backup host that go into no configuration file.
 func backupAnswers() []key {
 	return []key{
+		{"setup", "demo", "For trying it out: this host's clock need not be proven.", true, false, flag(func(c *Config) *bool { return &c.Setup.Demo })},
 		confine(),
 		{"setup", "join_file", "File with the code that \"appliance backup enrol\" or setup printed on the primary; - is standard input. Empty: it is told later, with \"appliance receiver --join -\".",
 			"/root/join-code", "", told(optional(fileOrDash), func(s *Setup) *string { return &s.Join })},

@@ -46,7 +46,7 @@ EOF
 cat >"$m"/usr/local/sbin/vm-net <<'EOF'
 #!/bin/sh
 n=$(sed -n 's/.*vm\.number=\([0-9]*\).*/\1/p' /proc/cmdline)
-ip link set eth0 name host0 && ip addr add 198.18.0.$n/24 dev host0 && ip addr add fd18::$n/64 dev host0 nodad && ip link set host0 up
+ip link set eth0 name host0 && ip addr add 198.18.0.$n/24 dev host0 && ip addr add 2001:2:0:18::$n/64 dev host0 nodad && ip link set host0 up
 EOF
 chmod 755 "$m"/usr/local/sbin/vm-net
 cat >"$m"/etc/systemd/system/vm-net.service <<'EOF'

@@ -22,10 +22,10 @@ type Lab struct {
 	hosts  map[string]string // name -> address
 }
 
-// Subnet4 and Subnet6 are what every host of a lab is in; a host of number n is 198.18.0.n and fd18::n. They are for benchmarks (RFC 2544) and local (RFC 4193).
+// Subnet4 and Subnet6 are what every host of a lab is in; a host of number n is 198.18.0.n and 2001:2:0:18::n. Both are for benchmarks (RFC 2544, RFC 5180), and routed nowhere.
 const (
 	Subnet4 = "198.18.0.0/24"
-	Subnet6 = "fd18::/64"
+	Subnet6 = "2001:2:0:18::/64"
 )
 
 var labs atomic.Int64
@@ -74,7 +74,7 @@ ip -n SW link add p-HOST type veth peer name host0 netns NS
 ip -n SW link set p-HOST master br0 up
 ip -n NS link set lo up
 ip -n NS addr add 198.18.0.NUMBER/24 dev host0
-ip -n NS addr add fd18::NUMBER/64 dev host0 nodad
+ip -n NS addr add 2001:2:0:18::NUMBER/64 dev host0 nodad
 ip -n NS link set host0 up`, "NS", l.namespace(host), "HOST", host, "NUMBER", fmt.Sprint(number))
 }
 

@@ -161,7 +161,7 @@ func furnish(ctx context.Context, m machine.Machine, o options) error {
 		return err
 	}
 	for i, host := range o.hosts {
-		if _, err := m.Exec(ctx, fmt.Sprintf("echo 198.18.0.%[1]d %[2]s >>/etc/hosts; echo fd18::%[1]d %[2]s >>/etc/hosts", 10*(i+1), host)); err != nil {
+		if _, err := m.Exec(ctx, fmt.Sprintf("echo 198.18.0.%[1]d %[2]s >>/etc/hosts; echo 2001:2:0:18::%[1]d %[2]s >>/etc/hosts", 10*(i+1), host)); err != nil {
 			return err
 		}
 	}
