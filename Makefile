@@ -21,7 +21,7 @@ endif
 STAMP := -X main.version=$(VERSION)
 BUILD := CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=$(VCS)
 
-.PHONY: build build-hsm deb deps-check deps-package demo serve test check bench soak fuzz simulate clean go deps deps-test softhsm2
+.PHONY: build build-hsm deb deps-check deps-package demo serve test check bench soak fuzz simulate clean go deps deps-test deps-machines test-machines vmtest softhsm2
 
 build: deps softhsm2
 	$(BUILD) -tags $(STATIC_TAGS) -ldflags '-s -w -buildid= $(STAMP) $(STATIC_LDFLAGS)' -o $(BINARY) ./cmd/appliance
@@ -54,12 +54,21 @@ test: deps-test check softhsm2
 	$(GO) test -count=1 -tags $(STATIC_TAGS) -ldflags '$(STATIC_LDFLAGS)' ./internal/token/... ./cmd/...
 	packaging/reproducible.sh
 
+# The package on Debian machines (vmtests/README.md), as root: containers, minutes.
+test-machines: deps-machines deb
+	$(GO) test -count=1 -timeout 20m -tags vm ./vmtests/
+
+# And virtual machines, for what a container cannot show: half an hour.
+vmtest: deps-machines deb
+	$(GO) test -count=1 -timeout 60m -tags vm ./vmtests/ -tier vm
+
 check: deps
 	@packaging/deps.sh check
 	@systemd/check.sh
 	@files=$$(find . -name '*.go' -not -path './build/*' -not -path './demo/*' | xargs gofmt -l); \
 	if [ -n "$$files" ]; then printf 'error: gofmt would change:\n%s\n' "$$files" >&2; exit 1; fi
 	$(GO) vet ./...
+	$(GO) vet -tags vm ./vmtests/...
 	@diff=$$($(GO) mod tidy -diff 2>/dev/null) || [ -n "$$diff" ] || \
 	echo 'note: go mod tidy was not checked: it wants modules that are neither in the cache nor to be had'; \
 	if [ -n "$$diff" ]; then printf 'error: go mod tidy would change:\n%s\n' "$$diff" >&2; exit 1; fi
@@ -100,6 +109,9 @@ go:
 
 deps: go
 	@packaging/deps.sh build
+
+deps-machines: go
+	@packaging/deps.sh machines
 
 deps-test: go
 	@packaging/deps.sh test
