@@ -21,7 +21,7 @@ endif
 STAMP := -X main.version=$(VERSION)
 BUILD := CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=$(VCS)
 
-.PHONY: build build-hsm deb deps-check deps-package demo serve test check bench soak fuzz simulate clean go deps deps-test deps-machines test-machines vmtest softhsm2
+.PHONY: build build-hsm deb apt-repo deps-check deps-package demo serve test check bench soak fuzz simulate clean go deps deps-test deps-machines test-machines vmtest softhsm2
 
 build: deps softhsm2
 	$(BUILD) -tags $(STATIC_TAGS) -ldflags '-s -w -buildid= $(STAMP) $(STATIC_LDFLAGS)' -o $(BINARY) ./cmd/appliance
@@ -35,6 +35,11 @@ build-hsm: deps
 DEB ?= build/aes-appliance_$(VERSION)_amd64.deb
 deb: deps-package build
 	@VERSION=$(VERSION) packaging/deb.sh $(BINARY) $(STATIC_TAGS) $(DEB)
+
+# A signed repository in a folder, for any web server: with GNUPGHOME and KEY in earnest, else with a key for tests. docs/package.md
+APT ?= build/apt
+apt-repo: deb
+	@packaging/apt-repo.sh $(APT) $(DEB)
 
 # Says when Debian has a security update of a library that is linked in: exit code 1 then, 2 when it cannot be said.
 deps-check: deb

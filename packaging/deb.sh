@@ -52,7 +52,7 @@ install -D -m 644 -t "$stage/usr/lib/systemd/system" systemd/aes-*
 install -D -m 644 systemd/sysusers.conf "$stage/usr/lib/sysusers.d/aes-appliance.conf"
 install -D -m 644 systemd/tmpfiles.conf "$stage/usr/lib/tmpfiles.d/aes-appliance.conf"
 install -D -m 644 -t "$stage/etc/apparmor.d" packaging/apparmor/*
-[ ! -d firewall ] || install -D -m 644 -t "$stage/etc/ufw/applications.d" firewall/*
+install -D -m 644 -t "$stage/etc/ufw/applications.d" firewall/aes-appliance
 install -m 644 packaging/debian/lintian-overrides "$stage/usr/share/lintian/overrides/aes-appliance"
 install -m 644 packaging/debian/templates "$stage/templates"
 

@@ -26,6 +26,8 @@ apparmor|!apparmor_parser|checks the AppArmor profiles
 package='
 xz-utils|!xz|compresses the package
 gzip|!gzip|compresses manual pages and changelog
+apt-utils|!apt-ftparchive|makes package repositories
+gnupg|!gpg|signs them
 '
 test='
 libsofthsm2|/usr/lib/softhsm/libsofthsm2.so|the PKCS#11 module of the dynamic build

@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Puts packages into an apt repository in a folder, for any web server to serve, and signs it anew: packaging/apt-repo.sh FOLDER DEB...
+#
+# The key is the first that can sign in the GNUPGHOME that the caller gives, or KEY names one. Without GNUPGHOME a key is made for tests beside the
+# repository (FOLDER.gnupg): it has no password, and whoever reads that folder can sign.
+#
+# What is there already stays: clients go back to an earlier version with it. Index files of the generation before are kept under their hashes, for
+# clients that are in the midst of an update. VALID_FOR (seconds) says how long clients may believe this Release: who sets it, against servers that go on
+# showing an old state, signs anew in time.
+set -euo pipefail
+
+die() { printf 'error: %s\n' "$1" >&2; [ $# -lt 2 ] || printf 'hint: %s\n' "$2" >&2; exit 1; }
+[ $# -ge 2 ] || die 'apt-repo.sh wants a folder and packages' 'packaging/apt-repo.sh build/apt build/aes-appliance_1.0.0_amd64.deb'
+origin=${ORIGIN:-VeriPath} label=${LABEL:-AES appliance} suite=${SUITE:-stable} codename=${CODENAME:-$suite}
+mkdir -p "$1"
+folder=$(cd "$1" && pwd)
+shift
+
+if [ -z "${GNUPGHOME:-}" ]; then
+  export GNUPGHOME=$folder.gnupg
+  if [ ! -d "$GNUPGHOME" ]; then
+    install -d -m 700 "$GNUPGHOME"
+    gpg --quiet --batch --passphrase '' --quick-generate-key 'test key of an apt repository <nobody@example.invalid>' ed25519 sign 1y 2>/dev/null
+    echo "a key for tests is in $GNUPGHOME: a repository for machines in earnest takes GNUPGHOME and KEY" >&2
+  fi
+  agent=ours
+  trap 'gpgconf --kill gpg-agent' EXIT
+fi
+key=${KEY:-$(gpg --batch --with-colons --list-secret-keys 2>/dev/null | awk -F: '$1 == "fpr" { print $10; exit }')}
+[ -n "$key" ] || die "there is no key to sign with in $GNUPGHOME" 'gpg --quick-generate-key "NAME <ADDRESS>" ed25519 sign 3y'
+
+pool=pool/main/a/aes-appliance
+mkdir -p "$folder/$pool"
+for deb in "$@"; do
+  name=$(dpkg-deb -f "$deb" Package)_$(dpkg-deb -f "$deb" Version)_$(dpkg-deb -f "$deb" Architecture).deb
+  if [ -f "$folder/$pool/$name" ] && ! cmp -s "$deb" "$folder/$pool/$name"; then
+    die "$name is in the repository already, with other bytes" 'a version is published once: build another'
+  fi
+  install -m 644 "$deb" "$folder/$pool/$name"
+done
+
+# The indices are made beside those that are served, and take their place at the end, Release last: it is what clients begin with.
+new=$(mktemp -d "$folder/.new.XXXXXX")
+trap 'rm -rf "$new"; [ -z "${agent:-}" ] || gpgconf --kill gpg-agent' EXIT
+index=main/binary-amd64
+mkdir -p "$new/$index"
+(cd "$folder" && apt-ftparchive packages pool) >"$new/$index/Packages"
+xz -9 -k "$new/$index/Packages"
+gzip -9nk "$new/$index/Packages"
+printf 'Archive: %s\nOrigin: %s\nLabel: %s\nComponent: main\nArchitecture: amd64\n' "$suite" "$origin" "$label" >"$new/$index/Release"
+release() {
+  apt-ftparchive -o "APT::FTPArchive::Release::Origin=$origin" -o "APT::FTPArchive::Release::Label=$label" -o "APT::FTPArchive::Release::Suite=$suite" \
+    -o "APT::FTPArchive::Release::Codename=$codename" -o APT::FTPArchive::Release::Architectures=amd64 -o APT::FTPArchive::Release::Components=main \
+    -o APT::FTPArchive::Release::Acquire-By-Hash=yes -o APT::FTPArchive::MD5=false -o APT::FTPArchive::SHA1=false ${VALID_FOR:+-o "APT::FTPArchive::Release::ValidTime=$VALID_FOR"} release "$new"
+}
+release >"$folder/.Release" && mv "$folder/.Release" "$new/Release"
+gpg --quiet --batch --yes --local-user "$key" --digest-algo SHA256 --clearsign --output "$new/InRelease" "$new/Release"
+gpg --quiet --batch --yes --local-user "$key" --digest-algo SHA256 --armor --detach-sign --output "$new/Release.gpg" "$new/Release"
+
+dist=$folder/dists/$suite
+mkdir -p "$dist/$index/by-hash/SHA256"
+# Of what is there under hashes, the generation that is being replaced stays.
+kept=$(cd "$dist/$index" && sha256sum Packages Packages.xz Packages.gz Release 2>/dev/null | cut -d' ' -f1 || true)
+for old in "$dist/$index/by-hash/SHA256/"*; do
+  [ ! -f "$old" ] || grep -qxF "$(basename "$old")" <<<"$kept" || rm "$old"
+done
+for file in "$new/$index/"*; do
+  install -m 644 "$file" "$dist/$index/by-hash/SHA256/$(sha256sum <"$file" | cut -d' ' -f1)"
+done
+for file in "$index/Packages" "$index/Packages.xz" "$index/Packages.gz" "$index/Release" Release.gpg Release InRelease; do
+  chmod 644 "$new/$file"
+  mv "$new/$file" "$dist/$file"
+done
+gpg --quiet --batch --export "$key" >"$folder/aes-appliance.gpg.new"
+chmod 644 "$folder/aes-appliance.gpg.new"
+mv "$folder/aes-appliance.gpg.new" "$folder/aes-appliance.gpg"
+cat <<EOF2
+$folder: $(grep -c ^Package: "$dist/$index/Packages") packages, signed by $key
+On the machines, as root, the key in /etc/apt/keyrings/aes-appliance.gpg and this in /etc/apt/sources.list.d/aes-appliance.sources:
+  Types: deb
+  URIs: https://WHERE-THE-FOLDER-IS-SERVED
+  Suites: $suite
+  Components: main
+  Signed-By: /etc/apt/keyrings/aes-appliance.gpg
+EOF2
