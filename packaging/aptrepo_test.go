@@ -1,0 +1,280 @@
+package packaging
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// repository is a signed apt repository of small packages, and an apt that knows no other.
+type repository struct {
+	folder, config string
+	env            []string
+}
+
+// newRepository makes the repository's folder and its key. settings are variables of apt-repo.sh.
+func newRepository(t *testing.T, settings ...string) *repository {
+	t.Helper()
+	for _, tool := range []string{"apt-ftparchive", "gpg", "dpkg-deb"} {
+		need(t, tool)
+	}
+	// gpg's agent has its socket below this folder, and a socket's path is short.
+	dir, err := os.MkdirTemp("/tmp", "apt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	r := &repository{folder: filepath.Join(dir, "repo"), config: filepath.Join(dir, "apt.conf")}
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "GNUPGHOME=") && !strings.HasPrefix(v, "KEY=") {
+			r.env = append(r.env, v)
+		}
+	}
+	r.env = append(r.env, "APT_CONFIG="+r.config)
+	r.env = append(r.env, settings...)
+	for _, sub := range []string{"lists/partial", "cache/archives/partial", "state"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	suite := "stable"
+	for _, s := range settings {
+		if v, ok := strings.CutPrefix(s, "SUITE="); ok {
+			suite = v
+		}
+	}
+	write(t, filepath.Join(dir, "sources.list"), fmt.Sprintf("deb [signed-by=%s/aes-appliance.gpg] file:%s %s main\n", r.folder, r.folder, suite))
+	write(t, filepath.Join(dir, "status"), "")
+	write(t, r.config, fmt.Sprintf(`Dir::Etc::sourcelist "%[1]s/sources.list"; Dir::Etc::sourceparts "/dev/null"; Dir::Etc::trusted "/dev/null"; Dir::Etc::trustedparts "/dev/null";
+Dir::State "%[1]s/state"; Dir::State::lists "%[1]s/lists"; Dir::State::status "%[1]s/status"; Dir::Cache "%[1]s/cache"; APT::Sandbox::User ""; APT::Architecture "amd64"; APT::Architectures "amd64";
+APT::Update::Error-Mode "any"; Acquire::Languages "none"; Dir::Log "%[1]s";
+`, dir))
+	return r
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// small makes a package with nothing in it but a file that says text.
+func small(t *testing.T, name, version, text string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "x", "DEBIAN"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "x", "DEBIAN", "control"), fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: amd64\nMaintainer: A <a@example.org>\nDescription: x\n", name, version))
+	write(t, filepath.Join(dir, "x", "text"), text)
+	deb := filepath.Join(dir, "x.deb")
+	run(t, "dpkg-deb", "--root-owner-group", "-b", filepath.Join(dir, "x"), deb)
+	return deb
+}
+
+func (r *repository) try(name string, args ...string) (string, error) {
+	cmd := exec.Command(name, args...)
+	cmd.Env, cmd.Dir = r.env, filepath.Dir(r.folder)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+func (r *repository) do(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := r.try(name, args...)
+	if err != nil {
+		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
+	}
+	return out
+}
+
+func (r *repository) add(t *testing.T, debs ...string) string {
+	t.Helper()
+	script, err := filepath.Abs("apt-repo.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.do(t, script, append([]string{r.folder}, debs...)...)
+}
+
+// TestRepository: apt believes the repository, sees an upgrade, goes back a version, and is offered what unattended-upgrades goes by.
+func TestRepository(t *testing.T) {
+	r := newRepository(t)
+	if out := r.add(t, small(t, "aes-appliance", "1.0.0", "one")); !strings.Contains(out, "1 packages, signed by") || !strings.Contains(out, "a key for tests") {
+		t.Error(out)
+	}
+	r.do(t, "apt-get", "update")
+	r.add(t, small(t, "aes-appliance", "1.0.0+3.gabc", "two"))
+	r.do(t, "apt-get", "update")
+	policy := r.do(t, "apt-cache", "policy", "aes-appliance")
+	if !strings.Contains(policy, "Candidate: 1.0.0+3.gabc") || !strings.Contains(policy, "1.0.0 500") {
+		t.Error(policy)
+	}
+	// unattended-upgrades compares its Origins-Pattern with these (docs/package.md).
+	if out := r.do(t, "apt-cache", "policy"); !strings.Contains(out, "release o=VeriPath,a=stable,n=stable,l=AES appliance,c=main") {
+		t.Error(out)
+	}
+	for version, text := range map[string]string{"1.0.0": "one", "1.0.0+3.gabc": "two"} {
+		r.do(t, "apt-get", "download", "aes-appliance="+version)
+		found, err := filepath.Glob(filepath.Join(filepath.Dir(r.folder), "aes-appliance_*"+strings.ReplaceAll(version, "+", "*")+"_amd64.deb"))
+		if err != nil || len(found) == 0 {
+			t.Fatal(found, err)
+		}
+		if out := run(t, "sh", "-c", `dpkg-deb --fsys-tarfile "$1" | tar -xO ./text`, "sh", found[0]); out != text {
+			t.Errorf("%s holds %q", version, out)
+		}
+		os.Remove(found[0])
+	}
+}
+
+// TestRepositoryByHash: index files are to be had under their hashes, those of the generation before, too, and no older ones.
+func TestRepositoryByHash(t *testing.T) {
+	r := newRepository(t)
+	index := filepath.Join(r.folder, "dists/stable/main/binary-amd64")
+	var generations [][]byte
+	for _, version := range []string{"1", "2", "3"} {
+		r.add(t, small(t, "aes-appliance", version, version))
+		data, err := os.ReadFile(filepath.Join(index, "Packages.xz"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		generations = append(generations, data)
+	}
+	found, err := filepath.Glob(filepath.Join(index, "by-hash/SHA256/*"))
+	if err != nil || len(found) == 0 {
+		t.Fatal(found, err)
+	}
+	var kept []int
+	for _, path := range found {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sum := strings.Fields(run(t, "sha256sum", path))[0]; sum != filepath.Base(path) {
+			t.Errorf("%s has the hash %s", path, sum)
+		}
+		for i, g := range generations {
+			if bytes.Equal(data, g) {
+				kept = append(kept, i)
+			}
+		}
+	}
+	if len(kept) != 2 || kept[0]+kept[1] != 1+2 {
+		t.Errorf("generations %v are there, want 1 and 2", kept)
+	}
+	release, err := os.ReadFile(filepath.Join(r.folder, "dists/stable/Release"))
+	if err != nil || !strings.Contains(string(release), "Acquire-By-Hash: yes") || !strings.Contains(string(release), "main/binary-amd64/Packages.xz") {
+		t.Errorf("%v\n%s", err, release)
+	}
+}
+
+// TestRepositoryTampered: what anybody without the key changes, apt refuses; what was published once is not replaced.
+func TestRepositoryTampered(t *testing.T) {
+	change := func(file, from, to string) func(*testing.T, *repository) {
+		return func(t *testing.T, r *repository) {
+			path := filepath.Join(r.folder, file)
+			data, err := os.ReadFile(path)
+			if err != nil || !bytes.Contains(data, []byte(from)) {
+				t.Fatal(err, file, "has no", from)
+			}
+			write(t, path, strings.ReplaceAll(string(data), from, to))
+		}
+	}
+	another := func(t *testing.T, r *repository) { // signed, but not by the key that the machine knows
+		key, err := os.ReadFile(filepath.Join(r.folder, "aes-appliance.gpg"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(r.folder+".gnupg", r.folder+".gnupg-lost"); err != nil {
+			t.Fatal(err)
+		}
+		r.add(t, small(t, "aes-appliance", "2", "evil"))
+		write(t, filepath.Join(r.folder, "aes-appliance.gpg"), string(key))
+	}
+	for name, tamper := range map[string]func(*testing.T, *repository){
+		"origin":      change("dists/stable/InRelease", "Origin: VeriPath", "Origin: Veripath"),
+		"hash":        change("dists/stable/InRelease", "binary-amd64/Packages", "binary-amd64/packages"),
+		"another key": another,
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRepository(t)
+			r.add(t, small(t, "aes-appliance", "1", "one"))
+			tamper(t, r)
+			if out, err := r.try("apt-get", "update"); err == nil {
+				t.Errorf("taken:\n%s", out)
+			}
+		})
+	}
+	t.Run("package", func(t *testing.T) {
+		r := newRepository(t)
+		deb := small(t, "aes-appliance", "1", "one")
+		r.add(t, deb)
+		r.do(t, "apt-get", "update")
+		other := small(t, "aes-appliance", "1", "two")
+		script, err := filepath.Abs("apt-repo.sh")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out, err := r.try(script, r.folder, other); err == nil || !strings.Contains(out, "with other bytes") {
+			t.Errorf("a version was published twice: %v %s", err, out)
+		}
+		data, err := os.ReadFile(other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(r.folder, "pool/main/a/aes-appliance/aes-appliance_1_amd64.deb"), string(data))
+		if out, err := r.try("apt-get", "download", "aes-appliance"); err == nil {
+			t.Errorf("taken:\n%s", out)
+		}
+	})
+}
+
+// TestDepsCheck: a newer version in Debian ends with 1 and is named, one of the security archive as such; nothing newer with 0; and where it cannot be
+// known, with 2.
+func TestDepsCheck(t *testing.T) {
+	bill := filepath.Join(t.TempDir(), "bill")
+	run(t, "go", "build", "-o", bill, "./bill")
+	sbom := filepath.Join(t.TempDir(), "sbom.json")
+	write(t, sbom, `{"components":[{"name":"openssl","properties":[{"name":"aes-appliance:debian:package","value":"libssl-dev"},{"name":"aes-appliance:debian:version","value":"3.0.22-1~deb12u2"}]},
+		{"name":"glibc","properties":[{"name":"aes-appliance:debian:package","value":"libc6-dev"},{"name":"aes-appliance:debian:version","value":"2.36-9+deb12u14"}]}]}`)
+	for _, c := range []struct {
+		name, suite, label, openssl string
+		code                        int
+		want                        string
+	}{
+		{"same", "bookworm-security", "Debian-Security", "3.0.22-1~deb12u2", 0, "libssl-dev"},
+		{"older", "bookworm-security", "Debian-Security", "3.0.20-1~deb12u2", 0, "libssl-dev"},
+		{"security", "bookworm-security", "Debian-Security", "3.0.22-1~deb12u3", 1, "3.0.22-1~deb12u3  SECURITY UPDATE"},
+		{"point release", "bookworm", "Debian-Security", "3.0.23-1~deb12u1", 1, "3.0.23-1~deb12u1  newer"},
+		{"no security archive", "bookworm", "Debian", "3.0.22-1~deb12u3", 2, "no source of Debian's security updates"},
+		{"gone", "bookworm-security", "Debian-Security", "", 2, "Debian no longer has libssl-dev"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRepository(t, "SUITE="+c.suite, "LABEL="+c.label, "ORIGIN=Debian")
+			debs := []string{small(t, "libc6-dev", "2.36-9+deb12u14", "c")}
+			if c.openssl != "" {
+				debs = append(debs, small(t, "libssl-dev", c.openssl, "ssl"))
+			}
+			r.add(t, debs...)
+			cmd := exec.Command(bill, "check", "-sbom", sbom)
+			cmd.Env = r.env
+			out, _ := cmd.CombinedOutput()
+			if code := cmd.ProcessState.ExitCode(); code != c.code || !strings.Contains(string(out), c.want) {
+				t.Errorf("%d, want %d with %q:\n%s", code, c.code, c.want, out)
+			}
+		})
+	}
+	t.Run("no list", func(t *testing.T) {
+		r := newRepository(t)
+		cmd := exec.Command(bill, "check", "-sbom", sbom)
+		cmd.Env = r.env
+		if out, _ := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != 2 {
+			t.Errorf("%d\n%s", cmd.ProcessState.ExitCode(), out)
+		}
+	})
+}
