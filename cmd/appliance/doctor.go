@@ -18,7 +18,7 @@ import (
 )
 
 func (a *app) doctorCommand() *cobra.Command {
-	var role string
+	var role, audit string
 	var full, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "doctor",
@@ -27,10 +27,24 @@ func (a *app) doctorCommand() *cobra.Command {
 and pending updates; on a backup host the copies and the alarm. It changes nothing, and works with half of the appliance down: what cannot be judged says so.
 
 Run it as root. The exit code is 0 when nothing is bad, 1 when something is, 2 when nothing is bad but something could not be judged; warnings do not count. docs/doctor.md
-lists every check.`,
+lists every check.
+
+With --audit it examines all of a primary and writes a new folder: the report as JSON and as text, held against clauses of DSPT, DTAC and ETSI EN 319 401, 411-1 and 421,
+signed and time-stamped by the appliance, with what an auditor needs to judge it by openssl alone.`,
+		Example: `  appliance doctor
+  appliance doctor --audit audit-2026-03`,
 		Args: exactly(0, "none"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			r, err := a.examineMachine(cmd.Context(), examination{Role: doctor.Role(role), Full: full})
+			if audit != "" && role == string(doctor.Backup) {
+				return usage("--audit is of a primary: a backup host signs nothing but cosignatures")
+			}
+			examine := func() (doctor.Report, error) {
+				return a.examineMachine(cmd.Context(), examination{Role: doctor.Role(role), Full: full})
+			}
+			if audit != "" {
+				examine = func() (doctor.Report, error) { return a.auditMachine(cmd.Context(), audit) }
+			}
+			r, err := examine()
 			if err != nil {
 				return err
 			}
@@ -46,6 +60,7 @@ lists every check.`,
 		},
 	}
 	cmd.Flags().StringVar(&role, "role", "", "primary or backup (default: by which configuration file there is)")
+	cmd.Flags().StringVar(&audit, "audit", "", "folder to make, for a signed report")
 	cmd.Flags().BoolVar(&full, "full", false, "read the whole log, however long that takes")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON (docs/doctor.md)")
 	return cmd
@@ -71,11 +86,22 @@ type examination struct {
 // examineMachine examines this machine: what "appliance doctor" prints, and "appliance setup" ends in. The error is one of the arguments; what is wrong with the machine,
 // its configuration included, is in the report.
 func (a *app) examineMachine(ctx context.Context, x examination) (doctor.Report, error) {
-	role, err := a.machineRole(x.Role)
+	cfg, err := a.examined(x.Role)
 	if err != nil {
 		return doctor.Report{}, err
 	}
-	cfg := doctor.Config{Role: role, Version: version, Full: x.Full, Now: time.Now, Rand: rand.Reader}
+	cfg.Full = x.Full
+	defer a.progress("examining")()
+	return doctor.Examine(ctx, cfg), nil
+}
+
+// examined is what of this machine is looked at.
+func (a *app) examined(told doctor.Role) (doctor.Config, error) {
+	role, err := a.machineRole(told)
+	if err != nil {
+		return doctor.Config{}, err
+	}
+	cfg := doctor.Config{Role: role, Version: version, Now: time.Now, Rand: rand.Reader}
 	if role == doctor.Backup {
 		cfg.Receiver, cfg.Broken = a.loadReceiver()
 		cfg.ConfigPath = a.configPath
@@ -86,8 +112,7 @@ func (a *app) examineMachine(ctx context.Context, x examination) (doctor.Report,
 		cfg.Appliance, cfg.Broken = config.Load(cfg.ConfigPath)
 	}
 	cfg.Firewall = firewallExaminer(cfg)
-	defer a.progress("examining")()
-	return doctor.Examine(ctx, cfg), nil
+	return cfg, nil
 }
 
 // firewallExaminer holds the packet filter against what the configuration lets through.

@@ -31,6 +31,8 @@ type Request struct {
 	DNSNames  []string
 	Addresses []netip.Addr
 	Actor     string
+
+	once crypto.PublicKey // of a report: its key, which is nowhere once it has signed
 }
 
 // Issue makes a certificate and the key for it (a clinician's is wrapped and leaves the token, others stay in it, a CSR brings its own).
@@ -106,6 +108,9 @@ func (r *Request) normalise(algorithm cert.Algorithm) error {
 	}
 	if r.Sub != "" && (r.Kind != cert.Clinician || !isSub(r.Sub)) {
 		return invalid("sub is for clinicians, and at most 255 printable ASCII characters")
+	}
+	if (r.once != nil) != (r.Kind == cert.Report) {
+		return invalid("certificates of kind report are made by the appliance itself, each for one report")
 	}
 	if r.CSR != nil && r.Kind != cert.TLSServer && r.Kind != cert.TLSClient {
 		return invalid("only TLS certificates are issued for a key that the token has not made")
@@ -214,6 +219,9 @@ func (c *CA) keyFor(ctx context.Context, r Request, e *entry) (pub crypto.Public
 			return nil, nil, fault.New(fault.Invalid, "the PKCS#10 request cannot be used").WithCause(err).WithHint(err.Error())
 		}
 		return csr.PublicKey, func() error { return nil }, nil
+	}
+	if r.once != nil {
+		return r.once, func() error { return nil }, nil
 	}
 	algorithm, err := token.ParseAlgorithm(string(r.Algorithm))
 	if err != nil {

@@ -176,6 +176,8 @@ func (c *CA) renewsItself(e *entry, now time.Time) bool {
 		return e.NotAfter.After(now.Add(c.cfg.Policy.OCSPRenewal))
 	case cert.TSA:
 		return e.NotAfter.After(now.Add(c.cfg.Policy.TSARenewal))
+	case cert.Report: // it signed once, and has no successor
+		return true
 	}
 	return false
 }

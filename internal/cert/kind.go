@@ -19,11 +19,12 @@ const (
 	OCSP             Kind = "ocsp"
 	TLSServer        Kind = "tls-server"
 	TLSClient        Kind = "tls-client"
+	Report           Kind = "report" // signs one report of the appliance about itself, with a key that is destroyed after it
 )
 
 // Kinds returns every kind, issuers before what they issue.
 func Kinds() []Kind {
-	return []Kind{Root, ClinicianCA, TimeCA, InfrastructureCA, Clinician, TSA, OCSP, TLSServer, TLSClient}
+	return []Kind{Root, ClinicianCA, TimeCA, InfrastructureCA, Clinician, TSA, OCSP, TLSServer, TLSClient, Report}
 }
 
 // IssuingCAs returns the kinds of the CAs under the root: three, so that one stolen key cannot forge both a signature and its time.
@@ -54,7 +55,7 @@ func (k Kind) Issuer() Kind {
 		return ClinicianCA
 	case TSA:
 		return TimeCA
-	case TLSServer, TLSClient:
+	case TLSServer, TLSClient, Report:
 		return InfrastructureCA
 	}
 	return ""

@@ -61,6 +61,8 @@ func expectations(k Kind) expectation {
 		return expectation{base(map[string]mark{oidCRLDistribution.String(): plain, oidExtKeyUsage.String(): plain, oidSubjectAltName.String(): plain}), digital, oidEKUServerAuth, true, 399 * day}
 	case TLSClient:
 		return expectation{base(map[string]mark{oidCRLDistribution.String(): plain, oidExtKeyUsage.String(): plain, oidSubjectAltName.String(): optional}), digital, oidEKUClientAuth, true, 2*year + day}
+	case Report:
+		return expectation{base(map[string]mark{oidCRLDistribution.String(): plain}), digital, nil, true, 6*year + day}
 	}
 	panic("cert: no expectation for " + string(k))
 }

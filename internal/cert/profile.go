@@ -137,7 +137,7 @@ func parseArc(text string) (asn1.ObjectIdentifier, error) {
 
 // Policy returns the certificate policy of end-entity kinds: arc.1.n of a real appliance, arc.0.n of a demo.
 func (p *Profiles) Policy(k Kind) asn1.ObjectIdentifier {
-	n := slices.Index([]Kind{Clinician, TSA, OCSP, TLSServer, TLSClient}, k) + 1
+	n := slices.Index([]Kind{Clinician, TSA, OCSP, TLSServer, TLSClient, Report}, k) + 1
 	if n == 0 {
 		panic("cert: " + string(k) + " has no policy of its own")
 	}
@@ -196,7 +196,7 @@ func (p *Profiles) build() map[Kind]Profile {
 		Root:             {validity: Bounds{2 * year, 20 * year, 30 * year}, keyUsage: caUsage, algorithms: []Algorithm{ECDSAP384}, maxPathLen: -1},
 		ClinicianCA:      issuing(Clinician),
 		TimeCA:           issuing(TSA),
-		InfrastructureCA: issuing(TLSServer, TLSClient),
+		InfrastructureCA: issuing(TLSServer, TLSClient, Report),
 		// EN 319 412-2 §4.3.2: type A, nonRepudiation alone. NSS refuses an only EKU of documentSigning, so there is none.
 		Clinician: {validity: Bounds{day, 2 * year, 3 * year}, keyUsage: x509.KeyUsageContentCommitment, algorithms: leaf, crl: true, ocsp: true},
 		TSA: {validity: Bounds{30 * day, 5 * year, 6 * year}, keyUsage: x509.KeyUsageDigitalSignature, purpose: oidEKUTimeStamping, critical: true,
@@ -205,6 +205,8 @@ func (p *Profiles) build() map[Kind]Profile {
 			algorithms: leaf, noCheck: true},
 		TLSServer: {validity: Bounds{time.Hour, 90 * day, 398 * day}, keyUsage: x509.KeyUsageDigitalSignature, purpose: oidEKUServerAuth, algorithms: leaf, crl: true, ocsp: true},
 		TLSClient: {validity: Bounds{time.Hour, year, 2 * year}, keyUsage: x509.KeyUsageDigitalSignature, purpose: oidEKUClientAuth, algorithms: leaf, crl: true, ocsp: true},
+		// It outlasts the audits that its report is kept for. Without an EKU "openssl cms -verify" takes it as it is.
+		Report: {validity: Bounds{day, 5 * year, 6 * year}, keyUsage: x509.KeyUsageDigitalSignature, algorithms: leaf, crl: true, ocsp: true},
 	}
 	for kind, profile := range all {
 		profile.kind, profile.settings = kind, &p.settings

@@ -141,6 +141,7 @@ func leaves() map[cert.Kind]cert.Request {
 		cert.TSA:       {},
 		cert.TLSServer: {Subject: cert.Subject{CommonName: "sign.veripath.example"}, DNSNames: []string{"sign.veripath.example", "localhost"}, Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1")}},
 		cert.TLSClient: {Subject: cert.Subject{CommonName: "primary", Organization: "VeriPath Ltd"}},
+		cert.Report:    {},
 	}
 }
 
@@ -169,7 +170,7 @@ func TestEveryProfileHoldsBeforeOpenSSL(t *testing.T) {
 
 func verify(t *testing.T, p *pki, root string, k cert.Kind, leaf *x509.Certificate, issuer cert.Kind) {
 	t.Helper()
-	purpose := map[cert.Kind]string{cert.Clinician: "any", cert.TSA: "timestampsign", cert.TLSServer: "sslserver", cert.TLSClient: "sslclient", cert.OCSP: "ocsphelper"}[k]
+	purpose := map[cert.Kind]string{cert.Clinician: "any", cert.TSA: "timestampsign", cert.TLSServer: "sslserver", cert.TLSClient: "sslclient", cert.OCSP: "ocsphelper", cert.Report: "smimesign"}[k]
 	mustOpenSSL(t, "verify", "-x509_strict", "-attime", "1795176000", "-purpose", purpose, "-policy", p.profiles.Policy(k).String(), "-explicit_policy",
 		"-check_ss_sig", "-CAfile", root, "-untrusted", writePEM(t, "ca.pem", "CERTIFICATE", p.certs[issuer].Raw), writePEM(t, "leaf.pem", "CERTIFICATE", leaf.Raw))
 }

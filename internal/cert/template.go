@@ -151,6 +151,8 @@ func (p Profile) setSubject(t *x509.Certificate, s Subject, issuer *x509.Certifi
 		s = p.settings.caSubject(p.kind)
 	case TSA:
 		s = p.settings.own("TSU " + tag) // EN 319 422: each time-stamping unit is named apart
+	case Report:
+		s = p.settings.own("Report " + tag)
 	case OCSP:
 		s = p.settings.own(map[Kind]string{ClinicianCA: "Clinician", TimeCA: "Time", InfrastructureCA: "Infrastructure"}[p.issuerKind(issuer)] + " OCSP " + tag)
 	}

@@ -36,7 +36,7 @@ type rule struct {
 func (e *exam) rules() []rule {
 	list := []rule{{path: "/usr/bin/appliance", most: 0o755, optional: true}, {path: "/etc/aes-appliance", most: 0o755, optional: true}}
 	if e.ConfigPath != "" {
-		list = append(list, rule{path: e.ConfigPath, most: 0o644, owner: e.stateOwner()})
+		list = append(list, rule{path: e.ConfigPath, most: 0o755, owner: e.stateOwner()})
 	}
 	if e.Role == Backup {
 		return append(list, e.unitRules()...)

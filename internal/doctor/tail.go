@@ -46,18 +46,23 @@ func (t *tail) line(off int64) (b []byte, at int64, err error) {
 	if off > 0 {
 		i := bytes.IndexByte(buf, '\n')
 		if i < 0 {
-			return nil, t.size, nil
+			return nil, t.size, noLine(buf, at)
 		}
 		buf, at = buf[i+1:], at+int64(i)+1
 	}
 	i := bytes.IndexByte(buf, '\n')
 	if i < 0 {
-		if len(buf) > chain.MaxLine {
-			return nil, at, fmt.Errorf("at byte %d there is no line of a log", at)
-		}
-		return nil, t.size, nil
+		return nil, t.size, noLine(buf, at)
 	}
 	return buf[:i], at, nil
+}
+
+// noLine tells the end of a file that is being appended to from what is no log.
+func noLine(rest []byte, at int64) error {
+	if len(rest) <= chain.MaxLine {
+		return nil
+	}
+	return fmt.Errorf("at byte %d there is no line of a log", at)
 }
 
 // timeAt returns the time of the first whole line at or after off; there is false at the end.
@@ -135,7 +140,7 @@ func (t *tail) recent() (lines int, heads map[chain.Hash]bool, torn bool, err er
 			err = chain.ErrTime
 		}
 		if err != nil {
-			return fmt.Errorf("%d lines before the end of what was read: %w", lines, err)
+			return fmt.Errorf("line %d of the last megabyte: %w", lines+1, err)
 		}
 		lines, before = lines+1, &l
 		heads[l.Hash] = true

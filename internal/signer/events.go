@@ -35,6 +35,7 @@ const (
 	eventShutdown            = "system_shutdown"
 	eventStamped             = "checkpoint_time_stamped" // by another authority; the line holds the checkpoint and the token
 	eventPublic              = "public_requests"         // how many anonymous requests were answered since the last such line
+	eventAuditReport         = "audit_report_signed"     // a report of the appliance about itself; the line precedes its leaving
 
 	eventCeremony = "ceremony_completed" // package ca's: from here on there are keys that something can be signed with
 )

@@ -137,6 +137,7 @@ func (v *Server) Admin() map[wire.Op]wire.Handler {
 		wire.OpTokenBackup:   plain(v.tokenBackup),
 		wire.OpBackupDrill:   plain(v.backupDrill),
 		wire.OpExamine:       plain(v.examine),
+		wire.OpAuditReport:   plain(v.auditReport),
 		wire.OpRenewOpen:     plain(v.renewOpen),
 		wire.OpRenewMaterial: plain(v.renewMaterial),
 		wire.OpRenewStamp:    plain(v.renewStamp),

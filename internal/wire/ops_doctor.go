@@ -2,8 +2,11 @@ package wire
 
 import "time"
 
-// OpExamine is the operation of the admin socket by which an appliance is examined: Nothing -> Examined.
-const OpExamine Op = "examine"
+// Operations of the admin socket by which an appliance is examined.
+const (
+	OpExamine     Op = "examine"      // Nothing -> Examined
+	OpAuditReport Op = "audit_report" // AuditReport -> AuditSigned
+)
 
 // Examined is what only the signer can see of itself.
 type Examined struct {
@@ -52,4 +55,33 @@ type DrillHeld struct {
 	At    time.Time `json:"at,omitzero"` // zero: none was held
 	From  string    `json:"from,omitempty"`
 	Lines uint64    `json:"cosigned_lines,omitempty"`
+}
+
+// AuditReport is what an examination came to, to be signed together with what the signer knows itself.
+type AuditReport struct {
+	Examined Raw `json:"examined"` // a JSON object of package doctor's, at most MaxAuditReport bytes
+}
+
+// MaxAuditReport bounds what is signed, in bytes.
+const MaxAuditReport = 1 << 20
+
+// AuditSchema names the form of a signed report.
+const AuditSchema = "aes-audit/1"
+
+// Attested is a signed report: what the signer says of itself, and what was examined by the program that asked. The signature covers both, and says of the second
+// only that it was handed to this appliance at that time by its operator.
+type Attested struct {
+	Schema   string    `json:"schema"`
+	At       time.Time `json:"at"` // the signer's time
+	Proven   bool      `json:"time_proven"`
+	Signer   Status    `json:"signer"`
+	Examined Raw       `json:"examined"`
+}
+
+// AuditSigned is the signed report. All but Report is DER.
+type AuditSigned struct {
+	Report    []byte   `json:"report"`     // Attested as JSON: the bytes that are signed
+	Signature []byte   `json:"signature"`  // CMS SignedData, detached
+	TimeStamp []byte   `json:"time_stamp"` // TimeStampResp over the report
+	Chain     [][]byte `json:"chain"`      // the signing certificate, its CA, the root
 }
