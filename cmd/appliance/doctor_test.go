@@ -290,6 +290,7 @@ func TestDoctorJudgesRevocation(t *testing.T) {
 // TestDoctorOfABackupHost: the copies, what listens, and what does not come any more.
 func TestDoctorOfABackupHost(t *testing.T) {
 	v := newVault(t)
+	v.address = strings.Replace(v.address, "localhost", "127.0.0.1", 1) // an address of the operator's own choice may be this machine, a name may not
 	r := consult(t, doctor.Backup, v.config, false)
 	expectVerdicts(t, "before its first start", r, map[string]doctor.Verdict{"copies.held": doctor.Bad})
 	v.start()
