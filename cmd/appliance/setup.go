@@ -127,13 +127,7 @@ func (r *setupRun) run(ctx context.Context, file string, check bool) error {
 		fmt.Fprintln(r.stdout, "\nNothing is lost: mend what is named below, run setup again, and it goes on from here.")
 		return err
 	}
-	for i, line := range r.last {
-		if i == 0 {
-			fmt.Fprint(r.stdout, "\nTo be done now\n")
-		}
-		fmt.Fprintf(r.stdout, "  %d. %s\n", i+1, strings.ReplaceAll(line, "\n", "\n     "))
-	}
-	return nil
+	return r.finish(ctx)
 }
 
 // learn gets the answers: from a file, from an earlier run, or from whoever sits there. fresh: they were just asked for.

@@ -30,12 +30,9 @@ func (r *setupRun) backupSteps() []setup.Step {
 	if s := r.answers.Config.Setup; s.Webhook != "" || s.MailPassword != "" {
 		steps = append(steps, setup.Step{Name: "alarm's secrets", Run: r.keepAlarmSecrets})
 	}
-	return append(steps,
-		setup.Step{Name: "state", Run: r.makeReceiverState},
-		setup.Step{Name: "service", Run: r.startReceiver},
-		setup.Step{Name: "join", Run: r.joinPrimary},
-		setup.Step{Name: "alarm", Run: r.tryAlarm},
-	)
+	steps = append(steps, setup.Step{Name: "state", Run: r.makeReceiverState}, setup.Step{Name: "service", Run: r.startReceiver})
+	steps = append(steps, r.firewallSteps()...)
+	return append(steps, setup.Step{Name: "join", Run: r.joinPrimary}, setup.Step{Name: "alarm", Run: r.tryAlarm})
 }
 
 func (r *setupRun) keepBackupConfiguration(ctx context.Context) (string, error) {

@@ -49,7 +49,7 @@ func (r *setupRun) primarySteps() []setup.Step {
 	if r.answers.Config.Portal.TLS == config.TLSFiles {
 		steps = append(steps, setup.Step{Name: "TLS key", Run: r.keepTLSKey})
 	}
-	steps = append(steps, setup.Step{Name: "services", Run: r.startPrimary}, setup.Step{Name: "token's backup", Run: r.carryTokenBackup})
+	steps = append(steps, setup.Step{Name: "services", Run: r.startPrimary})
 	return append(steps, r.registrationSteps()...)
 }
 

@@ -220,6 +220,3 @@ func goodWebhook(file string) error {
 	}
 	return nil
 }
-
-// administers is where whoever runs setup seems to come from: those who are connected to the ssh port now.
-func administers(map[string]string) string { return "" }

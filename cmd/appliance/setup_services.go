@@ -100,10 +100,19 @@ func (r *setupRun) carryTokenBackup(ctx context.Context) (string, error) {
 		return "", unreadable("the token's backup", err)
 	}
 	file, err := r.carry(fmt.Sprintf("token-%s.age", id[:8]), sealed)
+	if err != nil {
+		return "", err
+	}
+	older, err := filepath.Glob(filepath.Join(filepath.Dir(file), "token-*.age"))
+	for _, one := range older {
+		if one != file {
+			err = errors.Join(err, os.Remove(one))
+		}
+	}
 	return file, err
 }
 
-// registrationSteps are the clinic, its realm, its first clinician and the backup host, as far as they were answered.
+// registrationSteps are the clinic, its realm, its first clinician, the firewall and the backup host, as far as they were answered, and the backup of the token.
 func (r *setupRun) registrationSteps() (steps []setup.Step) {
 	s := r.answers.Config.Setup
 	if s.Clinic != "" {
@@ -115,10 +124,12 @@ func (r *setupRun) registrationSteps() (steps []setup.Step) {
 	if s.Clinician != "" {
 		steps = append(steps, setup.Step{Name: "clinician", Run: r.addClinician})
 	}
+	steps = append(steps, r.firewallSteps()...)
 	if s.BackupHost != "" {
 		steps = append(steps, setup.Step{Name: "backup host", Run: r.enrolBackup})
 	}
-	return steps
+	// Last: a join code is a key of the token's more.
+	return append(steps, setup.Step{Name: "token's backup", Run: r.carryTokenBackup})
 }
 
 func (r *setupRun) addClinic(ctx context.Context) (string, error) {
@@ -237,7 +248,7 @@ func (r *setupRun) enrolBackup(ctx context.Context) (string, error) {
 	fmt.Fprintf(r.stdout, "%s, with this code until %s:\n%s\n%s", o.Address, o.Expires.Format("15:04 MST"), o.Code, setup.Indent("\n"))
 	if s.BackupWait == 0 {
 		r.last = append(r.last, "On "+s.BackupHost+", within 30 minutes: appliance setup --role backup, with the code above.\nThen here: appliance backup status --wait 5m")
-		return "", setup.ErrLater
+		return "it joins with that code", setup.ErrLater
 	}
 	fmt.Fprintf(r.stdout, "on that host: appliance setup --role backup. Waiting %v … ", s.BackupWait)
 	caught := func(ctx context.Context) error {

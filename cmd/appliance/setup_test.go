@@ -231,6 +231,8 @@ mode = "unproven"
 [portal]
 hosts = "127.0.0.1"
 tls = "own-ca"
+[firewall]
+admin_networks = "192.0.2.7"
 `, doctor.ClinicName, p.realm.Issuer(), doctor.ClinicianCN, doctor.ProfessionalRegister, doctor.ProfessionalRegistrationNumber, demorealm.DoctorSub, plain, p.keeper.Recipient()))
 	for _, dir := range []string{"var/lib/aes-appliance", "run/p", "run/a"} { // which the package and the units make
 		if err := os.MkdirAll(p.path(dir), 0o755); err != nil {

@@ -127,7 +127,15 @@ func (s Setup) agree(c Config, role Role) (problems Problems) {
 			problems = append(problems, Problem{Key: key, Text: text, Cure: cure})
 		}
 	}
+	filter := c.Firewall
 	if role == RoleBackup {
+		filter = c.Receiver.Firewall
+	}
+	add(s.Confine && len(filter.AdminNetworks) == 0, "firewall.admin_networks", "is empty, and the firewall is to be put in force: nobody could log in over ssh",
+		"name the addresses that you administer from, or set setup.firewall = false")
+	if role == RoleBackup {
+		add(s.Confine && len(filter.Primaries) == 0, "firewall.primaries", "is empty, and the firewall is to be put in force: no primary could send its log",
+			"name the primary's addresses, or set setup.firewall = false")
 		add((s.MailPassword == "") != (c.Receiver.Alarm.MailUser == ""), "setup.mail_password_file", "goes with alarm.mail_user", "set both, or none")
 		return problems
 	}
