@@ -141,7 +141,7 @@ func (m mail) send(ctx context.Context, a Alarm) error {
 		return err
 	}
 	defer c.Close()
-	if err := m.greet(c, host, conn.RemoteAddr()); err != nil {
+	if err := m.greet(c, a.Host, host, conn.RemoteAddr()); err != nil {
 		return err
 	}
 	if err := c.Mail(m.cfg.MailFrom); err != nil {
@@ -166,7 +166,12 @@ func (m mail) send(ctx context.Context, a Alarm) error {
 }
 
 // greet secures the connection and logs in, where that is asked for.
-func (m mail) greet(c *smtp.Client, host string, peer net.Addr) error {
+func (m mail) greet(c *smtp.Client, self, host string, peer net.Addr) error {
+	if self != "" { // "localhost", which it would say otherwise, is what spam says
+		if err := c.Hello(self); err != nil {
+			return err
+		}
+	}
 	tcp, ok := peer.(*net.TCPAddr)
 	local := ok && tcp.IP.IsLoopback()
 	if has, _ := c.Extension("STARTTLS"); has {
@@ -209,6 +214,7 @@ func (m mail) text(a Alarm) string {
 		"To: " + strings.Join(m.cfg.MailTo, ", "),
 		"Subject: [aes-backup] " + line(a.Kind) + ": " + line(a.Origin),
 		"Date: " + a.Time.Format(time.RFC1123Z),
+		"MIME-Version: 1.0",
 		"Content-Type: text/plain; charset=utf-8",
 		"Auto-Submitted: auto-generated",
 		"",
