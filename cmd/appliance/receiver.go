@@ -134,7 +134,7 @@ func (a *app) runReceiver(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	watching, wl, err := openWitness(cfg, log)
+	watching, wl, err := openWitness(cfg, caller, log)
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}

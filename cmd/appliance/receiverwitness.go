@@ -18,10 +18,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/veripath/aes-appliance/internal/alarm"
 	"github.com/veripath/aes-appliance/internal/chain"
 	"github.com/veripath/aes-appliance/internal/config"
 	"github.com/veripath/aes-appliance/internal/durable"
 	"github.com/veripath/aes-appliance/internal/fault"
+	"github.com/veripath/aes-appliance/internal/replica"
 	"github.com/veripath/aes-appliance/internal/witness"
 )
 
@@ -33,7 +35,7 @@ const (
 )
 
 // openWitness listens for logs that are to be watched; nil when the configuration names none.
-func openWitness(cfg config.Receiver, log *slog.Logger) (*http.Server, net.Listener, error) {
+func openWitness(cfg config.Receiver, caller *alarm.Caller, log *slog.Logger) (*http.Server, net.Listener, error) {
 	w := cfg.Witness
 	if w.Listen == "" {
 		return nil, nil, nil
@@ -57,7 +59,11 @@ func openWitness(cfg config.Receiver, log *slog.Logger) (*http.Server, net.Liste
 	if err := durable.WriteFile(durable.OS{}, filepath.Join(dir, witnessKeyPublic), []byte(cosigner.Key().String()+"\n"), 0o644); err != nil {
 		return nil, nil, err
 	}
-	s, err := witness.NewServer(witness.ServerConfig{Logs: logs, Cosigner: cosigner, Store: witness.Dir{FS: durable.OS{}, Path: dir}, Now: time.Now, Slog: log})
+	s, err := witness.NewServer(witness.ServerConfig{Logs: logs, Cosigner: cosigner, Store: witness.Dir{FS: durable.OS{}, Path: dir}, Now: time.Now, Slog: log,
+		Contradicted: func(origin string, lines uint64) {
+			caller.Raise(alarm.Alarm{Kind: string(replica.AlarmRefusal), Time: time.Now().UTC(), Origin: origin,
+				Text: fmt.Sprintf("the log, which this host watches, signed two trees of %d lines: both checkpoints are kept", lines)})
+		}})
 	if err != nil {
 		return nil, nil, err
 	}

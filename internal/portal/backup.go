@@ -105,6 +105,13 @@ func writeBackup(w io.Writer, s wire.Status) {
 	}
 	fmt.Fprintf(w, "# TYPE aes_log_verification_failures_total counter\naes_log_verification_failures_total %d\n", s.Verified.Failures)
 	fmt.Fprintf(w, "# TYPE aes_log_damaged gauge\naes_log_damaged %d\n", one(s.Verified.Damage != ""))
+	if s.Witnessed.Asked > 0 {
+		fmt.Fprintf(w, "# TYPE aes_log_witnesses gauge\naes_log_witnesses %d\n", s.Witnessed.Asked)
+		fmt.Fprintf(w, "# TYPE aes_log_witnesses_contradicting gauge\naes_log_witnesses_contradicting %d\n", s.Witnessed.Contradict)
+	}
+	if !s.Witnessed.At.IsZero() {
+		fmt.Fprintf(w, "# TYPE aes_log_witnessed_timestamp_seconds gauge\naes_log_witnessed_timestamp_seconds %d\n", s.Witnessed.At.Unix())
+	}
 	fmt.Fprint(w, "# TYPE aes_backup_state gauge\n")
 	for _, state := range backupStates() {
 		fmt.Fprintf(w, "aes_backup_state{state=%q} %d\n", state, one(s.Backup.State == state))

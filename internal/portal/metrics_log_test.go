@@ -23,3 +23,18 @@ func TestMetricsOfTheLog(t *testing.T) {
 		}
 	}
 }
+
+// TestMetricsOfTheWitnesses: that one contradicts the log can have an alert; without witnesses there is nothing to alert about.
+func TestMetricsOfTheWitnesses(t *testing.T) {
+	var b strings.Builder
+	writeBackup(&b, wire.Status{Witnessed: wire.Witnessed{Asked: 3, Contradict: 1, At: time.Unix(1700000000, 0)}})
+	for _, want := range []string{"aes_log_witnesses 3\n", "aes_log_witnesses_contradicting 1\n", "aes_log_witnessed_timestamp_seconds 1700000000\n"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in\n%s", want, &b)
+		}
+	}
+	b.Reset()
+	if writeBackup(&b, wire.Status{}); strings.Contains(b.String(), "witness") {
+		t.Errorf("without witnesses:\n%s", &b)
+	}
+}

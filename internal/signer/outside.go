@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/chain"
+	"github.com/veripath/aes-appliance/internal/wire"
 	"github.com/veripath/aes-appliance/internal/witness"
 )
 
@@ -115,4 +116,25 @@ func (v *Server) newestHead() (chain.Cosigned, error) {
 		return c, nil
 	}
 	return v.ownHead()
+}
+
+// sayWitnessed says how the witnesses stand.
+func (v *Server) sayWitnessed() (out wire.Witnessed) {
+	if v.outside.witnesses == nil {
+		return out
+	}
+	for _, s := range v.outside.witnesses.States() {
+		out.Asked++
+		if s.Contradicts {
+			out.Contradict++
+		}
+	}
+	if c, ok := v.witnessed(); ok {
+		for _, by := range c.By {
+			if by.Time.After(out.At) {
+				out.At = by.Time
+			}
+		}
+	}
+	return out
 }

@@ -109,6 +109,7 @@ func (v *Server) status(context.Context, wire.Nothing) (wire.Status, error) {
 	because(v.s.backup.MaySign())
 	st.Verified = v.s.verified.say()
 	st.Backup = statement(v.s.backup.Say(lines))
+	st.Witnessed = v.sayWitnessed()
 	st.Ready = len(st.Reasons) == 0
 	return st, nil
 }

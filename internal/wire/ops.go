@@ -170,18 +170,26 @@ type Cosignature struct {
 
 // Status is how the signer is.
 type Status struct {
-	Ready    bool        `json:"ready"` // it signs
-	Reasons  []string    `json:"reasons,omitempty"`
-	Clock    Clock       `json:"clock"`
-	Lines    uint64      `json:"lines"` // of the log
-	Head     string      `json:"head"`  // hash of the last, hexadecimal
-	Version  string      `json:"version"`
-	Demo     bool        `json:"demo"`
-	Root     []byte      `json:"root"`    // DER: what signatures made here are verified against
-	LogKey   string      `json:"log_key"` // verifier key (C2SP signed-note) of the log's checkpoints
-	Open     int         `json:"open_operations"`
-	Backup   Backup      `json:"backup"`
-	Verified LogVerified `json:"log_verified"`
+	Ready     bool        `json:"ready"` // it signs
+	Reasons   []string    `json:"reasons,omitempty"`
+	Clock     Clock       `json:"clock"`
+	Lines     uint64      `json:"lines"` // of the log
+	Head      string      `json:"head"`  // hash of the last, hexadecimal
+	Version   string      `json:"version"`
+	Demo      bool        `json:"demo"`
+	Root      []byte      `json:"root"`    // DER: what signatures made here are verified against
+	LogKey    string      `json:"log_key"` // verifier key (C2SP signed-note) of the log's checkpoints
+	Open      int         `json:"open_operations"`
+	Backup    Backup      `json:"backup"`
+	Verified  LogVerified `json:"log_verified"`
+	Witnessed Witnessed   `json:"witnessed"`
+}
+
+// Witnessed is what the witnesses of the policy that have an address say of the log.
+type Witnessed struct {
+	Asked      int       `json:"asked"`       // how many there are
+	Contradict int       `json:"contradict"`  // of them that have cosigned another history, or lines that are gone
+	At         time.Time `json:"at,omitzero"` // of the newest cosignature of a checkpoint that satisfied the policy
 }
 
 // LogVerified is what the running signer's verifications of its whole log have found.

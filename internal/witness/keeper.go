@@ -51,6 +51,8 @@ type State struct {
 	Size   uint64    // lines that it cosigned last
 	At     time.Time // when, by its clock; zero: never since the start
 	Failed error     // why it did not, in the last round; nil when it did
+	// Contradicts: it said that it has cosigned another history, or lines that are gone, and has not cosigned since. That it is out of reach now unsays nothing.
+	Contradicts bool
 }
 
 // New returns a Keeper that has asked nobody yet.
@@ -139,10 +141,10 @@ func (k *Keeper) one(ctx context.Context, i int, w chain.Witness, c chain.Cosign
 	k.mu.Unlock()
 	lines, by, err := k.show(ctx, w, s.Size, c)
 	if err == nil {
-		s.Size, s.At, s.Failed = c.Size, by.Time, nil
+		s.Size, s.At, s.Failed, s.Contradicts = c.Size, by.Time, nil, false
 	} else {
 		k.tell(ctx, s, w.Name, err)
-		s.Failed = err
+		s.Failed, s.Contradicts = err, s.Contradicts || contradicts(err)
 	}
 	k.mu.Lock()
 	k.states[i] = s
@@ -150,13 +152,16 @@ func (k *Keeper) one(ctx context.Context, i int, w chain.Witness, c chain.Cosign
 	return lines
 }
 
+// contradicts says whether a witness knows of another history than the log's.
+func contradicts(err error) bool { return errors.Is(err, ErrForked) || errors.Is(err, ErrAhead) }
+
 // tell logs why a witness did not cosign, when that is news.
 func (k *Keeper) tell(ctx context.Context, s State, name string, err error) {
 	if s.Failed != nil && s.Failed.Error() == err.Error() {
 		return
 	}
 	level := slog.LevelWarn
-	if errors.Is(err, ErrForked) || errors.Is(err, ErrAhead) {
+	if contradicts(err) {
 		level = slog.LevelError
 	}
 	k.cfg.Slog.Log(ctx, level, "a witness did not cosign", "witness", name, "error", err)

@@ -79,6 +79,8 @@ type ServerConfig struct {
 	Store    Store
 	Now      func() time.Time
 	Slog     *slog.Logger
+	// Contradicted is told that a log signed two trees of one size, each time that this is shown: it must return at once. nil: nobody is told.
+	Contradicted func(origin string, lines uint64)
 }
 
 // Server is a witness: an http.Handler for POST …/add-checkpoint (C2SP tlog-witness). It holds no lines. Its key must be none that makes other statements: what a
@@ -170,6 +172,8 @@ func (s *Server) add(body []byte) ([]byte, *refusal) {
 	switch {
 	case err != nil:
 		return nil, &refusal{status: http.StatusInternalServerError, cause: err}
+	case c.Size == last.Size && c.Tree != last: // whatever it says that it grew from
+		return nil, s.contradicted(origin, last, c, in.Checkpoint)
 	case in.Old != last.Size:
 		return nil, &refusal{status: http.StatusConflict, size: last.Size}
 	}
@@ -203,6 +207,9 @@ func (s *Server) contradicted(origin string, last chain.Tree, c chain.Checkpoint
 		return &refusal{status: http.StatusUnprocessableEntity}
 	}
 	s.cfg.Slog.Error("a log signed two trees of the same size", "log", origin, "lines", c.Size)
+	if s.cfg.Contradicted != nil {
+		s.cfg.Contradicted(origin, c.Size)
+	}
 	if err := s.cfg.Store.Accuse(origin, note); err != nil {
 		return &refusal{status: http.StatusInternalServerError, cause: err}
 	}

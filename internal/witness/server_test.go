@@ -136,8 +136,17 @@ func TestServerRemembers(t *testing.T) {
 	}
 	fork := &testLog{key: l.key}
 	fork.grow(20, "b")
-	if got := post(ours(t, key, store), request(t, fork, 20).Marshal()); got.Code != 409 || got.Body.String() != "20\n" {
-		t.Errorf("a fork of the same size: %d %q", got.Code, got.Body)
+	for _, old := range []uint64{0, 20} {
+		told := uint64(0)
+		w := ours(t, key, store)
+		w.cfg.Contradicted = func(log string, lines uint64) {
+			if told = lines; log != origin {
+				t.Errorf("it is said of %s", log)
+			}
+		}
+		if got := post(w, request(t, fork, old).Marshal()); got.Code != 409 || got.Body.String() != "20\n" || told != 20 {
+			t.Errorf("a fork of the same size, from %d: %d %q, and of %d lines was told", old, got.Code, got.Body, told)
+		}
 	}
 	kept, err := store.read(store.file(origin, ".contradicts"))
 	if c, openErr := chain.OpenCheckpoint(kept, origin, key); err != nil || openErr != nil || c.Tree != fork.tree() {

@@ -98,6 +98,14 @@ func TestWitnessesCatch(t *testing.T) {
 				if !errors.Is(failed, c.want) || (err == nil) != (c.want == nil) {
 					t.Errorf("%v; %v, want %v", err, failed, c.want)
 				}
+				found := errors.Is(c.want, ErrForked) || errors.Is(c.want, ErrAhead)
+				if k.States()[0].Contradicts != found {
+					t.Errorf("that it contradicts: %t", !found)
+				}
+				w.answer = func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(500); return true }
+				if _ = k.Round(t.Context()); k.States()[0].Contradicts != found {
+					t.Error("it is forgotten when the witness is in trouble")
+				}
 				if w.size != 50 && c.want != nil {
 					t.Errorf("the witness moved to %d lines", w.size)
 				}
