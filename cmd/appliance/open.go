@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/config"
+	"github.com/veripath/aes-appliance/internal/durable"
 	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/pdf"
 	"github.com/veripath/aes-appliance/internal/signer"
@@ -43,7 +44,7 @@ func readPIN(path string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, badPIN(path, "is no regular file")
 	}
-	if info.Mode().Perm()&0o077 != 0 {
+	if durable.OpenToOthers(info) {
 		return nil, fault.New(fault.Forbidden, fmt.Sprintf("the PIN file %s may be read by others (mode %04o)", path, info.Mode().Perm())).
 			WithHint("chmod 600 " + path)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/config"
+	"github.com/veripath/aes-appliance/internal/durable"
 	"github.com/veripath/aes-appliance/internal/fault"
 )
 
@@ -116,7 +117,7 @@ func (f *fileCertificates) load() error {
 		if err != nil {
 			return fault.New(fault.NotFound, "the TLS file "+path+" cannot be read").WithCause(err)
 		}
-		if i == 1 && info.Mode().Perm()&0o077 != 0 {
+		if i == 1 && durable.OpenToOthers(info) {
 			return fault.New(fault.Forbidden, fmt.Sprintf("the TLS key %s may be read by others (mode %04o)", path, info.Mode().Perm())).WithHint("chmod 600 " + path)
 		}
 		modified[i] = info.ModTime()
