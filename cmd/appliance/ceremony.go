@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"github.com/veripath/aes-appliance/internal/ca"
@@ -34,11 +35,15 @@ const maxCeremony = 4 << 20
 func (a *app) ceremonyCommand() *cobra.Command {
 	var module, dir, pinFile string
 	cmd := &cobra.Command{
-		Use:    "ceremony",
-		Short:  "Do what only the root's key can do (started by setup and demo)",
-		Hidden: true,
-		Args:   exactly(0, "none"),
+		Use:   "ceremony",
+		Short: "Do what only the root's key can do, later: new CAs, the end of old ones, the root's list",
+		Long: `What only the root's key can do. Setup holds the first ceremony; for later ones its sealed token is brought back. By itself, this is the process in which the root's key
+is used: the others start it, and speak with it over its standard input and output.`,
+		Args: noSuch,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if a.interactive() {
+				return cmd.Help()
+			}
 			cfg := ca.RootConfig{Now: time.Now(), Rand: rand.Reader}
 			if dir == "" {
 				return a.sealedCeremony(cmd.Context(), module, cfg)
@@ -62,6 +67,8 @@ func (a *app) ceremonyCommand() *cobra.Command {
 	cmd.Flags().StringVar(&module, "module", "", "PKCS#11 module of the root's token")
 	cmd.Flags().StringVar(&dir, "dir", "", "folder of a demo's root token; without it, the token comes and goes sealed")
 	cmd.Flags().StringVar(&pinFile, "pin-file", "", "file with its PIN")
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { f.Hidden = true }) // for those who start it
+	cmd.AddCommand(a.ceremonyRollover(), a.ceremonyRevoke(), a.ceremonySignList())
 	return cmd
 }
 

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -316,22 +315,27 @@ func (c *CA) record(ctx context.Context, actor string, d issuedDetails) error {
 
 // Renew issues a new certificate, with a new key, for the subject of one that is still valid. The old one is not revoked, so what it signed
 // stays good without further thought, but a clinician's signs no more: ByName and Usable know the new one only, so that revoking that ends all.
-// Clinicians' and TLS certificates with keys in the token can be renewed; responders and the TSA are renewed by Maintain.
+// Certificates with keys in the token can be renewed; a responder's and the TSA's Maintain renews when they are due, and here before. The TSA's successor is
+// by the newest Time CA.
 func (c *CA) Renew(ctx context.Context, serial string, validity time.Duration, actor string) (Certificate, error) {
 	old, err := c.Get(serial)
 	if err != nil {
 		return Certificate{}, err
 	}
 	conflict := func(text string) *fault.Error { return fault.New(fault.Conflict, text) }
+	own := old.Kind == cert.TSA || old.Kind == cert.OCSP
 	switch {
-	case !slices.Contains([]cert.Kind{cert.Clinician, cert.TLSServer, cert.TLSClient}, old.Kind):
-		return Certificate{}, fault.New(fault.Invalid, "certificates of kind "+string(old.Kind)+" are renewed by the appliance itself")
+	case old.Kind.IsCA():
+		return Certificate{}, fault.New(fault.Invalid, "a CA gets its successor in a ceremony").WithHint(`"appliance ceremony rollover"`)
 	case !old.KeyExists:
 		return Certificate{}, fault.New(fault.Invalid, "the certificate's key is not in the token").WithHint("issue a new one from a PKCS#10 request")
 	case old.Status != StatusValid:
 		return Certificate{}, conflict("the certificate is " + string(old.Status) + ": renewal is for valid ones").WithHint("issue a new one")
 	case old.RenewedBy != "":
 		return Certificate{}, conflict("the certificate has been renewed by " + old.RenewedBy)
+	}
+	if own {
+		return c.renewOwn(ctx, old, Request{Kind: old.Kind, Validity: validity, Actor: actor})
 	}
 	r := Request{Kind: old.Kind, Clinic: old.Clinic, Subject: old.Subject, Sub: old.Sub, Algorithm: old.Algorithm, Validity: validity, Actor: actor}
 	crt, err := x509.ParseCertificate(old.DER)

@@ -91,8 +91,8 @@ func (c *CA) keepResponder(ctx context.Context, a *authority, u *Upkeep) error {
 	return c.keep(ctx, a, Request{Kind: cert.OCSP, Issuer: a.kind, Actor: actorSelf}, renews, u)
 }
 
-// keepTSA gives the TSA a key and certificate, and the next ones before the key may not be used any more (EN 319 421 §7.6.3) or when the
-// certificate, or the CA above it, has been revoked.
+// keepTSA gives the TSA a key and certificate, and the next ones before the key may not be used any more (EN 319 421 §7.6.3), when the
+// certificate, or the CA above it, has been revoked, or when there is a newer Time CA.
 func (c *CA) keepTSA(ctx context.Context, u *Upkeep) error {
 	now := c.now()
 	c.mu.RLock()
@@ -102,7 +102,7 @@ func (c *CA) keepTSA(ctx context.Context, u *Upkeep) error {
 	if t := c.tsa; t != nil {
 		renews = t.Serial
 		e := c.entries[renews]
-		fine = e.RevokedAt == nil && c.entries[e.Issuer].RevokedAt == nil && t.Until.After(now.Add(c.cfg.Policy.TSARenewal))
+		fine = e.RevokedAt == nil && e.Issuer == a.serial && t.Until.After(now.Add(c.cfg.Policy.TSARenewal))
 	}
 	c.mu.RUnlock()
 	if fine || headless {

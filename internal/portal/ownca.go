@@ -94,14 +94,14 @@ func (o *ownCertificates) run(ctx context.Context, ready chan<- struct{}) error 
 	}
 }
 
-// refresh gets a new certificate when the present one is old or not of the present root, and a new status for it.
+// refresh gets a new certificate when the present one is old, not of the present root or not of the CA that issues now, and a new status for it.
 func (o *ownCertificates) refresh(ctx context.Context) error {
-	_, root, err := o.p.now(ctx)
+	status, root, err := o.p.now(ctx)
 	if err != nil {
 		return err
 	}
 	c := o.get()
-	if c == nil || o.p.cfg.Now().After(renewAt(c.Leaf)) || chainsTo(c, root) != nil {
+	if c == nil || o.p.cfg.Now().After(renewAt(c.Leaf)) || chainsTo(c, root) != nil || !issuedBy(c, status.Listener) {
 		if c, err = o.issue(ctx); err != nil {
 			return err
 		}
@@ -113,6 +113,15 @@ func (o *ownCertificates) refresh(ctx context.Context) error {
 	}
 	o.set(stapled)
 	return nil
+}
+
+// issuedBy reports whether the certificate is by the CA with this serial; so is any when the signer does not say which.
+func issuedBy(c *tls.Certificate, serial string) bool {
+	if serial == "" || len(c.Certificate) < 2 {
+		return serial == ""
+	}
+	ca, err := x509.ParseCertificate(c.Certificate[1])
+	return err == nil && fmt.Sprintf("%032x", ca.SerialNumber) == serial
 }
 
 func chainsTo(c *tls.Certificate, root *x509.Certificate) error {

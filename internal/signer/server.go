@@ -146,6 +146,9 @@ func (v *Server) Admin() map[wire.Op]wire.Handler {
 		wire.OpArchiveOpen:   wire.Handle(v.archiveOpen),
 		wire.OpArchiveStamp:  plain(v.archiveStamp),
 		wire.OpArchiveKeep:   wire.Handle(v.archiveKeep),
+
+		wire.OpCeremonyBegin:    plain(v.ceremonyBegin),
+		wire.OpCeremonyComplete: plain(v.ceremonyComplete),
 	})
 }
 

@@ -213,6 +213,11 @@ func (v *Server) certRevoke(ctx context.Context, a admin, in wire.CertRevoke) (w
 	if err != nil {
 		return wire.Certificate{}, err
 	}
+	if done.Kind == cert.TSA || done.Kind == cert.OCSP { // without a successor nothing is signed
+		if _, err := v.s.Maintain(ctx); err != nil {
+			v.log.ErrorContext(ctx, "upkeep tries again", "error", err)
+		}
+	}
 	return describe(done), nil
 }
 
@@ -236,6 +241,11 @@ func (v *Server) certRenew(ctx context.Context, in wire.CertRef) (wire.CertIssue
 	made, err := v.s.ca.Renew(ctx, in.Serial, time.Duration(in.ValidityDays)*24*time.Hour, operatorActor)
 	if err != nil {
 		return wire.CertIssued{}, err
+	}
+	if made.Kind == cert.TSA {
+		if err := v.s.openTSA(); err != nil {
+			return wire.CertIssued{}, err
+		}
 	}
 	return v.issued(made)
 }

@@ -88,7 +88,7 @@ func (v *Server) published(_ context.Context, in wire.PublishedRequest) (wire.Pu
 func (v *Server) status(context.Context, wire.Nothing) (wire.Status, error) {
 	lines, head := v.s.ledger.Head()
 	st := wire.Status{
-		Lines: lines, Head: hex.EncodeToString(head[:]), Version: v.s.cfg.Version, Demo: v.s.Demo(), Root: v.s.Root().Raw, Open: v.ops.count(),
+		Lines: lines, Head: hex.EncodeToString(head[:]), Version: v.s.cfg.Version, Demo: v.s.Demo(), Root: v.s.Root().Raw, Listener: v.s.ca.Issuing(cert.InfrastructureCA), Open: v.ops.count(),
 		Clock: wire.Clock{Mode: v.s.cfg.Clock.Mode},
 	}
 	because := func(err error) {

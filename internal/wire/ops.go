@@ -58,14 +58,17 @@ const (
 	OpTokenBackup  Op = "token_backup"  // Nothing -> TokenBackup
 	OpBackupDrill  Op = "backup_drill"  // BackupDrill -> Nothing: it was held, and went well
 
-	OpRenewOpen     Op = "renew_open"     // Nothing -> RenewOpened
-	OpRenewMaterial Op = "renew_material" // DER, a time-stamp token -> Material
-	OpRenewStamp    Op = "renew_stamp"    // RenewStamp -> Stamped
-	OpRenewed       Op = "renewed"        // Renewed -> Nothing
-	OpArchiveDue    Op = "archive_due"    // ArchiveDue -> ArchiveList
-	OpArchiveOpen   Op = "archive_open"   // ArchiveRef -> ArchiveOpened, the PDF as descriptor
-	OpArchiveStamp  Op = "archive_stamp"  // ArchiveStamp -> Stamped
-	OpArchiveKeep   Op = "archive_keep"   // ArchiveKeep, what was appended as descriptor -> Archived
+	OpRenewOpen Op = "renew_open" // Nothing -> RenewOpened
+
+	OpCeremonyBegin    Op = "ceremony_begin"    // CeremonyBegin -> CeremonyBegun
+	OpCeremonyComplete Op = "ceremony_complete" // CeremonyComplete -> CeremonyDone
+	OpRenewMaterial    Op = "renew_material"    // DER, a time-stamp token -> Material
+	OpRenewStamp       Op = "renew_stamp"       // RenewStamp -> Stamped
+	OpRenewed          Op = "renewed"           // Renewed -> Nothing
+	OpArchiveDue       Op = "archive_due"       // ArchiveDue -> ArchiveList
+	OpArchiveOpen      Op = "archive_open"      // ArchiveRef -> ArchiveOpened, the PDF as descriptor
+	OpArchiveStamp     Op = "archive_stamp"     // ArchiveStamp -> Stamped
+	OpArchiveKeep      Op = "archive_keep"      // ArchiveKeep, what was appended as descriptor -> Archived
 )
 
 // Nothing is the body of what has none to give.
@@ -177,8 +180,9 @@ type Status struct {
 	Head      string      `json:"head"`  // hash of the last, hexadecimal
 	Version   string      `json:"version"`
 	Demo      bool        `json:"demo"`
-	Root      []byte      `json:"root"`    // DER: what signatures made here are verified against
-	LogKey    string      `json:"log_key"` // verifier key (C2SP signed-note) of the log's checkpoints
+	Root      []byte      `json:"root"`                  // DER: what signatures made here are verified against
+	Listener  string      `json:"listener_ca,omitempty"` // serial of the CA that certifies the portal's listener now
+	LogKey    string      `json:"log_key"`               // verifier key (C2SP signed-note) of the log's checkpoints
 	Open      int         `json:"open_operations"`
 	Backup    Backup      `json:"backup"`
 	Verified  LogVerified `json:"log_verified"`
