@@ -253,6 +253,13 @@ func (e *estate) rotates(v *vault) {
 	if status, a := e.signs("RX-ROTATE-2"); status != http.StatusOK || !a.Backup.Cosigned {
 		e.t.Errorf("with a new key: %d %+v", status, a)
 	}
+	peers, err := filepath.Glob(filepath.Join(v.dir, "state", "peers", "*"))
+	if err != nil || len(peers) != 1 {
+		e.t.Fatal(peers, err)
+	}
+	if text, err := os.ReadFile(peers[0]); err != nil || strings.Contains(string(text), `"before"`) || strings.Contains(string(text), before.Primary) {
+		e.t.Errorf("the host still knows the old key: %v\n%s", err, text)
+	}
 	run(e.t, "--config", v.config, "receiver", "rotate-key")
 	v.stop()
 	v.start()

@@ -118,7 +118,7 @@ func (a *app) runReceiver(ctx context.Context) (err error) {
 	}
 	caller := alarm.New(cfg.Alarm, name, log)
 	r, err := replica.NewReceiver(replica.ReceiverConfig{
-		Dir: h.Logs(), Identity: h.Identity, Name: h.Name, Key: h.Key, Now: time.Now, Log: log, Codes: h, AppendOnly: cfg.AppendOnly,
+		Dir: h.Logs(), Identity: h.Identity, Name: h.Name, Key: h.Key, Now: time.Now, Log: log, Codes: h, Arrived: h.Arrived, AppendOnly: cfg.AppendOnly,
 		Alarm: func(x replica.Alarm) {
 			caller.Raise(alarm.Alarm{Kind: string(x.Kind), Time: x.Time, Origin: x.Origin, Text: x.Text})
 		},

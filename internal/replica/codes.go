@@ -187,7 +187,7 @@ func (h *Host) Redeem(_ context.Context, kind string, client Pin, payload []byte
 		WithHint(`on the backup host: "appliance receiver --join CODE", or "appliance receiver allow-restore"`)
 }
 
-// join makes the primary one that may append. It takes the place of a former key of the same log's.
+// join makes the primary one that may append. Its key takes the place of a former one of the same log's as soon as it has come.
 func (h *Host) join(c hostCode, j enrol.Join, client Pin, payload []byte) ([]byte, error) {
 	var said JoinPayload
 	key, err := j.VerifierKey()
@@ -202,6 +202,15 @@ func (h *Host) join(c hostCode, j enrol.Join, client Pin, payload []byte) ([]byt
 		return nil, err
 	}
 	next := hostPeer{Origin: j.Origin, LogKey: key, Client: client.String(), Address: j.Backup, Joined: h.now().UTC()}
+	switch {
+	case have.Client == next.Client || have.Before != "": // the key that the primary certainly has
+		next.Before = have.Before
+	default:
+		next.Before = have.Client
+	}
+	if next.Before == next.Client {
+		next.Before = ""
+	}
 	if have.Client == next.Client && have.Address == next.Address {
 		next.Joined = have.Joined
 	}

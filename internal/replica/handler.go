@@ -47,6 +47,7 @@ func (r *Receiver) handler() http.Handler {
 type call struct {
 	*http.Request
 	mirror *mirror
+	peer   Peer
 	client Pin
 	conn   uint64
 }
@@ -82,7 +83,7 @@ func (r *Receiver) guard(do action, write bool) http.HandlerFunc {
 		}
 		m, err := s.usable()
 		if err == nil {
-			err = do(w, call{req, m, pin, conn})
+			err = do(w, call{req, m, s.peer, pin, conn})
 		}
 		if err != nil {
 			r.fail(w, req, err)
@@ -142,6 +143,11 @@ func (r *Receiver) handleAppend(w http.ResponseWriter, c call) error {
 	line, err := c.mirror.append(c.Context(), c.conn, c.client, a)
 	if err != nil {
 		return err
+	}
+	if r.cfg.Arrived != nil && len(c.peer.Clients) > 1 && c.client == c.peer.Clients[0] {
+		if err := r.cfg.Arrived(c.peer.Origin, c.client); err != nil {
+			r.cfg.Log.Error("a primary's former key could not be forgotten", "origin", c.peer.Origin, "error", err.Error())
+		}
 	}
 	return send(w, typeText, line)
 }

@@ -56,9 +56,11 @@ type Limits struct {
 
 // hostPeer is a file in peers/.
 type hostPeer struct {
-	Origin  string    `json:"origin"`
-	LogKey  string    `json:"log_key"` // verifier key
-	Client  string    `json:"client"`  // Pin
+	Origin string `json:"origin"`
+	LogKey string `json:"log_key"` // verifier key
+	Client string `json:"client"`  // Pin
+	// Before is the pin that was in use when Client was made known, until Client has come: a primary that stops between the two goes on with its old key.
+	Before  string    `json:"before,omitempty"`
 	Address string    `json:"address"` // by which the primary dials this host
 	Joined  time.Time `json:"joined"`
 }
@@ -239,7 +241,15 @@ func (h *Host) Peers() ([]Peer, error) {
 		if err != nil {
 			return nil, fault.New(fault.Corrupt, "the file of the primary "+f.Origin+" cannot be read").WithCause(err)
 		}
-		p := Peer{Origin: f.Origin, LogKeys: []string{f.LogKey}, Clients: []Pin{client}, Silence: h.limits.Silence, Lag: h.limits.Lag, Quota: h.limits.Quota}
+		clients := []Pin{client}
+		if f.Before != "" {
+			before, err := ParsePin(f.Before)
+			if err != nil {
+				return nil, fault.New(fault.Corrupt, "the file of the primary "+f.Origin+" cannot be read").WithCause(err)
+			}
+			clients = append(clients, before)
+		}
+		p := Peer{Origin: f.Origin, LogKeys: []string{f.LogKey}, Clients: clients, Silence: h.limits.Silence, Lag: h.limits.Lag, Quota: h.limits.Quota}
 		for _, c := range codes {
 			if r, err := enrol.ParseRestore(c.Code); c.Kind == KindRestore && c.Client != "" && err == nil && r.Origin == f.Origin {
 				if pin, err := ParsePin(c.Client); err == nil {
@@ -257,6 +267,24 @@ func (h *Host) Attach(r *Receiver, limits Limits) error {
 	h.mu.Lock()
 	h.receiver, h.limits = r, limits
 	h.mu.Unlock()
+	return h.tell()
+}
+
+// Arrived forgets a primary's former key once the new one is in use. It is ReceiverConfig.Arrived.
+func (h *Host) Arrived(origin string, client Pin) error {
+	h.redeeming.Lock()
+	defer h.redeeming.Unlock()
+	var have hostPeer
+	if err := h.read(peersDir, LogID(origin), &have); err != nil {
+		return err
+	}
+	if have.Client != client.String() || have.Before == "" {
+		return nil
+	}
+	have.Before = ""
+	if err := h.writeJSON(peersDir, LogID(origin), have); err != nil {
+		return err
+	}
 	return h.tell()
 }
 

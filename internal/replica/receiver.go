@@ -45,6 +45,8 @@ type ReceiverConfig struct {
 	Alarm func(Alarm)
 	// Codes redeems one-time codes (see Redeem). nil: there are none, and whoever is not a Peer's is turned away in the handshake.
 	Codes Codes
+	// Arrived is told when the first of a Peer's several Clients has had something cosigned: it is in use, and the others can go. nil: nobody is told.
+	Arrived func(origin string, client Pin) error
 }
 
 // Codes is who gave one-time codes out: for enrolment, or to allow a restore.
