@@ -20,7 +20,7 @@ var rows = [][]string{
 	{"ledger"},
 	{"ca", "tsa", "pades", "activation", "oidctest", "demorealm", "evidence", "backup", "alarm", "witness", "onboarding", "delivery", "setup"},
 	{"signer", "portal", "replica"},
-	{"doctor"},
+	{"doctor", "statement"},
 }
 
 // cgo is allowed in one package; the key-value store and the PKCS#11 libraries stay behind theirs.

@@ -104,7 +104,7 @@ func TestPackageHolds(t *testing.T) {
 	}
 	wanted := []string{"/usr/bin/appliance", "/usr/lib/sysusers.d/aes-appliance.conf", "/usr/lib/tmpfiles.d/aes-appliance.conf", "/etc/ufw/applications.d/aes-appliance",
 		"/usr/share/doc/aes-appliance/copyright", "/usr/share/doc/aes-appliance/changelog.gz", "/usr/share/doc/aes-appliance/sbom.cdx.json",
-		"/usr/share/doc/aes-appliance/examples/appliance.toml", "/usr/share/doc/aes-appliance/examples/receiver.toml", "/usr/share/man/man1/appliance-cert-issue.1.gz",
+		"/usr/share/doc/aes-appliance/cps.md", "/usr/share/doc/aes-appliance/tsa-policy.md", "/usr/share/doc/aes-appliance/examples/appliance.toml", "/usr/share/doc/aes-appliance/examples/receiver.toml", "/usr/share/man/man1/appliance-cert-issue.1.gz",
 		"/usr/share/man/man5/appliance.toml.5.gz", "/usr/share/man/man5/receiver.toml.5.gz", "/usr/share/bash-completion/completions/appliance",
 		"/usr/share/zsh/vendor-completions/_appliance", "/usr/share/fish/vendor_completions.d/appliance.fish", "/etc/aes-appliance/", "/var/lib/aes-appliance/"}
 	for from, to := range map[string]string{"../systemd/aes-*": "/usr/lib/systemd/system/", "apparmor/*": "/etc/apparmor.d/"} {

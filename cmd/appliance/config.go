@@ -50,7 +50,7 @@ func (a *app) configCommand() *cobra.Command {
 			_, err := io.WriteString(a.stdout, config.Example())
 			return err
 		},
-	}, a.configImportDMD())
+	}, a.configImportDMD(), a.configStatement())
 	return cmd
 }
 

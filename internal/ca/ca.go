@@ -73,6 +73,9 @@ type Policy struct {
 	RootCRLRefuse time.Duration  // before it runs out: no document signature any more [48 h]
 }
 
+// DefaultPolicy returns the policy of who sets nothing.
+func DefaultPolicy() Policy { return Policy{}.withDefaults() }
+
 func (p Policy) withDefaults() Policy {
 	set := func(d *time.Duration, v time.Duration) {
 		if *d == 0 {

@@ -57,6 +57,16 @@ var hashes = []struct {
 	{asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 5}, 0, "MD5"},
 }
 
+// Hashes returns the names of the hash algorithms of imprints that are stamped.
+func Hashes() (names []string) {
+	for _, h := range hashes {
+		if h.hash != 0 {
+			names = append(names, h.name)
+		}
+	}
+	return names
+}
+
 // ContentType returns id-ct-TSTInfo, the eContentType of a time-stamp token (RFC 3161 §2.4.2).
 func ContentType() asn1.ObjectIdentifier {
 	return asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 16, 1, 4}
