@@ -41,6 +41,7 @@ type setupRun struct {
 	fixed   map[string]any
 	role    config.Role
 	answers config.Answers
+	anew    bool             // ask again
 	talk    *setup.Interview // nil: nobody is asked
 	cfg     config.Config    // of a primary, once its file is there
 	last    []string         // what is to be done now, said at the end
@@ -48,7 +49,7 @@ type setupRun struct {
 
 func (a *app) setupCommand() *cobra.Command {
 	var role, file string
-	var example, check bool
+	var example, check, anew bool
 	cmd := &cobra.Command{
 		Use:   "setup",
 		Short: "Take this host from installed to at work: keys, configuration, services, firewall",
@@ -72,12 +73,14 @@ file, the transcript to be signed by those present and a backup of the appliance
 				_, err := io.WriteString(a.stdout, config.AnswersExample(r.role))
 				return err
 			}
+			r.anew = anew
 			return r.run(cmd.Context(), file, check)
 		},
 	}
 	cmd.Flags().StringVar(&role, "role", string(config.RolePrimary), "what this host is: primary, or backup")
 	cmd.Flags().StringVar(&file, "answers", "", "file with the answers (--example prints one); - reads it from standard input")
 	cmd.Flags().BoolVar(&example, "example", false, "print a documented answers file")
+	cmd.Flags().BoolVar(&anew, "ask", false, "ask again, with the earlier answers in brackets")
 	cmd.Flags().BoolVar(&check, "check", false, "check answers and machine, and change nothing")
 	cmd.AddCommand(a.setupFound(), a.setupRoot())
 	return cmd
@@ -95,6 +98,12 @@ func (r *setupRun) run(ctx context.Context, file string, check bool) error {
 	fresh, err := r.learn(ctx, file)
 	if err != nil {
 		return err
+	}
+	if fresh { // whatever stops it now, nobody answers twice
+		if _, err := r.keepAnswers(ctx); err != nil {
+			return err
+		}
+		fmt.Fprintf(r.stdout, "\nYour answers are kept in %s: another run goes on with them, --ask asks again.\n", r.host.Path(setupAnswers))
 	}
 	problems, err := r.examine(ctx)
 	if err := errors.Join(err, problems.Err()); err != nil {
@@ -132,40 +141,53 @@ func (r *setupRun) run(ctx context.Context, file string, check bool) error {
 
 // learn gets the answers: from a file, from an earlier run, or from whoever sits there. fresh: they were just asked for.
 func (r *setupRun) learn(ctx context.Context, file string) (fresh bool, err error) {
-	var data []byte
-	dir, name := "", r.host.Path(setupAnswers)
-	switch saved, err := r.host.Read(setupAnswers, maxAnswers); {
-	case file != "":
-		if data, err = readInput(file, r.stdin); err != nil {
-			return false, err
-		}
-		if name = file; file != "-" {
-			abs, err := filepath.Abs(file)
-			if err != nil {
-				return false, err
-			}
-			dir = filepath.Dir(abs)
-		}
-	case err == nil:
-		fmt.Fprintf(r.stdout, "Going on with the answers in %s (other ones: --answers).\n", name)
-		data = saved
-		r.talk = setup.NewInterview(r.role, r.stdin, r.stdout)
-	case errors.Is(err, fs.ErrNotExist):
-		r.talk = setup.NewInterview(r.role, r.stdin, r.stdout)
-		fmt.Fprint(r.stdout, "Setting up an AES appliance. Enter takes what stands in [brackets], ? explains, ctrl-C ends; nothing is changed before you say so.\n")
-		if data, err = r.talk.Hold(ctx, r.questions()); err != nil {
-			return false, err
-		}
-		fresh = true
-	default:
+	if file != "" {
+		return false, r.learnFrom(file)
+	}
+	r.talk = setup.NewInterview(r.role, r.stdin, r.stdout)
+	saved, err := r.host.Read(setupAnswers, maxAnswers)
+	switch {
+	case err == nil && !r.anew:
+		fmt.Fprintf(r.stdout, "Going on with the answers in %s (--ask asks again).\n", r.host.Path(setupAnswers))
+		return false, r.take(saved, "", r.host.Path(setupAnswers))
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return false, err
 	}
-	r.answers, err = config.ParseAnswers(r.role, data, dir)
+	if err := r.host.Examine(ctx, setup.Needs{State: stateRoot}, nil).Err(); err != nil { // before somebody answers for nothing
+		return false, err
+	}
+	earlier, err := config.ParseAnswers(r.role, saved, "")
 	if err != nil {
-		return false, fault.New(fault.Invalid, fmt.Sprintf("the answers in %s cannot be used:\n%v", name, err)).WithCause(err).
+		earlier = config.Answers{} // of another version, or none: then nothing stands in brackets
+	}
+	fmt.Fprint(r.stdout, "Setting up an AES appliance. Enter takes what stands in [brackets], ? explains, ctrl-C ends; nothing is changed before you say so.\n")
+	data, err := r.talk.Hold(ctx, r.questions(), earlier.Value)
+	if err != nil {
+		return false, err
+	}
+	return true, r.take(data, "", "your answers")
+}
+
+// learnFrom takes the answers from a file.
+func (r *setupRun) learnFrom(file string) error {
+	data, err := readInput(file, r.stdin)
+	if err != nil || file == "-" {
+		return errors.Join(err, r.take(data, "", "standard input"))
+	}
+	abs, err := filepath.Abs(file)
+	if err != nil {
+		return err
+	}
+	return r.take(data, filepath.Dir(abs), file)
+}
+
+// take checks answers; relative paths in them are taken from dir.
+func (r *setupRun) take(data []byte, dir, name string) (err error) {
+	if r.answers, err = config.ParseAnswers(r.role, data, dir); err != nil {
+		return fault.New(fault.Invalid, fmt.Sprintf("%s cannot be used:\n%v", name, err)).WithCause(err).
 			WithHint("nothing was changed; \"appliance setup --role " + string(r.role) + " --example\" prints a documented file")
 	}
-	return fresh, nil
+	return nil
 }
 
 const maxAnswers = 32 << 10

@@ -54,6 +54,9 @@ const (
 	foundHeld  = "ceremony.json"
 )
 
+// lastWait is how long the process of an earlier setup may take to end.
+const lastWait = 10 * time.Second
+
 // setupFound is the process that founds the appliance, as the signer's user: the token, and by a process of its own again the root's ceremony. Killed wherever, it does the
 // same when it is started again: nothing of an unfinished founding is used, and a finished one is not repeated.
 func (a *app) setupFound() *cobra.Command {
@@ -94,12 +97,21 @@ func (a *app) found(ctx context.Context, dir string, r foundRequest) (answer fou
 		return answer, err
 	}
 	var s *signer.Signer
-	if there {
-		s, err = signer.Open(ctx, sc)
-	} else {
-		s, err = signer.Found(ctx, sc, signer.Founding{
-			Demo: r.Demo, Actor: operator, Ceremony: func(string) ca.Root { return holdFirst(dir, cfg, r) },
-		})
+	once := func(ctx context.Context) error {
+		if there {
+			s, err = signer.Open(ctx, sc)
+		} else {
+			s, err = signer.Found(ctx, sc, signer.Founding{
+				Demo: r.Demo, Actor: operator, Ceremony: func(string) ca.Root { return holdFirst(dir, cfg, r) },
+			})
+		}
+		return err
+	}
+	// The process of a setup that was killed a moment ago may not have ended yet.
+	for end := time.Now().Add(lastWait); ; time.Sleep(50 * time.Millisecond) {
+		if err = once(ctx); !errors.Is(err, durable.ErrLocked) || time.Now().After(end) {
+			break
+		}
 	}
 	if err != nil {
 		return answer, err

@@ -37,7 +37,7 @@ func primaryQuestions() []setup.Item {
 		{Heading: "Who you are: this goes into certificates"},
 		{Key: "pki.organisation", Label: "Your organisation's legal name"},
 		{Key: "pki.name", Label: "Short name, for the names of its CAs"},
-		{Key: "pki.country", Label: "Country", Default: func(map[string]string) string { return "GB" }},
+		{Key: "pki.country", Label: "Country", Default: always("GB")},
 		{Key: "pki.organisation_id", Label: "Number in a register"},
 		{Key: "pki.policy_arc", Label: "Object identifier of your own"},
 		{Heading: "Where you are reached"},
@@ -60,19 +60,23 @@ func primaryQuestions() []setup.Item {
 		{Key: "clinic.name", Label: "Name on prescriptions", When: set("clinic.slug"), Needed: true},
 		{Key: "clinic.issuer", Label: "Its realm: issuer of its tokens", When: set("clinic.slug")},
 		{Key: "clinic.issuer_ca_file", Label: "File of who vouches for its TLS, if not the system", When: set("clinic.issuer")},
-		{Key: "clinic.acr", Label: "acr values to sign with (empty: 2)", When: set("clinic.slug")},
-		{Key: "clinic.audiences", Label: "Audiences of tokens (empty: aes-portal)", When: set("clinic.slug")},
+		{Key: "clinic.acr", Label: "acr values to sign with", When: set("clinic.slug"), Default: always("2")},
+		{Key: "clinic.audiences", Label: "Audiences of tokens", When: set("clinic.slug"), Default: always("aes-portal")},
 		{Key: "clinician.name", Label: "Its first clinician's full name", When: set("clinic.slug")},
 		{Key: "clinician.register", Label: "Register: GMC, NMC, GDC or GPhC", When: set("clinician.name"), Needed: true},
 		{Key: "clinician.number", Label: "Number in it", When: set("clinician.name"), Needed: true},
 		{Key: "clinician.sub", Label: "sub of the clinician's tokens", When: set("clinician.name"), Needed: true},
 		{Heading: "Backup host (empty: later)"},
 		{Key: "backup.address", Label: "Its name or address"},
-		{Key: "backup.wait", Label: "How long to wait for it", When: set("backup.address"), Default: func(map[string]string) string { return "10m" }},
+		{Key: "backup.wait", Label: "How long to wait for it", When: set("backup.address"), Default: always("10m")},
 		{Heading: "Firewall"},
 		{Key: "setup.firewall", Label: "Put it in force: yes or no"},
 		{Key: "firewall.admin_networks", Label: "Where you administer from (ssh)", When: is("setup.firewall", "yes"), Needed: true, Default: administers},
 	}
+}
+
+func always(text string) func(map[string]string) string {
+	return func(map[string]string) string { return text }
 }
 
 func backupQuestions() []setup.Item {

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Role is what a host is set up as.
@@ -200,6 +201,16 @@ func (a Answers) Text() []byte {
 	return []byte(b.String())
 }
 
+// Value is what was answered to a key, as a person types it; "" when it was left out.
+func (a Answers) Value(name string) string {
+	for r, v := range a.given {
+		if r.String() == name {
+			return plain(v)
+		}
+	}
+	return ""
+}
+
 // File is the configuration file that follows from a: with every key documented, and those set that were given or that fixed, by "section.key", says.
 func (a Answers) File(fixed map[string]any) []byte {
 	doc := file(a.Role)
@@ -279,31 +290,31 @@ func plain(v any) string {
 	return fmt.Sprint(v)
 }
 
-// Line checks what a person typed, and returns it as a line of an answers file.
-func (q Question) Line(typed string) (string, error) {
+// Line checks what a person typed, and returns it as a line of an answers file, with what was understood: yes for y.
+func (q Question) Line(typed string) (line, understood string, err error) {
 	var value any = typed
 	switch q.key.example.(type) {
 	case bool:
 		b, ok := map[string]bool{"yes": true, "y": true, "true": true, "no": false, "n": false, "false": false}[strings.ToLower(typed)]
 		if !ok {
-			return "", errors.New("is not yes or no")
+			return "", "", errors.New("is not yes or no")
 		}
 		value = b
 	case int64:
 		n, err := strconv.ParseInt(typed, 10, 64)
 		if err != nil {
-			return "", errors.New("is not a whole number")
+			return "", "", errors.New("is not a whole number")
 		}
 		value = n
 	}
-	if s, isText := value.(string); isText && (len(s) > maxLine-64 || strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) })) {
-		return "", errors.New("is longer than any value, or not printable")
+	if s, isText := value.(string); isText && (!utf8.ValidString(s) || len(s) > maxLine-64 || strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) })) {
+		return "", "", errors.New("is longer than any value, or no printable text")
 	}
 	var c Config
 	if err := q.key.set(&c, value); err != nil {
-		return "", err
+		return "", "", err
 	}
-	return q.key.name + " = " + literal(value), nil
+	return q.key.name + " = " + literal(value), plain(value), nil
 }
 
 // Differences names the keys that the configuration file data says otherwise than a, of those that a gives: setup does not change a file that is there.

@@ -199,12 +199,13 @@ func TestTypedAnswers(t *testing.T) {
 		{"limits.pdf_bytes", "a", "", "whole number"},
 		{"ceremony.witnesses", "Ben; Cleo", `witnesses = "Ben; Cleo"`, ""},
 		{"pki.name", "a\x1b[2J", "", "printable"},
+		{"pki.name", "a\xb5", "", "printable"},
 	} {
 		q, ok := Ask(RolePrimary, c.key)
 		if !ok {
 			t.Fatalf("no question %s", c.key)
 		}
-		line, err := q.Line(c.typed)
+		line, _, err := q.Line(c.typed)
 		if line != c.line || (err == nil) != (c.problem == "") || err != nil && !strings.Contains(err.Error(), c.problem) {
 			t.Errorf("%s %q: %q %v", c.key, c.typed, line, err)
 		}

@@ -36,8 +36,9 @@ func NewInterview(role config.Role, in io.Reader, out io.Writer) *Interview {
 	return &Interview{bufio.NewReader(in), out, role}
 }
 
-// Hold asks everything and returns an answers file. What is wrong is said at once and asked again. Errors: Invalid (the input ended).
-func (v *Interview) Hold(ctx context.Context, items []Item) ([]byte, error) {
+// Hold asks everything and returns an answers file. What is wrong is said at once and asked again. before gives what was answered in an earlier interview, which stands in brackets
+// then. Errors: Invalid (the input ended).
+func (v *Interview) Hold(ctx context.Context, items []Item, before func(key string) string) ([]byte, error) {
 	answered, lines := map[string]string{}, map[string][]string{}
 	var sections []string
 	for _, i := range items {
@@ -48,7 +49,7 @@ func (v *Interview) Hold(ctx context.Context, items []Item) ([]byte, error) {
 			fmt.Fprintf(v.out, "\n%s\n", i.Heading)
 			continue
 		}
-		typed, line, err := v.ask(ctx, i, answered)
+		typed, line, err := v.ask(ctx, i, answered, before(i.Key))
 		if err != nil {
 			return nil, err
 		}
@@ -70,7 +71,7 @@ func (v *Interview) Hold(ctx context.Context, items []Item) ([]byte, error) {
 }
 
 // ask asks one question until the answer is good; line is it as a line of a file, "" when it is left out.
-func (v *Interview) ask(ctx context.Context, i Item, answered map[string]string) (typed, line string, err error) {
+func (v *Interview) ask(ctx context.Context, i Item, answered map[string]string, before string) (typed, line string, err error) {
 	q, ok := config.Ask(v.role, i.Key)
 	if !ok {
 		panic("setup: a question about " + i.Key + ", which is no answer")
@@ -81,15 +82,10 @@ func (v *Interview) ask(ctx context.Context, i Item, answered map[string]string)
 			fallback = own
 		}
 	}
-	prompt := "  " + i.Label
-	switch {
-	case fallback != "":
-		prompt += " [" + fallback + "]"
-	case q.Mandatory || i.Needed:
-		prompt += " (such as " + q.Example + ")"
-	default:
-		prompt += " (empty: none)"
+	if before != "" {
+		fallback = before
 	}
+	prompt := "  " + i.Label + i.hint(q, fallback)
 	for {
 		if err := ctx.Err(); err != nil {
 			return "", "", err
@@ -101,8 +97,11 @@ func (v *Interview) ask(ctx context.Context, i Item, answered map[string]string)
 			fmt.Fprintf(v.out, "    %s\n    For instance %s\n", q.Doc, q.Example)
 			continue
 		}
-		if typed == "" {
+		switch {
+		case typed == "":
 			typed = fallback
+		case typed == "-" && !q.Mandatory && !i.Needed && q.Default == "":
+			typed = ""
 		}
 		if typed == "" {
 			if !q.Mandatory && !i.Needed {
@@ -111,12 +110,29 @@ func (v *Interview) ask(ctx context.Context, i Item, answered map[string]string)
 			fmt.Fprintln(v.out, "    this must be answered; ? explains")
 			continue
 		}
-		line, err = q.Line(typed)
+		line, understood, err := q.Line(typed)
 		if err == nil {
-			return typed, line, nil
+			return understood, line, nil
 		}
 		fmt.Fprintf(v.out, "    that %v\n", err)
 	}
+}
+
+// hint is what stands behind a label.
+func (i Item) hint(q config.Question, fallback string) string {
+	const most = 32 // characters of an example: a longer one is for who asks
+	needed := q.Mandatory || i.Needed
+	switch {
+	case fallback != "" && !needed && i.Default == nil && q.Default == "":
+		return " [" + fallback + "; - for none]"
+	case fallback != "":
+		return " [" + fallback + "]"
+	case needed && len(q.Example) <= most:
+		return " (such as " + q.Example + ")"
+	case needed:
+		return " (? explains)"
+	}
+	return " (empty: none)"
 }
 
 // maxLine bounds what is typed in one line.

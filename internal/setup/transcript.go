@@ -76,11 +76,12 @@ func (t Transcript) Text() []byte {
 		line("  Opened by the identity of\n    %s", r)
 	}
 	line("\nTO BE DONE BY THOSE PRESENT")
-	line("  [ ] The SHA-256 of the program above is that of the release, from another source.")
+	line("  [ ] The SHA-256 of the program above is that of the release, as another")
+	line("      source than this machine gives it.")
 	line("  [ ] The SHA-256 of the root certificate was read aloud from the screen and is")
 	line("      the one above.")
 	line("  [ ] The file of the sealed root was copied to two media, its SHA-256 compared")
-	line("      there, and the media locked away in two places, apart from the identities.")
+	line("      there, and the media locked away in two places, apart from identities.")
 	line("  [ ] It was removed from the appliance after that.\n")
 	for _, who := range append([]string{t.LedBy}, t.Witnesses...) {
 		line("\n  %-34s ______________________  ____________", who)
@@ -96,14 +97,15 @@ func (t Transcript) done(line func(string, ...any)) {
 	line("     with a random PIN of 128 bits, and in it the root's key (ECDSA P-384).")
 	line("  2. It signed the root certificate, those of %d CAs whose keys are in the", len(t.Authorities))
 	line("     appliance's own token, and the root's revocation list.")
-	line("  3. It sealed the root's token, with its PIN, to %d age recipient(s), and ended.", len(t.Recipients))
-	line("     The PIN was known to that process only and is nowhere but in the sealed file.")
+	line("  3. It sealed the root's token, with its PIN, to %d age recipient(s), and", len(t.Recipients))
+	line("     ended. The PIN was known to that process only, and is nowhere but in the")
+	line("     sealed file.")
 	if t.Opened {
 		line("  4. The sealed file was opened once, as a check, with an identity that was on")
 		line("     the appliance for that. A root that is meant to last is not tested so.")
 	}
-	line("  The root's token was in memory and in no file on a disk; there is nothing of it")
-	line("  to be erased.")
+	line("  The root's token was in memory and in no file on a disk; there is nothing")
+	line("  of it to be erased.")
 	if t.Swap {
 		line("  But this machine had swap space in use as memory, which is on a disk: what was")
 		line("  in memory can have reached it, and deletion on an SSD is not erasure.")
