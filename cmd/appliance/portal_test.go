@@ -198,6 +198,7 @@ admin_socket = "%[1]s/a/s"
 [portal]
 state_dir = "%[1]s/portal"
 hosts = "localhost 127.0.0.1"
+private_networks = "127.0.0.0/8 ::1/128"
 listen = "127.0.0.1:%[2]d"
 listen_http = "127.0.0.1:%[3]d"
 listen_metrics = "127.0.0.1:%[4]d"

@@ -224,15 +224,35 @@ func OpenCosigned(signed []byte, origin, verifierKey string, keys ...WitnessKey)
 	return c, found, nil
 }
 
-// Strip returns a signed checkpoint with the log's signature and the cosignatures by keys alone, all of them verified; lines of other keys, which nobody here can judge,
-// are left out: one that is false would keep the checkpoint from being opened by whoever knows that key. Errors are those of OpenCosigned.
-func Strip(signed []byte, origin, verifierKey string, keys ...WitnessKey) ([]byte, error) {
-	if _, err := OpenCheckpoint(signed, origin, verifierKey); err != nil {
-		return nil, err
-	}
+// Strip is OpenCheckpoint that also returns the note with the log's signature and the cosignatures by keys alone, all of them verified. Lines of other keys, which
+// nobody here can judge, are left out: one that is false would keep the checkpoint from being opened by whoever knows that key.
+func Strip(signed []byte, origin, verifierKey string, keys ...WitnessKey) (Checkpoint, []byte, error) {
 	log, err := note.NewVerifier(verifierKey)
 	if err != nil {
-		return nil, fmt.Errorf("chain: verifier key: %w", err)
+		return Checkpoint{}, nil, fmt.Errorf("chain: verifier key: %w", err)
+	}
+	n, err := openNote(signed, log, keys)
+	if err != nil {
+		return Checkpoint{}, nil, err
+	}
+	c, err := ParseCheckpoint(n.Text)
+	if err == nil && (c.Origin != origin || log.Name() != origin) {
+		err = fmt.Errorf("chain: a checkpoint of %q under a key named %q, not of %q", c.Origin, log.Name(), origin)
+	}
+	if err != nil {
+		return Checkpoint{}, nil, err
+	}
+	out := []byte(n.Text + "\n")
+	for _, s := range n.Sigs {
+		out = fmt.Appendf(out, "— %s %s\n", s.Name, s.Base64)
+	}
+	return c, out, nil
+}
+
+// openNote verifies the signatures of a note by a log's key, which must have signed it, and by keys.
+func openNote(signed []byte, log note.Verifier, keys []WitnessKey) (*note.Note, error) {
+	if len(signed) > MaxNote {
+		return nil, fmt.Errorf("chain: a checkpoint of %d bytes, more than %d", len(signed), MaxNote)
 	}
 	known := []note.Verifier{log}
 	for _, k := range keys {
@@ -240,13 +260,14 @@ func Strip(signed []byte, origin, verifierKey string, keys ...WitnessKey) ([]byt
 	}
 	n, err := note.Open(signed, note.VerifierList(known...))
 	if err != nil {
-		return nil, fmt.Errorf("chain: cosignatures: %w", err)
+		return nil, fmt.Errorf("chain: checkpoint: %w", err)
 	}
-	out := []byte(n.Text + "\n")
 	for _, s := range n.Sigs {
-		out = fmt.Appendf(out, "— %s %s\n", s.Name, s.Base64)
+		if s.Name == log.Name() && s.Hash == log.KeyHash() {
+			return n, nil
+		}
 	}
-	return out, nil
+	return nil, errors.New("chain: a checkpoint that its log has not signed")
 }
 
 func verifiers(keys []WitnessKey) note.Verifiers {

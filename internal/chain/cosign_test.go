@@ -235,3 +235,57 @@ func FuzzCosignatures(f *testing.F) {
 		}
 	})
 }
+
+// TestStrip: what is left of a checkpoint is verified, and what was not is gone; one that its own log has not signed is none, whoever else did.
+func TestStrip(t *testing.T) {
+	key := func(n byte) ed25519.PrivateKey {
+		return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{n}, ed25519.SeedSize))
+	}
+	log, err := VerifierKey("log.example/x", key(1).Public().(ed25519.PublicKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Checkpoint{Origin: "log.example/x", Tree: Tree{Size: 3}}
+	signed, err := c.Sign(key(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines [2]string
+	var keys [2]WitnessKey
+	for i := range lines {
+		w, err := NewCosigner(fmt.Sprintf("w%d.example", i), key(byte(10+i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		line, err := w.Cosign(c, time.Unix(1e9, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines[i], keys[i] = string(line), w.Key()
+	}
+	text, own, _ := strings.Cut(string(signed), "\n\n")
+	text += "\n\n"
+	wrong := lines[1][:30] + "AAAA" + lines[1][34:]
+	for name, row := range map[string]struct {
+		note string
+		keys []WitnessKey
+		want string // "" = refused
+	}{
+		"as signed":                {text + own, keys[:], text + own},
+		"a cosigner that is known": {text + own + lines[0], keys[:1], text + own + lines[0]},
+		"and one that is not":      {text + lines[1] + own + lines[0], keys[:1], text + own + lines[0]},
+		"a false one, not known":   {text + wrong + own, keys[:1], text + own},
+		"a false one, known":       {text + wrong + own, keys[1:], ""},
+		"not by the log":           {text + lines[0], keys[:1], ""},
+		"by nobody":                {text, keys[:1], ""},
+		"another text":             {strings.Replace(text, "3", "4", 1) + own, nil, ""},
+	} {
+		got, plain, err := Strip([]byte(row.note), "log.example/x", log, row.keys...)
+		if string(plain) != row.want || (err == nil) != (row.want != "") || err == nil && got != c {
+			t.Errorf("%s: %v\n%s", name, err, plain)
+		}
+	}
+	if _, _, err := Strip(signed, "log.example/y", log); err == nil {
+		t.Error("another origin")
+	}
+}

@@ -221,9 +221,8 @@ func (m *mirror) checkHeld() error {
 // not judged here, and must not stand beside the cosignature, where a false line would keep everybody from opening the note.
 func (m *mirror) openCheckpoint(signed []byte) (cp chain.Checkpoint, plain []byte, err error) {
 	for _, k := range m.cfg.keys {
-		if cp, err = chain.OpenCheckpoint(signed, m.cfg.origin, k); err == nil {
-			plain, err = chain.Strip(signed, m.cfg.origin, k)
-			return cp, plain, err
+		if cp, plain, err = chain.Strip(signed, m.cfg.origin, k); err == nil {
+			return cp, plain, nil
 		}
 	}
 	return chain.Checkpoint{}, nil, err

@@ -142,7 +142,7 @@ func (s *Shipper) open(signed []byte) (Cosigned, error) {
 			return Cosigned{}, errors.New("replica: a checkpoint without the backup's cosignature")
 		}
 		// Lines of others that the backup put under it would get into evidence, unverified.
-		plain, err := chain.Strip(signed, s.cfg.Origin, k, s.cfg.Keys...)
+		_, plain, err := chain.Strip(signed, s.cfg.Origin, k, s.cfg.Keys...)
 		return Cosigned{cp.Tree, plain, by[0].Time}, err
 	}
 	return Cosigned{}, err
