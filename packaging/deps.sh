@@ -53,6 +53,7 @@ npm|!npm|installs a real OpenID provider and the Node.js that it runs on
 pebble|!pebble|an ACME server to get a certificate from
 curl|!curl|calls the API as the demo tells people to
 lintian|!lintian|judges the package
+prometheus|!promtool|judges the alert rules
 python3-requests|/usr/lib/python3/dist-packages/requests/__init__.py|what booking apps call the API with
 '
 machines='

@@ -130,16 +130,32 @@ func firewallExaminer(cfg doctor.Config) func(context.Context) []doctor.Finding 
 		if len(differences) == 0 {
 			return []doctor.Finding{{Check: check, Verdict: doctor.OK, Text: fmt.Sprintf("the packet filter is on, and lets through exactly the %d kinds of traffic of the configuration", len(plan.Rules))}}
 		}
-		var found []doctor.Finding
-		for _, d := range differences {
-			v := doctor.Bad
-			if d.Kind == "foreign" || d.Kind == "stale" {
-				v = doctor.Warn
-			}
-			found = append(found, doctor.Finding{Check: check, Verdict: v, Text: d.Text, Cure: d.Cure})
-		}
-		return found
+		return foldDifferences(check, differences)
 	}
+}
+
+// foldDifferences makes one finding of all that is mended by one command: the first of them, and how many more there are.
+func foldDifferences(check string, differences []firewall.Difference) []doctor.Finding {
+	var found []doctor.Finding
+	more := map[string]int{}
+	for _, d := range differences {
+		v := doctor.Bad
+		if d.Kind == "foreign" || d.Kind == "stale" {
+			v = doctor.Warn
+		}
+		key := string(v) + d.Cure
+		more[key]++
+		if more[key] > 1 {
+			continue
+		}
+		found = append(found, doctor.Finding{Check: check, Verdict: v, Text: d.Text, Cure: d.Cure})
+	}
+	for i, f := range found {
+		if n := more[string(f.Verdict)+f.Cure] - 1; n > 0 {
+			found[i].Text += fmt.Sprintf("; and %d more differences, which \"appliance firewall check\" lists", n)
+		}
+	}
+	return found
 }
 
 func orHint(err error, other string) string {

@@ -79,7 +79,7 @@ func (e *exam) tokenBackup(s *sheet, said wire.Examined) {
 	case age > tokenAge:
 		s.warn(check, "appliance backup token, and see that the recipients' identities can still be found and opened", "the token's backup is %s old", days(age))
 	default:
-		s.ok(check, "the token is backed up as it is, for %d recipients, %s ago", b.Recipients, days(age))
+		s.ok(check, "the token is backed up as it is, %s ago (recipients: %d)", days(age), b.Recipients)
 	}
 	if !b.At.IsZero() {
 		s.findings[len(s.findings)-1].with("at", b.At)

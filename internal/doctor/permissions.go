@@ -155,7 +155,7 @@ func (e *exam) stateFolders() []stateFolder {
 func (e *exam) judgeState(dir stateFolder, note func(Verdict, string, string, ...any)) (looked int) {
 	info, err := os.Stat(e.m.path(dir.path))
 	if errors.Is(err, fs.ErrNotExist) {
-		note(Bad, "appliance setup makes it; after a lost disk: appliance backup restore", "there is no folder %s", dir.path)
+		note(Bad, "appliance setup, which makes it; after a lost disk: appliance backup restore", "there is no folder %s", dir.path)
 		return 0
 	}
 	if err != nil {
@@ -207,7 +207,7 @@ func (e *exam) judgeEntries(dir string, uid int, note func(Verdict, string, stri
 func (e *exam) rootToken(s *sheet) {
 	for _, dir := range []string{filepath.Join(e.Appliance.StateDir, signer.RootDir), filepath.Join(filepath.Dir(e.Appliance.StateDir), signer.RootDir)} {
 		if _, err := os.Lstat(e.m.path(dir)); err == nil {
-			s.warn("permissions.root_token", "copy "+dir+" to two offline media, check them, then remove it here: appliance setup does so", "the root's token is still on this machine, in %s", dir)
+			s.warn("permissions.root_token", "copy "+dir+" to two offline media, check them, then remove it here, as \"appliance setup\" does by itself", "the root's token is still on this machine, in %s", dir)
 			return
 		}
 	}

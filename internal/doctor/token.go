@@ -33,7 +33,7 @@ func (e *exam) token(ctx context.Context, s *sheet) {
 	if broken == 0 && len(said.Keys) > 0 {
 		s.ok("token.keys", "all %d keys that are in use are in the token, and each signs", len(said.Keys)).with("keys", len(said.Keys))
 	} else if len(said.Keys) == 0 {
-		s.bad("token.keys", "appliance setup holds the ceremony", "the token has no key")
+		s.bad("token.keys", "appliance setup: it holds the ceremony", "the token has no key")
 	}
 }
 

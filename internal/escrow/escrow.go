@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"filippo.io/age"
@@ -172,12 +173,26 @@ func Open(r io.Reader, identities io.Reader) (Backup, error) {
 	return b, nil
 }
 
+// formatOf returns what a manifest of any version says of its format, "" when it says nothing.
+func formatOf(head []byte) string {
+	var m struct {
+		Format string `json:"format"`
+	}
+	if json.Unmarshal(head, &m) != nil {
+		return ""
+	}
+	return m.Format
+}
+
 // parse reads the plain text.
 func parse(r io.Reader) (b Backup, err error) {
 	t := tar.NewReader(r)
 	head, err := entry(t, nameManifest, maxManifest)
 	if err != nil {
 		return b, err
+	}
+	if other := formatOf(head); other != format && strings.HasPrefix(other, strings.TrimRight(format, "0123456789")) {
+		return b, fmt.Errorf("it was made by another version of this program (%.60q): restore with that version, or a later one", other)
 	}
 	var m manifest
 	dec := json.NewDecoder(bytes.NewReader(head))

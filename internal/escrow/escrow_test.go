@@ -166,3 +166,11 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestNewerBackup: a later version's backup is refused with what to do, whatever else its manifest holds.
+func TestNewerBackup(t *testing.T) {
+	text := plain(t, map[string]any{"format": "aes-appliance token backup 2", "what": "nobody knows yet"}, tar.Header{Name: namePIN})
+	if b, err := parse(bytes.NewReader(text)); err == nil || !strings.Contains(err.Error(), "restore with that version") {
+		t.Errorf("%+v %v", b, err)
+	}
+}

@@ -250,6 +250,9 @@ func (s *Store) read(ctx context.Context, f durable.File, id string) (*Reader, e
 	}
 	body := io.NewSectionReader(f, 0, size)
 	h, err := readHeader(body)
+	if errors.Is(err, errNewer) {
+		return nil, fault.New(fault.Unsupported, "object "+id+" was written by a later version of this program").WithHint("install that version, or a later one, and change nothing else").WithCause(err)
+	}
 	if err != nil {
 		return nil, corrupt(id, err)
 	}

@@ -31,6 +31,12 @@ const (
 // errForged is what opening any damaged or foreign content says: which of them it was cannot be told.
 var errForged = errors.New("objects: the content is not what was sealed")
 
+// errNewer says that a file is of a later version of the format: it is whole, and not for this program.
+var errNewer = errors.New("objects: the file is of a later version of the format")
+
+// family is the part of magic that every version has.
+const family = "AESOBJ"
+
 // appendHeader appends the header for an object of that kind.
 func appendHeader(b []byte, kind string, sealedKey []byte) ([]byte, error) {
 	if err := checkKind(kind); err != nil {
@@ -70,6 +76,9 @@ func readHeader(r io.Reader) (header, error) {
 	raw := make([]byte, len(magic)+1, len(magic)+1+maxKind+2+maxSealedKey)
 	if _, err := io.ReadFull(r, raw); err != nil {
 		return header{}, fmt.Errorf("objects: reading the header: %w", err)
+	}
+	if string(raw[:len(magic)]) != magic && string(raw[:len(family)]) == family {
+		return header{}, errNewer
 	}
 	if string(raw[:len(magic)]) != magic {
 		return header{}, fmt.Errorf("objects: the file begins with %q, not %q", raw[:len(magic)], magic)

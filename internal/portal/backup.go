@@ -95,6 +95,11 @@ func writeBackup(w io.Writer, s wire.Status) {
 		return 0
 	}
 	fmt.Fprintf(w, "# TYPE aes_signer_ready gauge\naes_signer_ready %d\n", one(s.Ready))
+	fmt.Fprintf(w, "# TYPE aes_signer_open_operations gauge\naes_signer_open_operations %d\n", s.Open)
+	fmt.Fprintf(w, "# TYPE aes_clock_proven gauge\naes_clock_proven %d\n", one(s.Clock.Proven))
+	if s.Clock.Proven {
+		fmt.Fprintf(w, "# TYPE aes_clock_max_error_seconds gauge\naes_clock_max_error_seconds %g\n", s.Clock.MaxError.Seconds())
+	}
 	fmt.Fprintf(w, "# TYPE aes_log_lines gauge\naes_log_lines %d\n", s.Lines)
 	fmt.Fprintf(w, "# TYPE aes_backup_cosigned_lines gauge\naes_backup_cosigned_lines %d\n", s.Backup.Lines)
 	if !s.Backup.At.IsZero() {

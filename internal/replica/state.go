@@ -74,6 +74,14 @@ func (h held) marshal(counter uint64) []byte {
 
 var errSlot = errors.New("replica: not a state")
 
+// stateFamily is the part of stateMagic that every version has.
+const stateFamily = "AESRCV"
+
+// newerState reports whether a slot is of a later version of the format: taken for none, it would be written over.
+func newerState(b []byte) bool {
+	return len(b) >= len(stateMagic) && string(b[:len(stateFamily)]) == stateFamily && string(b[:len(stateMagic)]) != stateMagic
+}
+
 // parseSlot reads a slot; what follows its sum must be zeros.
 func parseSlot(b []byte) (counter uint64, h held, err error) {
 	if len(b) != slotSize || string(b[:len(stateMagic)]) != stateMagic {
@@ -146,6 +154,10 @@ func openState(fsys durable.FS, path string) (*stateFile, held, error) {
 		n, err := f.ReadAt(b, slot*slotSize)
 		if err != nil && err != io.EOF {
 			return nil, held{}, errors.Join(fmt.Errorf("replica: reading %s: %w", path, err), f.Close())
+		}
+		if newerState(b[:n]) {
+			return nil, held{}, errors.Join(fault.New(fault.Unsupported, "the copy in "+filepath.Dir(path)+" was written by a later version of this program").
+				WithHint("install that version, or a later one, on this host, and change nothing else"), f.Close())
 		}
 		if counter, h, err := parseSlot(b[:n]); err == nil && counter > s.counter {
 			s.counter, best = counter, h
