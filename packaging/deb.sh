@@ -32,6 +32,7 @@ mv "$stage/generated/completion/bash" "$stage/usr/share/bash-completion/completi
 mv "$stage/generated/completion/zsh" "$stage/usr/share/zsh/vendor-completions/_appliance"
 mv "$stage/generated/completion/fish" "$stage/usr/share/fish/vendor_completions.d/appliance.fish"
 mv "$stage/generated/examples/"* "$doc/examples/"
+install -m 644 -t "$doc/examples" packaging/monitoring/*
 cp docs/*.md "$doc/"
 rm -r "$stage/generated"
 
