@@ -72,11 +72,19 @@ func TestRollover(t *testing.T) {
 	r.judge(fourth, last["clinician-ca"], after["time-ca"])
 	r.checkList(last["clinician-ca"], before["clinician-ca"], after["clinician-ca"])
 
-	// The old Time CA ends too, in order, and the list is signed again. What it stamped stays valid.
-	r.ceremony("revoke", before["time-ca"], "--reason", "superseded")
+	// The old Time CA's key is out too. What its successor has stamped before its end stays valid, also to who knows of the end.
+	renewed, again := filepath.Join(r.dir, "renewed.pdf"), filepath.Join(r.dir, "again.pdf")
+	run(t, "--config", r.config, "renew", "--in", first, "--out", renewed)
+	r.ceremony("revoke", before["time-ca"], "--reason", "cACompromise")
 	r.ceremony("sign-list")
-	for _, path := range []string{first, fourth} {
+	run(t, "--config", r.config, "renew", "--in", renewed, "--out", again) // has the root's new list in it
+	for _, path := range []string{renewed, again, fourth} {
 		run(t, "verify", path, "--trust", r.root)
+	}
+	late := filepath.Join(r.dir, "late.pdf")
+	run(t, "--config", r.config, "renew", "--in", first, "--out", late)
+	if text := r.refused("verify", late, "--trust", r.root); !strings.Contains(text, "REVOKED_CA_NO_POE") {
+		t.Errorf("renewed only after the end: %s", text)
 	}
 	if text := r.refused("ceremony", "revoke", after["time-ca"], "--reason", "keyCompromise", "--root", r.sealed, "--identity", r.holder); !strings.Contains(text, "no time-ca would be left") {
 		t.Errorf("the last Time CA: %s", text)

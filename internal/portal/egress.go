@@ -58,6 +58,16 @@ func (g *egress) dial(ctx context.Context, why, address string) (net.Conn, error
 	return d.DialContext(ctx, "tcp", address)
 }
 
+// ofIssuer refuses an address that is not on the host of the realm that it is said to be of: keys of a realm come from nowhere else.
+func (g *egress) ofIssuer(ctx context.Context, issuer, address string) error {
+	u, err := url.Parse(issuer)
+	host, _, errAddress := net.SplitHostPort(address)
+	if err != nil || errAddress != nil || !strings.EqualFold(u.Hostname(), host) {
+		return g.refuse(ctx, egressRealm, address, "it is not the host of the realm")
+	}
+	return nil
+}
+
 // client returns the DialContext of an HTTP client for one purpose.
 func (g *egress) client(why string) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, _, address string) (net.Conn, error) { return g.dial(ctx, why, address) }

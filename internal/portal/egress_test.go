@@ -164,6 +164,32 @@ func TestSignerIsToldOfARefusal(t *testing.T) {
 	}
 }
 
+// TestRealmsAreDialledAtTheirOwnHost: a realm's keys come from the host that its issuer names.
+func TestRealmsAreDialledAtTheirOwnHost(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	p, d := newPortal(t, nil)
+	given := 0
+	d.do[wire.OpRealmKeys] = func(_ any, fd *os.File) (any, *os.File, error) {
+		if fd != nil {
+			given++
+		}
+		return wire.Nothing{}, nil, nil
+	}
+	at := listener.Addr().String()
+	for _, issuer := range []string{"https://idp.example/realms/north", "", "https://127.0.0.2/realms/north", "://"} {
+		if err := p.dial(t.Context(), &wire.NeedDial{Issuer: issuer, Address: at}); !errors.Is(err, errEgress) {
+			t.Errorf("%q at %s: %v", issuer, at, err)
+		}
+	}
+	if err := p.dial(t.Context(), &wire.NeedDial{Issuer: "https://" + at + "/realms/north", Address: at}); err != nil || given != 1 || refusals(p, egressRealm) != 4 {
+		t.Errorf("%v, %d connections, %d refusals", err, given, refusals(p, egressRealm))
+	}
+}
+
 // TestACMEStaysWithItsAuthority: what the authority answers, a redirect say, leads nowhere else.
 func TestACMEStaysWithItsAuthority(t *testing.T) {
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("somebody else was asked") }))

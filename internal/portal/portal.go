@@ -183,7 +183,11 @@ func (p *Portal) dial(ctx context.Context, need *wire.NeedDial) error {
 	if r := requestOf(ctx); r != nil {
 		keys.Observed = r.observed()
 	}
-	conn, err := p.connect(ctx, egressRealm, need.Address)
+	err = p.egress.ofIssuer(ctx, need.Issuer, need.Address)
+	var conn net.Conn
+	if err == nil {
+		conn, err = p.connect(ctx, egressRealm, need.Address)
+	}
 	if err != nil {
 		// Whoever waits for these keys need not wait any longer; that there is no connection is all that the answer could say.
 		_, _ = p.cfg.Signer.Call(ctx, wire.OpRealmKeys, keys, nil, nil)
