@@ -33,7 +33,7 @@ func benchLine(n uint64) (event string, details map[string]any) {
 		"actor_sub": "0b8a7a1e-9a5c-4d2f-8f0e-1f0a9b1f7a11", "actor_username": "dr.clinician", "actor_acr": "2", "actor_ip": "192.0.2.17",
 		"realm_key_thumbprint": "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs", "kind": "clinician", "level": "token", "source": "rendered", "signature": benchHex(pair),
 		"created_line": n - 1, "certificate_serial": benchHex(1)[:32], "tsa_certificate_serial": benchHex(2)[:32], "pdf_sha256": benchHex(pair + 1<<41), "pdf_size": 61234,
-		"document_object": benchHex(pair + 1<<42), "evidence_object": benchHex(pair + 1<<43), "evidence_sha256": benchHex(pair + 1<<44), "signed_at": "2026-03-01T09:30:00Z",
+		"document_object": benchHex(pair + 1<<42), "evidence_sha256": benchHex(pair + 1<<44), "signed_at": "2026-03-01T09:30:00Z",
 		"gen_time": "2026-03-01T09:30:00Z", "time_stamp_serial": benchHex(pair)[:40], "request_id": benchHex(pair)[:32],
 	}
 }

@@ -113,8 +113,9 @@ func (s *Store) PutFrom(ctx context.Context, kind string, r io.Reader) (string, 
 	return s.put(ctx, kind, r, MaxSize)
 }
 
-// put seals at most size bytes that r yields. The order is what durability rests on: the file whole, its name, and a sync of the file system after each;
-// the syncs are shared with every other Put that wants one then. Only one name can show a file that is not whole, the temporary one.
+// put seals at most size bytes that r yields. The order is what durability rests on: the file, its name, and then a sync of the file system, which is shared
+// with every other Put that wants one then. A process that dies leaves a file without a name or a whole one with it. A power cut can leave a name with
+// content that is not whole: nobody was told of it, no line names it, and its hash tells.
 func (s *Store) put(ctx context.Context, kind string, r io.Reader, size int64) (string, error) {
 	if err := ctx.Err(); err != nil {
 		return "", err
@@ -135,10 +136,7 @@ func (s *Store) put(ctx context.Context, kind string, r io.Reader, size int64) (
 	})
 	clear(key)
 	if err == nil {
-		err = s.disk.Sync(began)
-	}
-	if err == nil {
-		// A crash before this leaves a file in tmp, swept at the next Open; after it, a whole object that perhaps nothing names.
+		// A crash before this leaves a file in tmp, swept at the next Open; after it, an object that perhaps nothing names.
 		err = s.name(tmp, id)
 	}
 	if err == nil {

@@ -1,6 +1,7 @@
 package signer
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -8,10 +9,11 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/activation"
@@ -26,9 +28,8 @@ import (
 
 // Kinds of the sealed objects of a prescription.
 const (
-	kindDocument = "signed-pdf"
-	kindDossier  = "evidence"
-	kindReason   = "cancellation"
+	kindKept   = "prescription" // dossier and document; states may have both apart, as "evidence" and "signed-pdf"
+	kindReason = "cancellation"
 )
 
 // dossier is what is kept of a prescription besides the document: what was asked for, and the core of the evidence.
@@ -47,22 +48,96 @@ func hexSum(b []byte) string {
 // kept unseals an object that a line of the log names. That it is missing is damage: to whoever asks, the prescription is there. Errors: Corrupt.
 func (s *Signer) kept(ctx context.Context, id string) ([]byte, error) {
 	data, err := s.objects.Get(ctx, id)
-	if fault.KindOf(err) == fault.NotFound {
-		return nil, fault.New(fault.Corrupt, fault.PublicOf(err)).WithHint(fault.HintOf(err)).WithCause(err)
-	}
-	return data, err
+	return data, damaged(err)
 }
 
-// dossier unseals one.
-func (s *Signer) dossier(ctx context.Context, id string) (d dossier, err error) {
-	raw, err := s.kept(ctx, id)
+func damaged(err error) error {
+	if fault.KindOf(err) != fault.NotFound {
+		return err
+	}
+	return fault.New(fault.Corrupt, fault.PublicOf(err)).WithHint(fault.HintOf(err)).WithCause(err)
+}
+
+// An object of kindKept is the length of the dossier (8 bytes, big-endian), the dossier in JSON, and the document: docs/audit-log.md.
+const (
+	lengthSize = 8
+	maxDossier = 1 << 20 // bytes; several times the largest that the bounds of a request allow
+)
+
+// keep seals dossier and document as one object, makes it durable, and returns its ID.
+func (s *Signer) keep(ctx context.Context, d dossier, pdf []byte) (string, error) {
+	raw, err := json.Marshal(d)
+	if err != nil {
+		return "", err
+	}
+	if len(raw) > maxDossier {
+		return "", fmt.Errorf("signer: a dossier of %d bytes", len(raw))
+	}
+	length := binary.BigEndian.AppendUint64(nil, uint64(len(raw)))
+	return s.objects.PutFrom(ctx, kindKept, io.MultiReader(bytes.NewReader(length), bytes.NewReader(raw), bytes.NewReader(pdf)))
+}
+
+// readDossier reads a dossier from the beginning of what keep sealed, and leaves r at the document.
+func readDossier(r io.Reader) ([]byte, error) {
+	var length [lengthSize]byte
+	if _, err := io.ReadFull(r, length[:]); err != nil {
+		return nil, err
+	}
+	n := binary.BigEndian.Uint64(length[:])
+	if n > maxDossier {
+		return nil, fmt.Errorf("signer: a dossier of %d bytes", n)
+	}
+	raw := make([]byte, n)
+	_, err := io.ReadFull(r, raw)
+	return raw, err
+}
+
+// dossier unseals what is kept of a prescription besides the document, however large that is. Errors: Corrupt.
+func (s *Signer) dossier(ctx context.Context, rec *record) (d dossier, err error) {
+	var raw []byte
+	if rec.Dossier != "" {
+		raw, err = s.kept(ctx, rec.Dossier)
+	} else {
+		raw, err = s.firstOf(ctx, rec.Document)
+	}
 	if err != nil {
 		return d, err
 	}
 	if err := json.Unmarshal(raw, &d); err != nil {
-		return d, fault.New(fault.Corrupt, "what is kept of the prescription cannot be read").WithCause(err)
+		return d, unreadable(err)
 	}
 	return d, nil
+}
+
+// firstOf unseals the dossier at the beginning of an object.
+func (s *Signer) firstOf(ctx context.Context, id string) ([]byte, error) {
+	r, err := s.objects.Open(ctx, id)
+	if err != nil {
+		return nil, damaged(err)
+	}
+	defer r.Close()
+	raw, err := readDossier(r)
+	if err != nil && fault.KindOf(err) == fault.Internal { // not what reading itself says
+		err = unreadable(err)
+	}
+	return raw, err
+}
+
+// document unseals a prescription's document. Errors: Corrupt.
+func (s *Signer) document(ctx context.Context, rec *record) ([]byte, error) {
+	raw, err := s.kept(ctx, rec.Document)
+	if err != nil || rec.Dossier != "" {
+		return raw, err
+	}
+	rest := bytes.NewReader(raw)
+	if _, err := readDossier(rest); err != nil {
+		return nil, unreadable(err)
+	}
+	return raw[len(raw)-rest.Len():], nil
+}
+
+func unreadable(cause error) error {
+	return fault.New(fault.Corrupt, "what is kept of the prescription cannot be read").WithCause(cause)
 }
 
 // putReason seals why a prescription is cancelled, with a salt, and returns the object's ID and the hash for the line.
@@ -93,28 +168,14 @@ func (v *Server) reason(ctx context.Context, rec *record) (r evidence.Reason, er
 	return r, nil
 }
 
-// seal fixes the evidence of a finished document, makes both durable as objects, and returns what the line says of them.
+// seal fixes the evidence of a finished document, makes both durable as an object, and returns what the line says of them.
 func (v *Server) seal(ctx context.Context, op *operation, pdf []byte, pdfSum string) (prescriptionSigned, error) {
 	core, err := v.core(op, pdfSum, int64(len(pdf)))
 	if err != nil {
 		return prescriptionSigned{}, err
 	}
-	raw, err := json.Marshal(dossier{Content: op.want.content, Core: core})
+	document, err := v.s.keep(ctx, dossier{Content: op.want.content, Core: core}, pdf)
 	if err != nil {
-		return prescriptionSigned{}, err
-	}
-	type put struct {
-		id  string
-		err error
-	}
-	second := make(chan put, 1)
-	go func() { // two fsyncs at once take the time of one
-		id, err := v.s.objects.Put(ctx, kindDossier, raw)
-		second <- put{id, err}
-	}()
-	document, err := v.s.objects.Put(ctx, kindDocument, pdf)
-	other := <-second
-	if err := errors.Join(err, other.err); err != nil {
 		return prescriptionSigned{}, err
 	}
 	g, c, w := op.signing, op.caller, &op.want
@@ -123,7 +184,7 @@ func (v *Server) seal(ctx context.Context, op *operation, pdf []byte, pdfSum str
 		ActorIssuer: c.Issuer, ActorSub: c.Sub, ActorUsername: c.Username, ActorACR: c.ACR, ActorIP: actorIP(w.observed, w.asserted),
 		KeyThumbprint: c.KeyThumbprint, Kind: string(c.Kind), Level: wire.LevelToken, Source: w.source,
 		Signature: g.signature, CreatedLine: g.line.Seq, Certificate: g.credential.serial,
-		TSA: fmt.Sprintf("%032x", g.time.certificate.SerialNumber), PDF: pdfSum, Size: int64(len(pdf)), Document: document, Dossier: other.id, Core: evidence.SHA256(core),
+		TSA: fmt.Sprintf("%032x", g.time.certificate.SerialNumber), PDF: pdfSum, Size: int64(len(pdf)), Document: document, Core: evidence.SHA256(core),
 		SignedAt: g.info.GenTime.UTC(), GenTime: g.docInfo.GenTime.UTC().Format(time.RFC3339Nano), TimeStamp: g.docInfo.Serial.Text(16),
 		Idempotency: w.repeat, RequestID: w.observed.RequestID,
 	}, nil

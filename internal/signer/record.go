@@ -33,8 +33,8 @@ type prescriptionSigned struct {
 	TSA            string    `json:"tsa_certificate_serial"`
 	PDF            string    `json:"pdf_sha256"`
 	Size           int64     `json:"pdf_size"`
-	Document       string    `json:"document_object"`
-	Dossier        string    `json:"evidence_object"`
+	Document       string    `json:"document_object"`           // of kindKept; with Dossier, the document alone
+	Dossier        string    `json:"evidence_object,omitempty"` // as lines had it while document and dossier were objects of their own
 	Core           string    `json:"evidence_sha256"`
 	SignedAt       time.Time `json:"signed_at"`         // of the signature's time stamp
 	GenTime        string    `json:"gen_time"`          // of the document time stamp

@@ -91,7 +91,7 @@ func (v *Server) room(ctx context.Context, size int64) error {
 
 // signedPDF unseals the document; the line said what it must be.
 func (v *Server) signedPDF(ctx context.Context, rec *record) ([]byte, error) {
-	pdf, err := v.s.kept(ctx, rec.Document)
+	pdf, err := v.s.document(ctx, rec)
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +150,7 @@ func (v *Server) evidence(ctx context.Context, in wire.PrescriptionRef) (wire.Ev
 
 // unseal returns the dossier; the line said what its core must be.
 func (v *Server) unseal(ctx context.Context, rec *record) (dossier, error) {
-	d, err := v.s.dossier(ctx, rec.Dossier)
+	d, err := v.s.dossier(ctx, rec)
 	if err == nil && evidence.SHA256(d.Core) != rec.Core {
 		err = fault.New(fault.Corrupt, "the evidence that is kept is not that of the signing")
 	}

@@ -227,7 +227,7 @@ func (v *Server) before(ctx context.Context, c activation.Caller, want request) 
 	if rec.ActorSub != c.Sub || rec.ActorIssuer != c.Issuer {
 		return nil, conflict("a prescription of this ID was signed by somebody else")
 	}
-	d, err := v.s.dossier(ctx, rec.Dossier)
+	d, err := v.s.dossier(ctx, rec)
 	if err != nil {
 		return nil, err
 	}
@@ -346,7 +346,7 @@ func (v *Server) abort(ctx context.Context, in wire.Abort) (wire.Nothing, error)
 }
 
 // complete answers OpComplete. The order is what the promise rests on: the document is the one that was signed; it and its evidence are sealed and
-// durable; the line; only then the answer. A crash before the line leaves objects that nothing names, and a signature_created that the next start closes;
+// durable; the line; only then the answer. A crash before the line leaves an object that nothing names, and a signature_created that the next start closes;
 // a crash after it leaves an answer that the same request gets again.
 func (v *Server) complete(ctx context.Context, in wire.Complete, fd *os.File) (wire.SignResult, *os.File, error) {
 	op, err := v.ops.take(in.Operation)

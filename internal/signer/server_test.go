@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -266,45 +267,57 @@ func TestServiceAccountIsReducedAndLabelled(t *testing.T) {
 	}
 }
 
-// TestEvidenceSaysWhatIsHeld: the summary tells of a document that is gone, or is another, that it is not held.
-func TestEvidenceSaysWhatIsHeld(t *testing.T) {
+// TestEvidenceOfALostDocument: document and dossier are one object, so where its file is changed or gone there is neither, and what is said names the file.
+func TestEvidenceOfALostDocument(t *testing.T) {
 	h := newHouse(t, signer.ServerConfig{})
 	token := h.token(t, nil)
 	if _, _, err := h.portal.sign(t.Context(), wanted(token, "RX-1")); err != nil {
 		t.Fatal(err)
 	}
+	if held, err := h.held(t, token, "RX-1"); err != nil || !held {
+		t.Errorf("it is held: %v, %v", held, err)
+	}
+	path := h.objectOf(t, "RX-1")
+	flip(t, path)
+	if _, err := h.held(t, token, "RX-1"); fault.KindOf(err) != fault.Corrupt || !strings.Contains(fault.HintOf(err), filepath.Base(path)) {
+		t.Errorf("changed: %v, hint %q", err, fault.HintOf(err))
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.held(t, token, "RX-1"); fault.KindOf(err) != fault.Corrupt || !strings.Contains(fault.HintOf(err), filepath.Base(path)) {
+		t.Errorf("gone: %v, hint %q", err, fault.HintOf(err))
+	}
+}
+
+// TestKeptApart: a state from before has document and dossier as two objects. Both are read, and evidence says that it
+// holds the document as long as it does.
+func TestKeptApart(t *testing.T) {
+	h := newHouse(t, signer.ServerConfig{})
+	ctx, token := t.Context(), h.token(t, nil)
+	_, doc, err := h.portal.sign(ctx, wanted(token, "RX-1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.s.KeepApart(ctx, "a", "RX-1", "RX-2"); err != nil {
+		t.Fatal(err)
+	}
+	if _, got, err := h.portal.download(ctx, wire.OpDocument, token, "RX-2"); err != nil || !bytes.Equal(got, doc.PDF) {
+		t.Errorf("the document: %v", err)
+	}
 	held := func() bool {
 		t.Helper()
-		var got wire.Evidence
-		if _, err := h.portal.call(t.Context(), wire.OpEvidence, wire.PrescriptionRef{Credentials: creds(token), PrescriptionID: "RX-1"}, &got, nil); err != nil {
+		held, err := h.held(t, token, "RX-2")
+		if err != nil {
 			t.Fatal(err)
 		}
-		var summary struct {
-			PDF struct {
-				Exists bool `json:"exists"`
-			} `json:"signed_pdf"`
-		}
-		if err := json.Unmarshal(got.Evidence, &summary); err != nil {
-			t.Fatal(err)
-		}
-		return summary.PDF.Exists
+		return held
 	}
 	if !held() {
 		t.Error("it is held")
 	}
-	_, object, _ := strings.Cut(h.logText(t), `"document_object":"`)
-	path := filepath.Join(h.cfg.StateDir, "objects", objects.Place(object[:64]))
-	if err := os.Chmod(path, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data[len(data)/2] ^= 1
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	path := h.objectOf(t, "RX-2")
+	flip(t, path)
 	if held() {
 		t.Error("it is said to be held, and is another file")
 	}
@@ -313,6 +326,50 @@ func TestEvidenceSaysWhatIsHeld(t *testing.T) {
 	}
 	if held() {
 		t.Error("it is said to be held, and is gone")
+	}
+}
+
+// held asks for the evidence of a prescription, and says whether that holds the document to be here.
+func (h *house) held(t *testing.T, token, id string) (bool, error) {
+	t.Helper()
+	var got wire.Evidence
+	if _, err := h.portal.call(t.Context(), wire.OpEvidence, wire.PrescriptionRef{Credentials: creds(token), PrescriptionID: id}, &got, nil); err != nil {
+		return false, err
+	}
+	var summary struct {
+		PDF struct {
+			Exists bool `json:"exists"`
+		} `json:"signed_pdf"`
+	}
+	if err := json.Unmarshal(got.Evidence, &summary); err != nil {
+		t.Fatal(err)
+	}
+	return summary.PDF.Exists, nil
+}
+
+// objectOf is the file that the line of a prescription names as its document.
+func (h *house) objectOf(t *testing.T, id string) string {
+	t.Helper()
+	for line := range strings.Lines(h.logText(t)) {
+		if strings.Contains(line, `"prescription_signed"`) && strings.Contains(line, `"prescription_id":"`+id+`"`) {
+			_, object, _ := strings.Cut(line, `"document_object":"`)
+			return filepath.Join(h.cfg.StateDir, "objects", objects.Place(object[:64]))
+		}
+	}
+	t.Fatalf("no line about %s", id)
+	return ""
+}
+
+// flip changes a bit in the middle of a file.
+func flip(t *testing.T, path string) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)/2] ^= 1
+	if err := errors.Join(os.Chmod(path, 0o600), os.WriteFile(path, data, 0o600)); err != nil {
+		t.Fatal(err)
 	}
 }
 
