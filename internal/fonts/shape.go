@@ -28,6 +28,10 @@ func (s *Set) Shape(w Weight, text string) (Line, error) {
 	text = norm.NFC.String(text)
 	line := Line{Glyphs: make([]Glyph, 0, len(text))}
 	for len(text) > 0 {
+		if s.letter(w, text, &line) { // nearly every one
+			text = text[1:]
+			continue
+		}
 		n := clusterLen(text)
 		if err := s.cluster(w, text[:n], &line); err != nil {
 			return Line{}, err
@@ -35,6 +39,20 @@ func (s *Set) Shape(w Weight, text string) (Line, error) {
 		text = text[n:]
 	}
 	return line, nil
+}
+
+// letter appends the first character of text when it is one of ASCII without marks; false when it is not, or the first face lacks it.
+func (s *Set) letter(w Weight, text string, line *Line) bool {
+	if text[0] < ' ' || text[0] > '~' || len(text) > 1 && text[1] >= utf8.RuneSelf {
+		return false
+	}
+	f, r := s.faces[w][0], rune(text[0])
+	id, ok := f.Glyph(r)
+	if ok {
+		line.Glyphs = append(line.Glyphs, Glyph{Face: f, ID: id, Rune: r, X: line.Width})
+		line.Width += f.Advance(id)
+	}
+	return ok
 }
 
 // clusterLen is the length in bytes of the first character of text with the marks that follow it.

@@ -22,7 +22,7 @@ type SignOptions struct {
 }
 
 // slack is the room kept behind a document so that its three updates append in place: two Contents in hexadecimal, the DSS and xref.
-const slack = 96 << 10
+const slack = 48 << 10
 
 // Open parses a document with room behind it for a signature's updates. data is copied once and not kept.
 func Open(data []byte, limits pdf.Limits) (*pdf.File, error) {

@@ -76,7 +76,7 @@ func (c *Client) Call(ctx context.Context, op Op, in, out any, fd *os.File) (*os
 		return nil, a.Error.err()
 	}
 	if out != nil {
-		if err := Decode(a.body, out); err != nil {
+		if err := decodeBody(a.body, out); err != nil {
 			closeFile(a.fd)
 			return nil, fault.New(fault.Internal, "the signer's answer cannot be understood").WithCause(fmt.Errorf("answer to %s: %w", op, err))
 		}

@@ -50,12 +50,12 @@ type SignDigest struct {
 	Digest    []byte `json:"digest"`
 }
 
-// Signature is a CMS with its time stamp, and what validates both; all DER.
+// Signature is a CMS with its time stamp, and what validates both; all DER. It is packed, in this order.
 type Signature struct {
-	CMS   []byte   `json:"cms"`
-	Certs [][]byte `json:"certs"`
-	OCSPs [][]byte `json:"ocsps"`
-	CRLs  [][]byte `json:"crls"`
+	CMS   []byte
+	Certs [][]byte
+	OCSPs [][]byte
+	CRLs  [][]byte
 }
 
 // StampDigest asks for the document time stamp over the SHA-256 of a ByteRange.
@@ -64,10 +64,8 @@ type StampDigest struct {
 	Digest    []byte `json:"digest"`
 }
 
-// Stamped is an RFC 3161 time-stamp token.
-type Stamped struct {
-	Token []byte `json:"token"`
-}
+// Stamped is an RFC 3161 time-stamp token. It is packed.
+type Stamped struct{ Token []byte }
 
 // Complete hands in the finished document, which comes as descriptor.
 type Complete struct {

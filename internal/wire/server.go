@@ -198,7 +198,7 @@ func (s *server) call(ctx context.Context, c *net.UnixConn, sending *sync.Mutex,
 	defer closeFile(outFD)
 	a := answer{ID: r.ID}
 	if err == nil && out != nil {
-		a.body, err = json.Marshal(out)
+		a.body, err = encodeBody(out)
 	}
 	if err == nil && len(a.body) > MaxMessage-128 {
 		err = fault.New(fault.TooLarge, "the answer is too large for a message")

@@ -6,6 +6,8 @@
 //	request  {"id":7,"op":"sign_open","timeout_ms":30000} LF {…}
 //	answer   {"id":7} LF {…}  or  {"id":7,"error":{"kind","code","public","hint","dial"}}
 //
+// The answers that are DER and nothing else (Signature, Stamped) are lists of bytes instead: packed.go.
+//
 // Both sides refuse what they do not know. At most one file descriptor goes with a message (SCM_RIGHTS, on the first byte of its length): a
 // sealed memfd for a document, a connected TCP socket for a realm. Answers come in any order; the id tells which request they are for.
 package wire
