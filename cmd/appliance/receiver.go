@@ -292,7 +292,8 @@ one with --join: copies and cosigning key stay, and the primary goes on from whe
 			if err := h.RotateIdentity(); err != nil {
 				return err
 			}
-			fmt.Fprintf(a.stdout, "new key  %s\n", h.Identity.Pin())
+			fmt.Fprintf(a.stdout, "new key  %s\n\nNow start this host's service anew (until then it shows the old key). Each primary is a stranger to it from then on, and its answers wait, until\n"+
+				"\"appliance backup replace --to THIS-HOST\" there has printed a code, and \"appliance receiver --join CODE\" here has been told it.\n", h.Identity.Pin())
 			return nil
 		},
 	}

@@ -95,7 +95,7 @@ line in the log (backup_drilled). A backup that was never restored is a hope.`,
 	return cmd
 }
 
-func (a *app) restore(ctx context.Context, f restoreFlags) error {
+func (a *app) restore(ctx context.Context, f restoreFlags) (err error) {
 	cfg, err := a.loadConfig()
 	if err != nil {
 		return err
@@ -110,6 +110,14 @@ func (a *app) restore(ctx context.Context, f restoreFlags) error {
 	if err := os.RemoveAll(building.StateDir); err != nil {
 		return fault.New(fault.Unavailable, "cannot clear away an unfinished restore"+reason(err)).WithCause(err)
 	}
+	defer func() {
+		if err == nil {
+			return
+		}
+		if left := os.RemoveAll(building.StateDir); left != nil { // it has a token in it, and is of no use
+			err = errors.Join(err, left)
+		}
+	}()
 	done, err := a.bringBack(ctx, f, building)
 	if err != nil {
 		return err

@@ -172,7 +172,7 @@ func TestRestoreFromALyingBackup(t *testing.T) {
 	restore := []string{"--config", e.config, "backup", "restore", "--from", v.address, "--identity", identity}
 	refusesTo(t, "is not signed by the key of the token", append(restore, "--code", v.allow())...)
 	refusesTo(t, "is not signed by the log's key that you kept", append(restore, "--code", v.allow(), "--log-key", kept)...)
-	for _, path := range []string{state, pin} {
+	for _, path := range []string{state, state + ".restoring", pin} {
 		if _, err := os.Stat(path); !os.IsNotExist(err) {
 			t.Errorf("a restore that was refused left %s: %v", path, err)
 		}
