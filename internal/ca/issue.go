@@ -154,7 +154,7 @@ func (c *CA) issuer(r Request) (*authority, error) {
 		return nil, fault.New(fault.Invalid, fmt.Sprintf("there is no CA of kind %.40q", kind))
 	}
 	if c.entries[a.serial].RevokedAt != nil {
-		return nil, fault.New(fault.Forbidden, "the "+string(kind)+" has been revoked").WithHint("hold a ceremony for a new one")
+		return nil, fault.New(fault.Forbidden, "the "+string(kind)+" has been revoked").WithHint(`"appliance ceremony rollover" makes a new one`)
 	}
 	return a, nil
 }

@@ -169,7 +169,7 @@ func (c *CA) warn(u *Upkeep) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	if left := c.rootCRL.NextUpdate.Sub(now); left < c.cfg.Policy.RootCRLWarn {
-		u.Warnings = append(u.Warnings, fmt.Sprintf("the root's CRL runs out at %s: hold a ceremony that signs it again; %s before that, signing stops",
+		u.Warnings = append(u.Warnings, fmt.Sprintf("the root's CRL runs out at %s: have it signed again by \"appliance ceremony sign-list\"; %s before that, signing stops",
 			c.rootCRL.NextUpdate.UTC().Format(time.RFC3339), c.cfg.Policy.RootCRLRefuse))
 	}
 	for _, kind := range cert.IssuingCAs() {
@@ -178,11 +178,11 @@ func (c *CA) warn(u *Upkeep) {
 			continue
 		}
 		if c.entries[a.serial].RevokedAt != nil {
-			u.Warnings = append(u.Warnings, fmt.Sprintf("the %s is revoked: hold a ceremony for a new one", kind))
+			u.Warnings = append(u.Warnings, fmt.Sprintf("the %s is revoked: \"appliance ceremony rollover\" makes a new one", kind))
 		}
 		// A clinician's or TSA's certificate is cut short at its CA's end: the successor is due before that bites.
 		if a.cert.NotAfter.Sub(now) < c.profiles.For(cert.Clinician).Validity().Default {
-			u.Warnings = append(u.Warnings, fmt.Sprintf("the %s ends at %s: hold a ceremony for its successor", kind, a.cert.NotAfter.UTC().Format(time.RFC3339)))
+			u.Warnings = append(u.Warnings, fmt.Sprintf("the %s ends at %s: \"appliance ceremony rollover\" makes its successor", kind, a.cert.NotAfter.UTC().Format(time.RFC3339)))
 		}
 	}
 }

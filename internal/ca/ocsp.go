@@ -256,7 +256,7 @@ func (c *CA) rootListLasts(now time.Time) error {
 		return nil
 	}
 	return fault.New(fault.Unavailable, "the root's CRL runs out at "+c.rootCRL.NextUpdate.UTC().Format(time.RFC3339)+", too soon to sign documents with it").
-		WithHint("hold a ceremony that signs the root's CRL again")
+		WithHint(`"appliance ceremony sign-list" has the root sign it again`)
 }
 
 // logAnswers writes the aggregated line of public answers, at most one an hour and none for silence. act is held.

@@ -36,7 +36,7 @@ func (c *CA) Revoke(ctx context.Context, serial string, reason cert.Reason, inva
 	d := revokedDetails{Serial: serial, Reason: reason.String()}
 	switch {
 	case e.Kind.IsCA():
-		return Certificate{}, fault.New(fault.Forbidden, "a CA's certificate is revoked by the root").WithHint("hold a ceremony that revokes it")
+		return Certificate{}, fault.New(fault.Forbidden, "a CA's certificate is revoked by the root").WithHint(`"appliance ceremony revoke"`)
 	case e.RevokedAt != nil:
 		return Certificate{}, fault.New(fault.Conflict, "the certificate was revoked at "+e.RevokedAt.Format(time.RFC3339)+" already")
 	case !invalidity.IsZero() && (invalidity.After(c.now()) || invalidity.Before(e.NotBefore)):

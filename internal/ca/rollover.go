@@ -115,7 +115,7 @@ func (c *CA) renewOwn(ctx context.Context, old Certificate, r Request) (Certific
 		c.mu.RUnlock()
 	}
 	if e, err := c.entry(a.serial); err != nil || e.RevokedAt != nil {
-		return Certificate{}, fault.New(fault.Forbidden, "the "+string(a.kind)+" has been revoked").WithCause(err).WithHint("hold a ceremony for a new one")
+		return Certificate{}, fault.New(fault.Forbidden, "the "+string(a.kind)+" has been revoked").WithCause(err).WithHint(`"appliance ceremony rollover" makes a new one`)
 	}
 	if e, err := c.entry(old.Serial); err != nil || e.RenewedBy != "" { // upkeep was quicker
 		return Certificate{}, fault.New(fault.Conflict, "the certificate has been renewed already").WithCause(err)
