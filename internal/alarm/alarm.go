@@ -16,7 +16,7 @@ import (
 
 // Alarm is one call for help. It holds no secret and no patient's data.
 type Alarm struct {
-	Kind   string    `json:"kind"` // of what sort: silence, lag, refusal, disk; return ends a silence
+	Kind   string    `json:"kind"` // of what sort: silence, lag, refusal, restore, disk; return ends a silence
 	Time   time.Time `json:"time"`
 	Origin string    `json:"origin,omitempty"` // of the log
 	Text   string    `json:"text"`             // one sentence for people

@@ -238,13 +238,29 @@ func (h *Host) restore(c hostCode, r enrol.Restore, client Pin, payload []byte) 
 	if err := h.read(peersDir, LogID(r.Origin), &have); err != nil {
 		return nil, err
 	}
+	fresh := c.Client == ""
 	c.Client = client.String()
 	if err := errors.Join(h.keep(c), h.tell()); err != nil {
 		return nil, err
+	}
+	if fresh {
+		h.alarm(Alarm{Kind: AlarmRestore, Time: h.now().UTC(), Origin: r.Origin,
+			Text: fmt.Sprintf("a restore code was redeemed: the machine with the key %s may read the log and its objects until %s", client, r.Expires.Format(time.RFC3339))})
 	}
 	cosigner, err := chain.NewCosigner(h.Name, h.Key)
 	if err != nil {
 		return nil, fmt.Errorf("replica: %w", err)
 	}
 	return json.Marshal(RestoreAnswer{Cosigner: cosigner.Key().String(), LogKey: have.LogKey})
+}
+
+// alarm calls for help by the receiver's ways, when one is attached.
+func (h *Host) alarm(a Alarm) {
+	h.mu.Lock()
+	r := h.receiver
+	h.mu.Unlock()
+	if r != nil {
+		r.cfg.Log.Warn("alarm", "kind", string(a.Kind), "origin", a.Origin, "text", a.Text)
+		r.cfg.Alarm(a)
+	}
 }

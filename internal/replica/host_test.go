@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -134,6 +135,15 @@ func TestRestoreCodesLetOneReaderIn(t *testing.T) {
 	if parsed, err := enrol.ParseRestore(code); err != nil || parsed != r || Pin(r.Backup) != h.Identity.Pin() {
 		t.Errorf("%+v, %v", parsed, err)
 	}
+	var alarms []Alarm
+	rcv, err := NewReceiver(ReceiverConfig{Dir: h.Logs(), Identity: h.Identity, Name: h.Name, Key: h.Key, Now: time.Now, Alarm: func(a Alarm) { alarms = append(alarms, a) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { rcv.Close() })
+	if err := h.Attach(rcv, Limits{}); err != nil {
+		t.Fatal(err)
+	}
 	bare, thief := identityOf(t, "bare").Pin(), identityOf(t, "thief").Pin()
 	if _, err := redeem(h, KindRestore, bare, r.Secret[:], RestorePayload{"a.example/log"}); fault.KindOf(err) != fault.Invalid {
 		t.Errorf("for another log: %v", err)
@@ -142,6 +152,9 @@ func TestRestoreCodesLetOneReaderIn(t *testing.T) {
 		if _, err := redeem(h, KindRestore, bare, r.Secret[:], RestorePayload{"b.example/log"}); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if len(alarms) != 1 || alarms[0].Kind != AlarmRestore || alarms[0].Origin != "b.example/log" || !strings.Contains(alarms[0].Text, bare.String()) || strings.Contains(alarms[0].Text, code) {
+		t.Errorf("who was told: %+v", alarms)
 	}
 	if _, err := redeem(h, KindRestore, thief, r.Secret[:], RestorePayload{"b.example/log"}); fault.KindOf(err) != fault.Forbidden {
 		t.Errorf("by a second machine: %v", err)

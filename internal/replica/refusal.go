@@ -115,6 +115,7 @@ const (
 	AlarmSilence AlarmKind = "silence" // nothing was heard of a primary for longer than Peer.Silence
 	AlarmLag     AlarmKind = "lag"     // lines come later than Peer.Lag after they were written
 	AlarmReturn  AlarmKind = "return"  // and now it was
+	AlarmRestore AlarmKind = "restore" // somebody redeemed a restore code, and reads a whole log
 	AlarmDisk    AlarmKind = "disk"    // the backup's own disk failed, is full, or its copy is damaged
 )
 
