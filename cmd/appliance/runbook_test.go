@@ -84,7 +84,7 @@ func TestRunbookHasWhatCuresName(t *testing.T) {
 	}
 	named := 0
 	for path, text := range advice(t) {
-		for _, m := range regexp.MustCompile(`docs/operations\.md, \\"([^"\\]+)\\"`).FindAllStringSubmatch(text, -1) {
+		for _, m := range regexp.MustCompile(`doc/aes-appliance/operations\.md, \\"([^"\\]+)\\"`).FindAllStringSubmatch(text, -1) {
 			if named++; !strings.Contains(string(book), "\n### "+m[1]+"\n") {
 				t.Errorf("%s: the runbook has no %q", path, m[1])
 			}

@@ -11,7 +11,7 @@ const (
 	maxLag     = time.Minute
 	tokenAge   = 366 * 24 * time.Hour
 	drillAge   = 100 * 24 * time.Hour
-	cureBackup = "on the backup host: appliance doctor, systemctl status aes-receiver; here: appliance backup status (docs/operations.md, \"The backup is behind\")"
+	cureBackup = "on the backup host: appliance doctor, systemctl status aes-receiver; here: appliance backup status (/usr/share/doc/aes-appliance/operations.md, \"The backup is behind\")"
 	cureDrill  = "on the backup host: appliance receiver allow-restore; then: appliance backup drill --from HOST --code CODE --identity FILE"
 )
 
@@ -44,7 +44,7 @@ func judgeBackup(s *sheet, st wire.BackupStatus) {
 		s.warn(enrolled, "appliance backup enrol --to HOST", "the backup host was given up at %s: %s", st.DisabledAt.Format(time.RFC3339), st.Reason)
 		return
 	case "mismatch":
-		s.bad(enrolled, "docs/operations.md, \"The backup disagrees\": nothing is signed; change nothing before you know which of the two is right", "the log is not what the backup cosigned: %s", st.Mismatch)
+		s.bad(enrolled, "/usr/share/doc/aes-appliance/operations.md, \"The backup disagrees\": nothing is signed; change nothing before you know which of the two is right", "the log is not what the backup cosigned: %s", st.Mismatch)
 		return
 	}
 	switch {

@@ -12,7 +12,7 @@ import (
 	"github.com/veripath/aes-appliance/internal/wire"
 )
 
-const cureCeremony = "hold a ceremony (docs/operations.md, \"A CA is about to end\")"
+const cureCeremony = "hold a ceremony (/usr/share/doc/aes-appliance/operations.md, \"A CA is about to end\")"
 
 // maxNamed bounds how many things of one sort are named one by one.
 const maxNamed = 5

@@ -66,7 +66,7 @@ func (e *exam) copies(ctx context.Context, s *sheet) {
 			s.ok("copies.fresh", "%s was cosigned %s ago", one.Origin, age.Round(1e9)).with("cosigned_at", one.Cosigned)
 		}
 		if one.Refusals > 0 {
-			s.warn("copies.refusals", "read "+filepath.Join(one.Dir, replica.RefusalsFile)+" and docs/operations.md, \"The backup refuses what comes\"", "%s: %d times something was refused", one.Origin, one.Refusals)
+			s.warn("copies.refusals", "read "+filepath.Join(one.Dir, replica.RefusalsFile)+" and /usr/share/doc/aes-appliance/operations.md, \"The backup refuses what comes\"", "%s: %d times something was refused", one.Origin, one.Refusals)
 		} else {
 			s.ok("copies.refusals", "%s: nothing was ever refused", one.Origin)
 		}

@@ -17,7 +17,7 @@ const (
 	smallLog    = 32 << 20 // bytes: read whole each time
 	readAge     = 36 * time.Hour
 	witnessAge  = time.Hour
-	cureLog     = "docs/operations.md, \"The log does not verify\": stop the signer, keep a copy, appliance audit verify names the line"
+	cureLog     = "/usr/share/doc/aes-appliance/operations.md, \"The log does not verify\": stop the signer, keep a copy, appliance audit verify names the line"
 	cureReading = "appliance doctor --full reads it now"
 )
 
@@ -147,7 +147,7 @@ func (e *exam) witnesses(ctx context.Context, s *sheet) {
 	for _, w := range cp.Witnesses {
 		if w.Failed != "" || e.Now().Sub(w.Time) > witnessAge {
 			late++
-			s.warn("log.witnesses", "tell who runs it; if it says that it saw another history: docs/operations.md, \"A witness contradicts the log\"",
+			s.warn("log.witnesses", "tell who runs it; if it says that it saw another history: /usr/share/doc/aes-appliance/operations.md, \"A witness contradicts the log\"",
 				"witness %s: %s", w.Name, orElse(w.Failed, "nothing for an hour"))
 		}
 	}

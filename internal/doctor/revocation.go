@@ -140,7 +140,7 @@ func (e *exam) list(ctx context.Context, s *sheet, client *http.Client, a wire.A
 
 // rootList judges the root's: only a ceremony makes the next.
 func (e *exam) rootList(s *sheet, list *x509.RevocationList, left time.Duration) {
-	const check, cure = "revocation.root_crl", "hold a ceremony that signs the root's list again (docs/operations.md, \"The root's list runs out\")"
+	const check, cure = "revocation.root_crl", "hold a ceremony that signs the root's list again (/usr/share/doc/aes-appliance/operations.md, \"The root's list runs out\")"
 	ends := list.NextUpdate.Format(time.DateOnly)
 	var f *Finding
 	switch {

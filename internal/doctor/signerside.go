@@ -65,7 +65,7 @@ func (e *exam) signerChecks(ctx context.Context, s *sheet) {
 			s.ok("signer.signs", "the signer would sign now")
 		}
 		for _, reason := range st.Reasons {
-			s.bad("signer.signs", "see the groups below and docs/operations.md; "+cureSigner, "nothing is signed: %s", reason)
+			s.bad("signer.signs", "see the groups below and /usr/share/doc/aes-appliance/operations.md; "+cureSigner, "nothing is signed: %s", reason)
 		}
 		if st.Version != e.Version {
 			s.warn("signer.version", "systemctl restart aes-signer aes-portal", "the running signer is version %s, this program is %s", st.Version, e.Version)

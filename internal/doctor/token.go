@@ -13,7 +13,7 @@ import (
 // pinCredential is where setup seals the PIN for the signer's unit.
 const pinCredential = "/etc/credstore.encrypted/aes-signer.token-pin"
 
-const cureToken = "restore the token from its backup (docs/operations.md, \"The token is damaged\"); never make a new one over it"
+const cureToken = "restore the token from its backup (/usr/share/doc/aes-appliance/operations.md, \"The token is damaged\"); never make a new one over it"
 
 func (e *exam) token(ctx context.Context, s *sheet) {
 	e.tokenFiles(s)
