@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // Bounds of a request's header, in bytes. What is larger than maxHeader is refused by the portal itself, with a problem document; it is read so far that
@@ -48,7 +50,13 @@ type crowd struct {
 	net.Listener
 	trusted []netip.Prefix
 
+	once sync.Once
+	err  error // of Close
+
+	accepting atomic.Int32 // calls of Accept that have not returned
+
 	mu   sync.Mutex
+	last time.Time // that a connection came
 	all  int
 	from map[string]int
 }
@@ -59,6 +67,8 @@ func newCrowd(l net.Listener, trusted []netip.Prefix) *crowd {
 
 // Accept implements net.Listener.
 func (c *crowd) Accept() (net.Conn, error) {
+	c.accepting.Add(1)
+	defer c.accepting.Add(-1)
 	for {
 		conn, err := c.Listener.Accept()
 		if err != nil {
@@ -83,6 +93,7 @@ func (c *crowd) enter(key string) bool {
 		return false
 	}
 	c.all++
+	c.last = time.Now()
 	c.from[key]++
 	return true
 }
@@ -94,6 +105,29 @@ func (c *crowd) leave(key string) {
 	if c.from[key]--; c.from[key] <= 0 {
 		delete(c.from, key)
 	}
+}
+
+// freshTime is what a connection has to bring its first request before the end. http.Server.Shutdown drops every request that it has not read yet, and whoever
+// connected just before a restart would see it.
+const freshTime = 500 * time.Millisecond
+
+// settle waits, once no more connections are accepted, until each has had its freshTime or is gone.
+func (c *crowd) settle() {
+	for {
+		c.mu.Lock()
+		done := c.accepting.Load() == 0 && (c.all == 0 || time.Since(c.last) > freshTime)
+		c.mu.Unlock()
+		if done {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// Close implements net.Listener; it may be repeated.
+func (c *crowd) Close() error {
+	c.once.Do(func() { c.err = c.Listener.Close() })
+	return c.err
 }
 
 // member is a connection that is counted.

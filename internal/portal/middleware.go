@@ -30,6 +30,9 @@ func (p *Portal) secured(next http.Handler) http.Handler {
 			// RFC 9112 §6.1: a connection on which a length came beside the chunks must end, and net/http does not tell whether one did.
 			h.Set("Connection", "close")
 		}
+		if p.ending.Load() {
+			h.Set("Connection", "close")
+		}
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")

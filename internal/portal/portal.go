@@ -72,6 +72,7 @@ type Portal struct {
 
 	medicines atomic.Pointer[dmd.Dictionary] // what SetMedicines said; nil: none
 
+	ending  atomic.Bool             // no connection is kept for a further request
 	handler http.Handler            // everything that HTTPS serves
 	adjust  func(*acmeCertificates) // for tests; nil
 

@@ -74,8 +74,9 @@ func (p *Portal) Serve(ctx context.Context, l Listeners, ready func()) error {
 	secure.MaxHeaderBytes = readHeader
 	servers := []*http.Server{secure, p.server(p.plain(source)), p.server(p.inside())}
 	var running sync.WaitGroup
-	running.Go(func() { cancel(secure.ServeTLS(newCrowd(l.HTTPS, p.cfg.TrustedProxies), "", "")) })
-	running.Go(func() { cancel(servers[1].Serve(newCrowd(l.HTTP, p.cfg.TrustedProxies))) })
+	crowds := []*crowd{newCrowd(l.HTTPS, p.cfg.TrustedProxies), newCrowd(l.HTTP, p.cfg.TrustedProxies)}
+	running.Go(func() { cancel(secure.ServeTLS(crowds[0], "", "")) })
+	running.Go(func() { cancel(servers[1].Serve(crowds[1])) })
 	running.Go(func() { cancel(servers[2].Serve(l.Metrics)) })
 	for range dialers {
 		running.Go(func() { p.dialFor(ctx) })
@@ -91,6 +92,13 @@ func (p *Portal) Serve(ctx context.Context, l Listeners, ready func()) error {
 		ready()
 		<-ctx.Done()
 	case <-ctx.Done():
+	}
+	p.ending.Store(true)
+	for _, c := range crowds {
+		c.Close() // what has connected and was not taken waits on systemd's socket for who comes next
+	}
+	for _, c := range crowds {
+		c.settle()
 	}
 	err = p.stop(servers)
 	running.Wait()

@@ -1,0 +1,243 @@
+// confined tries, in the place of the appliance and so within a unit's sandbox, what the unit promises that the service cannot do. It writes one line for each
+// attempt to standard output: its name, and "done" or why not.
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sort"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == "again" {
+		return
+	}
+	for _, a := range attempts() {
+		if err := a.try(); err != nil {
+			fmt.Printf("attempt %s: %v\n", a.name, err)
+		} else {
+			fmt.Printf("attempt %s: done\n", a.name)
+		}
+	}
+	for _, dir := range []string{"/", "/etc", "/usr", "/usr/bin", "/var", "/var/lib", "/var/lib/aes-appliance", "/run", "/run/aes-appliance", "/run/credentials", "/home", "/dev"} {
+		fmt.Printf("folder %s: %s\n", dir, list(dir))
+	}
+	fmt.Printf("folder interfaces: %s\n", interfaces())
+	status, err := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(status)) {
+		if name, value, _ := strings.Cut(line, ":"); strings.HasPrefix(name, "Cap") || name == "NoNewPrivs" || name == "Seccomp" {
+			fmt.Printf("status %s: %s\n", name, strings.TrimSpace(value))
+		}
+	}
+	if err != nil {
+		fmt.Println("status:", err)
+	}
+}
+
+type attempt struct {
+	name string
+	try  func() error
+}
+
+func list(dir string) string {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return "none"
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	sort.Strings(names)
+	return strings.Join(names, " ")
+}
+
+// interfaces are those of this process's network.
+func interfaces() string {
+	data, err := os.ReadFile("/proc/self/net/dev")
+	if err != nil {
+		return err.Error()
+	}
+	var names []string
+	for line := range strings.Lines(string(data)) {
+		if name, _, ok := strings.Cut(line, ":"); ok {
+			names = append(names, strings.TrimSpace(name))
+		}
+	}
+	return strings.Join(names, " ")
+}
+
+func open(path string, flags int) func() error {
+	return func() error {
+		f, err := os.OpenFile(path, flags, 0o600)
+		if err == nil {
+			f.Close()
+		}
+		return err
+	}
+}
+
+func socket(domain, kind int) func() error {
+	return func() error {
+		fd, err := unix.Socket(domain, kind, 0)
+		if err == nil {
+			unix.Close(fd)
+		}
+		return err
+	}
+}
+
+func attempts() []attempt {
+	return []attempt{
+		{"write /", open("/x", os.O_CREATE|os.O_WRONLY)},
+		{"write /etc", open("/etc/x", os.O_CREATE|os.O_WRONLY)},
+		{"write /etc/aes-appliance", open("/etc/aes-appliance/x", os.O_CREATE|os.O_WRONLY)},
+		{"write the program", open("/usr/bin/appliance", os.O_WRONLY)},
+		{"write /run", open("/run/x", os.O_CREATE|os.O_WRONLY)},
+		{"read /etc/shadow", open("/etc/shadow", os.O_RDONLY)},
+		{"read a key of ssh", open("/etc/ssh/ssh_host_ed25519_key", os.O_RDONLY)},
+		{"read sealed credentials", open("/etc/credstore.encrypted/aes-signer.token-pin", os.O_RDONLY)},
+		{"read the PIN", open("/run/credentials/aes-signer.service/token-pin", os.O_RDONLY)},
+		{"read another process", open("/proc/1/status", os.O_RDONLY)},
+		{"read memory", open("/dev/mem", os.O_RDONLY)},
+		{"read the kernel's log", open("/dev/kmsg", os.O_RDONLY)},
+		{"write a kernel setting", open("/proc/sys/kernel/hostname", os.O_WRONLY)},
+		{"ask systemd", open("/run/dbus/system_bus_socket", os.O_RDONLY)},
+		{"run a shell", func() error { return exec.Command("/bin/sh", "-c", "true").Run() }},
+		{"run a file of its own", runOwn},
+		{"write its state", func() error { return own(func(string) error { return nil }) }},
+		{"set a set-user-ID bit", func() error { return own(func(path string) error { return unix.Chmod(path, 0o4755) }) }},
+		{"make a device", func() error {
+			return own(func(path string) error { return unix.Mknod(path+"-dev", unix.S_IFCHR|0o600, 1<<8|3) })
+		}},
+		{"make a network socket", socket(unix.AF_INET, unix.SOCK_STREAM)},
+		{"make an IPv6 socket", socket(unix.AF_INET6, unix.SOCK_STREAM)},
+		{"make a raw socket", socket(unix.AF_INET, unix.SOCK_RAW)},
+		{"make a packet socket", socket(unix.AF_PACKET, unix.SOCK_RAW)},
+		{"make a netlink socket", socket(unix.AF_NETLINK, unix.SOCK_RAW)},
+		{"make a unix socket", socket(unix.AF_UNIX, unix.SOCK_DGRAM)},
+		{"listen on TCP", listenTCP(0)},
+		{"listen on a unix socket", listenUnix},
+		{"bind port 81", listenTCP(81)},
+		{"bind port 8081", bindTCP(8081)},
+		{"map memory to write and execute", writeExecute},
+		{"read the clock's state", func() error { _, err := unix.Adjtimex(&unix.Timex{}); return err }},
+		{"change the clock's state", func() error { _, err := unix.Adjtimex(&unix.Timex{Modes: unix.ADJ_TICK, Tick: 10000}); return err }},
+		{"set the clock", setClock},
+		{"become root", func() error { return unix.Setresuid(0, 0, 0) }},
+		{"make a user namespace", func() error { return unix.Unshare(unix.CLONE_NEWUSER) }},
+		{"mount", func() error { return unix.Mount("tmpfs", "/tmp", "tmpfs", 0, "") }},
+		{"change the root folder", func() error { return unix.Chroot("/tmp") }},
+		{"trace", func() error { return unix.PtraceAttach(os.Getppid()) }},
+		{"use a key ring", func() error { _, err := unix.KeyctlGetKeyringID(unix.KEY_SPEC_SESSION_KEYRING, true); return err }},
+		{"load a program into the kernel", func() error { return errno(unix.Syscall(unix.SYS_BPF, 0, 0, 0)) }},
+		{"load a module", func() error { return unix.InitModule(nil, "") }},
+		{"name the host", func() error { return unix.Sethostname([]byte("x")) }},
+		{"change personality", func() error { return errno(unix.Syscall(unix.SYS_PERSONALITY, 0x0008, 0, 0)) }},
+		{"run in real time", func() error {
+			return unix.SchedSetAttr(0, &unix.SchedAttr{Size: 48, Policy: unix.SCHED_FIFO, Priority: 1}, 0)
+		}},
+		{"dump core", dumpsCore},
+	}
+}
+
+func errno(_, _ uintptr, e unix.Errno) error {
+	if e != 0 {
+		return e
+	}
+	return nil
+}
+
+// own makes a file in the state folder of this service, whichever that is.
+func own(do func(path string) error) error {
+	dirs, err := filepath.Glob("/var/lib/aes-appliance/*")
+	if err != nil || len(dirs) == 0 {
+		return os.ErrNotExist
+	}
+	path := filepath.Join(dirs[0], "probe")
+	if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
+		return err
+	}
+	defer os.Remove(path)
+	return do(path)
+}
+
+// runOwn tries it in every place that a service may write to.
+func runOwn() error {
+	data, err := os.ReadFile("/usr/bin/appliance")
+	if err != nil {
+		return err
+	}
+	dirs, _ := filepath.Glob("/var/lib/aes-appliance/*") // the pattern is right
+	for _, dir := range append(dirs, "/tmp", "/var/tmp", "/dev/shm", "/run") {
+		path := filepath.Join(dir, "own")
+		if err = os.WriteFile(path, data, 0o700); err != nil {
+			continue
+		}
+		err = exec.Command(path, "again").Start()
+		os.Remove(path)
+		if err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func bindTCP(port int) func() error {
+	return func() error { _, err := bound(port); return err }
+}
+
+func bound(port int) (fd int, err error) {
+	if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0); err != nil {
+		return fd, err
+	}
+	return fd, unix.Bind(fd, &unix.SockaddrInet4{Port: port})
+}
+
+func listenTCP(port int) func() error {
+	return func() error {
+		fd, err := bound(port)
+		if err != nil {
+			return err
+		}
+		return unix.Listen(fd, 1)
+	}
+}
+
+func listenUnix() error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrUnix{Name: "@confined"})
+	}
+	if err != nil {
+		return err
+	}
+	return unix.Listen(fd, 1)
+}
+
+func writeExecute() error {
+	_, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC, unix.MAP_ANON|unix.MAP_PRIVATE)
+	return err
+}
+
+func setClock() error {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_REALTIME, &now); err != nil {
+		return err
+	}
+	return errno(unix.Syscall(unix.SYS_CLOCK_SETTIME, unix.CLOCK_REALTIME, uintptr(unsafe.Pointer(&now)), 0))
+}
+
+func dumpsCore() error {
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_CORE, &l); err != nil || l.Max > 0 {
+		return err
+	}
+	return fmt.Errorf("limit 0")
+}

@@ -1,0 +1,368 @@
+//go:build vm
+
+package vmtests
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/veripath/aes-appliance/vmtests/machine"
+)
+
+// TestUnits: the units as they are, with a demo's state, in a systemd of each release: they start, answer, reload, come back, lose no connection, stop; and within
+// each sandbox what docs/hardening.md says cannot be done is tried.
+func TestUnits(t *testing.T) {
+	eachRelease(t, func(t *testing.T, d machine.Debian) {
+		u := &units{estate: newEstate(t, d)}
+		u.boot(map[string]int{"primary": atPrimary})
+		u.furnish(t)
+		for _, part := range []struct {
+			name string
+			run  func(*testing.T)
+		}{
+			{"start", u.start}, {"answer", u.answer}, {"tasks", u.tasks}, {"reload", u.reload}, {"watchdog", u.watchdog}, {"restart", u.restart}, {"stop", u.stop}, {"sandbox", u.sandbox},
+		} {
+			if !t.Run(part.name, part.run) {
+				t.Fatalf("what follows %s begins where it ends", part.name)
+			}
+		}
+	})
+}
+
+type units struct {
+	*estate
+	client *http.Client
+	root   string // the demo's root certificate, a file
+}
+
+// furnish puts the program, the units and the state of a demo where the package and setup put them.
+func (u *units) furnish(t *testing.T) {
+	t.Helper()
+	program, dir := built(t, "appliance"), t.TempDir()
+	demo := filepath.Join(dir, "demo")
+	if out, err := exec.Command(program, "demo", "--dir", demo).CombinedOutput(); err != nil {
+		t.Fatalf("the demo: %v\n%s", err, out)
+	}
+	u.root = filepath.Join(demo, "root.pem")
+	probe := filepath.Join(dir, "confined")
+	make := exec.Command("go", "build", "-o", probe, "./cmd/confined")
+	make.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := make.CombinedOutput(); err != nil {
+		t.Fatalf("the probe: %v\n%s", err, out)
+	}
+	for path, to := range map[string]string{program: "/usr/bin/appliance", probe: "/opt/confined"} {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.put(t, "primary", to, 0o755, string(data))
+	}
+	for from, to := range map[string]string{"../systemd": "/opt/systemd", demo: "/opt/demo"} {
+		if _, err := u.machines["primary"].Feed(t.Context(), "mkdir -p "+to+" && tar -xf - -C "+to, packed(t, from)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	u.on(t, "primary", `set -e
+cp /opt/systemd/aes-* /usr/lib/systemd/system/
+cp /opt/systemd/sysusers.conf /usr/lib/sysusers.d/aes-appliance.conf
+cp /opt/systemd/tmpfiles.conf /usr/lib/tmpfiles.d/aes-appliance.conf
+systemd-sysusers; systemd-tmpfiles --create aes-appliance.conf
+mkdir -p /etc/aes-appliance /etc/credstore.encrypted
+systemd-creds encrypt --name=token-pin /opt/demo/pin /etc/credstore.encrypted/aes-signer.token-pin
+cp -a /opt/demo/state /var/lib/aes-appliance/signer
+rm -rf /var/lib/aes-appliance/signer/root
+chown -R aes-signer:aes-signer /var/lib/aes-appliance/signer; chmod 700 /var/lib/aes-appliance/signer
+sed -e 's#^state_dir = "state"#state_dir = "/var/lib/aes-appliance/signer"#' -e 's#^pin_file.*#pin_file = "/run/credentials/aes-signer.service/token-pin"#' \
+  -e 's#"run/portal/s"#"/run/aes-appliance/portal/signer.sock"\nportal_group = "aes-portal"#' -e 's#"run/admin/s"#"/run/aes-appliance/admin/signer.sock"#' \
+  -e 's#^state_dir = "portal"#state_dir = "/var/lib/aes-appliance/portal"#' -e '/^listen/d' /opt/demo/appliance.toml >/etc/aes-appliance/appliance.toml
+touch /etc/aes-appliance/receiver.toml
+systemctl daemon-reload`)
+}
+
+// packed is a folder as a tar archive.
+func packed(t *testing.T, dir string) io.Reader {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.Type()&(fs.ModeSocket|fs.ModeSymlink) != 0 {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		h, err := tar.FileInfoHeader(info, "")
+		if err != nil {
+			return err
+		}
+		h.Name, h.Uid, h.Gid, h.Uname, h.Gname = strings.TrimPrefix(strings.TrimPrefix(path, dir), "/"), 0, 0, "", ""
+		if h.Name == "" {
+			return nil
+		}
+		if err := w.WriteHeader(h); err != nil || d.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err == nil {
+			_, err = w.Write(data)
+		}
+		return err
+	})
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &b
+}
+
+func (u *units) start(t *testing.T) {
+	u.on(t, "primary", "timeout 60 systemctl start aes-appliance.target && systemctl is-active aes-signer aes-portal aes-expiry.timer aes-renew-archive.timer aes-doctor.timer")
+	if out := u.on(t, "primary", "ss -Hltn | awk '{print $4}' | grep -E ':(443|80|9464)$' | sort | tr '\\n' ' '"); out != "*:443 *:80 127.0.0.1:9464" {
+		t.Errorf("listening: %s", out)
+	}
+	if out := u.on(t, "primary", "journalctl --no-pager -u 'aes-*' | grep -iE 'unknown|ignoring|deprecated' || true"); out != "" {
+		t.Errorf("systemd does not take the units as they are:\n%s", out)
+	}
+	for _, unit := range []string{"aes-signer", "aes-portal"} {
+		status := u.on(t, "primary", "cat /proc/$(systemctl show -P MainPID "+unit+")/status")
+		for _, want := range []string{`CapEff:\s0+\n`, `CapBnd:\s0+\n`, `CapPrm:\s0+\n`, `CapAmb:\s0+\n`, `NoNewPrivs:\s1\n`, `Seccomp:\s2\n`} {
+			if !regexp.MustCompile(want).MatchString(status) {
+				t.Errorf("%s: no %s in\n%s", unit, want, status)
+			}
+		}
+		if user := u.on(t, "primary", "stat -c %U /proc/$(systemctl show -P MainPID "+unit+")"); user != unit {
+			t.Errorf("%s runs as %s", unit, user)
+		}
+	}
+	pool := x509.NewCertPool()
+	pem, err := os.ReadFile(u.root)
+	if err != nil || !pool.AppendCertsFromPEM(pem) {
+		t.Fatal(err)
+	}
+	u.client = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: pool, ServerName: "localhost"},
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			_, port, _ := net.SplitHostPort(address)
+			return u.lab.Dial(ctx, "app", "tcp", net.JoinHostPort(u.lab.Address("primary"), port))
+		},
+	}}
+}
+
+// answer has a time stamp made, over plain http, and asks for a page, over TLS.
+func (u *units) answer(t *testing.T) {
+	dir := t.TempDir()
+	query, reply := filepath.Join(dir, "q"), filepath.Join(dir, "r")
+	openssl := func(args ...string) {
+		t.Helper()
+		if out, err := exec.Command("openssl", append([]string{"ts"}, args...)...).CombinedOutput(); err != nil {
+			t.Fatalf("openssl %v: %v\n%s", args, err, out)
+		}
+	}
+	openssl("-query", "-data", u.root, "-sha256", "-cert", "-out", query)
+	q, err := os.Open(query)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	r, err := u.client.Post("http://localhost/tsa", "application/timestamp-query", q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	der, err := io.ReadAll(r.Body)
+	if err != nil || os.WriteFile(reply, der, 0o600) != nil {
+		t.Fatal(err)
+	}
+	openssl("-verify", "-queryfile", query, "-in", reply, "-CAfile", u.root)
+	if err := u.page(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (u *units) page() error {
+	r, err := u.client.Get("https://localhost/healthz")
+	if err != nil {
+		return err
+	}
+	defer r.Body.Close()
+	if _, err := io.Copy(io.Discard, r.Body); err != nil || r.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s, %v", r.Status, err)
+	}
+	return nil
+}
+
+// tasks starts what the timers start.
+func (u *units) tasks(t *testing.T) {
+	u.on(t, "primary", "systemctl start aes-expiry.service aes-renew-archive.service")
+	waitFor(t, 10*time.Second, "both say what they found", func() error {
+		out, err := u.try("primary", "journalctl --no-pager -o cat -u aes-expiry -u aes-renew-archive")
+		if !strings.Contains(out+"\n", "none\n") || !strings.Contains(out+"\n", "renewed  0\n") {
+			return fmt.Errorf("%s, %v", out, err)
+		}
+		return nil
+	})
+}
+
+func (u *units) reload(t *testing.T) {
+	before := u.on(t, "primary", "systemctl show -P MainPID aes-signer aes-portal")
+	u.on(t, "primary", "systemctl reload aes-signer aes-portal && systemctl is-active aes-signer aes-portal")
+	waitFor(t, 10*time.Second, "both take the configuration up", func() error {
+		if out, err := u.try("primary", "journalctl --no-pager -o cat -u aes-signer -u aes-portal | grep -c 'configuration taken up'"); out != "2" {
+			return fmt.Errorf("%s, %v", out, err)
+		}
+		return nil
+	})
+	if after := u.on(t, "primary", "systemctl show -P MainPID aes-signer aes-portal"); after != before {
+		t.Errorf("processes %q, and %q after a reload", before, after)
+	}
+	if err := u.page(); err != nil {
+		t.Error(err)
+	}
+}
+
+// watchdog stops the signer in its tracks: systemd ends it and starts another.
+func (u *units) watchdog(t *testing.T) {
+	u.put(t, "primary", "/run/systemd/system/aes-signer.service.d/watchdog.conf", 0o644, "[Service]\nWatchdogSec=3\n")
+	u.on(t, "primary", "systemctl daemon-reload && systemctl restart aes-signer && kill -STOP $(systemctl show -P MainPID aes-signer)")
+	waitFor(t, 30*time.Second, "the signer that hangs is replaced", func() error {
+		out, err := u.try("primary", "systemctl show -P NRestarts aes-signer; systemctl is-active aes-signer; journalctl --no-pager -o cat -u aes-signer | grep -c 'Watchdog timeout'")
+		if out != "1\nactive\n1" {
+			return fmt.Errorf("%q, %v", out, err)
+		}
+		return nil
+	})
+	u.on(t, "primary", "rm -r /run/systemd/system/aes-signer.service.d && systemctl daemon-reload && systemctl restart aes-signer")
+	u.answer(t)
+}
+
+// restart starts both services anew while requests come: systemd holds the connections meanwhile, and none is refused.
+func (u *units) restart(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	var asked, longest atomic.Int64
+	failed := make(chan error, 1)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for ctx.Err() == nil {
+			began := time.Now()
+			if err := u.page(); err != nil {
+				select {
+				case failed <- err:
+				default:
+				}
+			}
+			asked.Add(1)
+			longest.Store(max(longest.Load(), int64(time.Since(began))))
+		}
+	}()
+	for range 3 {
+		u.on(t, "primary", "systemctl restart aes-signer aes-portal")
+	}
+	stop()
+	<-ended
+	select {
+	case err := <-failed:
+		t.Errorf("a request failed while the services were started anew: %v", err)
+	default:
+	}
+	t.Logf("%d requests, the longest %v", asked.Load(), time.Duration(longest.Load()))
+	if asked.Load() < 5 {
+		t.Error("too few requests to tell")
+	}
+}
+
+func (u *units) stop(t *testing.T) {
+	u.on(t, "primary", "systemctl stop aes-appliance.target")
+	if out := u.on(t, "primary", "systemctl list-units --no-legend --plain --state=active 'aes-*'; systemctl --failed --no-legend; ss -Hltn | grep -E ':(443|80|9464) ' || true"); out != "" {
+		t.Errorf("after the stop:\n%s", out)
+	}
+	u.on(t, "primary", "tail -n 1 /var/lib/aes-appliance/signer/audit_chain.jsonl | grep -q system_shutdown && appliance audit verify")
+}
+
+// allowed are the attempts of cmd/confined that must succeed; all others must not.
+var allowed = map[string][]string{
+	"aes-signer":        {"read the PIN", "write its state", "make a unix socket", "read the clock's state"},
+	"aes-portal":        {"write its state", "make a unix socket", "make a network socket", "make an IPv6 socket"},
+	"aes-receiver":      {"write its state", "make a unix socket", "make a network socket", "make an IPv6 socket"},
+	"aes-expiry":        {"make a unix socket"},
+	"aes-renew-archive": {"make a unix socket"},
+}
+
+// visible is what a service sees in folders; "…" is anything.
+var visible = map[string]map[string]string{
+	"aes-signer":        {"/var/lib/aes-appliance": "signer", "/run/aes-appliance": "admin portal", "interfaces": "lo"},
+	"aes-portal":        {"/var/lib/aes-appliance": "portal", "/run/aes-appliance": "portal", "/run/credentials": "…"},
+	"aes-receiver":      {"/var/lib/aes-appliance": "receiver", "/run/aes-appliance": "none", "/run/credentials": "…"},
+	"aes-expiry":        {"/var/lib/aes-appliance": "none", "/run/aes-appliance": "admin", "interfaces": "lo"},
+	"aes-renew-archive": {"/var/lib/aes-appliance": "none", "/run/aes-appliance": "admin", "interfaces": "lo"},
+}
+
+// sandbox puts the probe in the program's place, and starts each unit.
+func (u *units) sandbox(t *testing.T) {
+	u.on(t, "primary", "cp -a /usr/bin/appliance /opt/appliance && cp /opt/confined /usr/bin/appliance")
+	for unit, may := range allowed {
+		u.put(t, "primary", "/run/systemd/system/"+unit+".service.d/probe.conf", 0o644, "[Service]\nType=oneshot\nRestart=no\nWatchdogSec=0\n")
+		out := u.on(t, "primary", "systemctl daemon-reload; systemctl start "+unit+".service; sleep 0.5; journalctl --sync; journalctl --no-pager -o cat -u "+unit+" --since=-30s | grep -E '^(attempt|folder|status) '")
+		seen := 0
+		for line := range strings.Lines(out) {
+			name, result, _ := strings.Cut(strings.TrimSpace(line), ": ")
+			if what, ok := strings.CutPrefix(name, "attempt "); ok {
+				seen++
+				want := slices.Contains(may, what)
+				if what == "read the clock's state" && *tier == "container" {
+					want = false // no container may
+				}
+				if what == "bind port 8081" && u.release.Number == "12" {
+					continue // its systemd knows SocketBindDeny= and does nothing about it; what is bound cannot listen all the same
+				}
+				if want != (result == "done") {
+					t.Errorf("%s: %s: %s", unit, what, result)
+				}
+			}
+			if what, ok := strings.CutPrefix(name, "folder "); ok {
+				want := visible[unit][what]
+				switch what {
+				case "/usr/bin":
+					want = "appliance"
+				case "/home":
+					want = "none"
+				case "/var/lib":
+					want = "aes-appliance"
+					if visible[unit]["/var/lib/aes-appliance"] == "none" {
+						want = "none"
+					}
+				}
+				if want != "" && want != "…" && result != want {
+					t.Errorf("%s: in %s there is %s, not %s", unit, what, result, want)
+				}
+			}
+			if what, ok := strings.CutPrefix(name, "status "); ok && strings.HasPrefix(what, "Cap") && strings.Trim(result, "0") != "" {
+				t.Errorf("%s: %s is %s", unit, what, result)
+			}
+		}
+		if seen < 40 {
+			t.Errorf("%s: %d attempts:\n%s", unit, seen, out)
+		}
+	}
+	u.on(t, "primary", "rm -rf /run/systemd/system/aes-*.service.d && cp -a /opt/appliance /usr/bin/appliance && systemctl daemon-reload")
+}
