@@ -111,7 +111,6 @@ func writeBackup(w io.Writer, s wire.Status) {
 	fmt.Fprintf(w, "# TYPE aes_log_verification_failures_total counter\naes_log_verification_failures_total %d\n", s.Verified.Failures)
 	fmt.Fprintf(w, "# TYPE aes_log_damaged gauge\naes_log_damaged %d\n", one(s.Verified.Damage != ""))
 	if s.Witnessed.Asked > 0 {
-		fmt.Fprintf(w, "# TYPE aes_log_witnesses gauge\naes_log_witnesses %d\n", s.Witnessed.Asked)
 		fmt.Fprintf(w, "# TYPE aes_log_witnesses_contradicting gauge\naes_log_witnesses_contradicting %d\n", s.Witnessed.Contradict)
 	}
 	if !s.Witnessed.At.IsZero() {

@@ -32,7 +32,7 @@ func allMetrics(t *testing.T) map[string]family {
 	var b strings.Builder
 	p.metrics.write(&b)
 	now := time.Unix(1700000000, 0)
-	writeBackup(&b, wire.Status{Ready: true, Clock: wire.Clock{Proven: true, MaxError: time.Millisecond}, Backup: wire.Backup{State: "sync", At: now}, Verified: wire.LogVerified{At: now}})
+	writeBackup(&b, wire.Status{Ready: true, Clock: wire.Clock{Proven: true, MaxError: time.Millisecond}, Backup: wire.Backup{State: "sync", At: now}, Verified: wire.LogVerified{At: now}, Witnessed: wire.Witnessed{Asked: 1, At: now}})
 	all := map[string]family{}
 	for line := range strings.Lines(b.String()) {
 		if f := strings.Fields(line); f[0] == "#" {
