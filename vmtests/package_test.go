@@ -1,0 +1,188 @@
+//go:build vm
+
+package vmtests
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/veripath/aes-appliance/vmtests/machine"
+)
+
+// TestPackage is what dpkg and apt do with the package on one machine: installed from the repository that make apt-repo makes, upgraded by
+// unattended-upgrades as docs/package.md says, taken back, removed, purged in each of the ways there are. What is left in the end is what was before.
+func TestPackage(t *testing.T) {
+	eachRelease(t, func(t *testing.T, d machine.Debian) {
+		p := &packaged{estate: newEstate(t, d), deb: built(t, "aes-appliance_*_amd64.deb")}
+		p.boot(map[string]int{"primary": atPrimary})
+		p.publish(t, p.deb)
+		p.version = strings.TrimSpace(p.on(t, "primary", "echo "+field(t, p.deb, "Version")))
+		for _, part := range []struct {
+			name string
+			run  func(*testing.T)
+		}{
+			{"install", p.install}, {"unattended upgrade", p.unattended}, {"back", p.back}, {"remove", p.remove},
+			{"purge keeps", p.purgeKeeps}, {"purge by debconf", p.purgeByDebconf}, {"purge by flag", p.purgeByFlag}, {"leftovers", p.leftovers},
+		} {
+			if !t.Run(part.name, part.run) {
+				t.Fatalf("what follows %s begins where it ends", part.name)
+			}
+		}
+	})
+}
+
+type packaged struct {
+	*estate
+	deb, version string
+	before       string // what was on the machine
+}
+
+func field(t *testing.T, deb, name string) string {
+	t.Helper()
+	out, err := exec.Command("dpkg-deb", "-f", deb, name).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// publish has packaging/apt-repo.sh put a package into a repository at http://packages.veripath.test/apt.
+func (p *packaged) publish(t *testing.T, deb string) {
+	t.Helper()
+	script, err := filepath.Abs("../packaging/apt-repo.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := filepath.Join(os.TempDir(), "apt-"+filepath.Base(p.repo)+p.release.Number) // gpg's agent has a socket there: a short path
+	if err := os.MkdirAll(home, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p.t.Cleanup(func() { os.RemoveAll(home) })
+	cmd := exec.Command("bash", "-c", `set -eu
+gpg -q --batch --list-secret-keys 2>/dev/null | grep -q . || gpg -q --batch --passphrase '' --quick-generate-key 'packages <packages@veripath.test>' ed25519 sign 1y
+"$0" "$1" "$2"; gpgconf --kill gpg-agent`, script, filepath.Join(p.repo, "apt"), deb)
+	cmd.Env = append(os.Environ(), "GNUPGHOME="+home)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// documented returns the indented lines of docs/package.md that begin with first.
+func documented(t *testing.T, first string) string {
+	t.Helper()
+	data, err := os.ReadFile("../docs/package.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := regexp.MustCompile(`(?m)^    ` + regexp.QuoteMeta(first) + `.*\n(    .*\n)*`).FindString(string(data))
+	if block == "" {
+		t.Fatalf("docs/package.md has nothing that begins with %q", first)
+	}
+	return strings.ReplaceAll("\n"+block, "\n    ", "\n")
+}
+
+const everything = `find / -xdev \( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/tmp -o -path /var/cache -o -path /var/log -o -path /var/lib/apt -o -path /var/lib/dpkg ` +
+	`-o -path /var/lib/systemd/timers -o -path /srv/mirror -o -path /root \) -prune -o -print | sort`
+
+func (p *packaged) install(t *testing.T) {
+	key, err := os.ReadFile(filepath.Join(p.repo, "apt", "aes-appliance.gpg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.put(t, "primary", "/etc/apt/keyrings/aes-appliance.gpg", 0o644, string(key))
+	p.put(t, "primary", "/etc/apt/sources.list.d/aes-appliance.sources", 0o644,
+		strings.Replace(documented(t, "Types: deb"), "https://apt.example.org", "http://packages.veripath.test/apt", 1))
+	p.on(t, "primary", "apt-get -q update && apt-get install -y -q chrony ufw ca-certificates apparmor unattended-upgrades debconf")
+	p.before = p.on(t, "primary", everything)
+	p.on(t, "primary", "apt-get install -y -q aes-appliance && dpkg --verify aes-appliance && appliance version")
+	if out := p.on(t, "primary", "systemctl list-units --no-legend --plain 'aes-*'; systemctl list-unit-files --no-legend --state=enabled 'aes-*' || true"); out != "" {
+		t.Errorf("active or enabled:\n%s", out)
+	}
+	p.on(t, "primary", "systemd-analyze verify --man=no /usr/lib/systemd/system/aes-*.socket /usr/lib/systemd/system/aes-*.timer /usr/lib/systemd/system/aes-*.target")
+}
+
+// unattended: with the line of the documentation, and nothing else allowed, the next version comes by itself.
+func (p *packaged) unattended(t *testing.T) {
+	later := next(t, p.deb)
+	p.publish(t, later)
+	p.put(t, "primary", "/etc/apt/apt.conf.d/52aes-appliance", 0o644, "#clear Unattended-Upgrade::Origins-Pattern;\n"+documented(t, "Unattended-Upgrade::"))
+	p.on(t, "primary", "apt-get -q update")
+	out := p.on(t, "primary", "unattended-upgrade -v 2>&1; dpkg-query -W -f '${Version}' aes-appliance; rm /etc/apt/apt.conf.d/52aes-appliance")
+	if !strings.HasSuffix(out, field(t, later, "Version")) {
+		t.Errorf("it was not upgraded:\n%s", out)
+	}
+}
+
+func (p *packaged) back(t *testing.T) {
+	p.on(t, "primary", "apt-get install -y -q --allow-downgrades aes-appliance="+p.version+" && dpkg --verify aes-appliance")
+}
+
+// state puts files where keys, log and credentials would be.
+const state = `set -e
+install -d -m 700 -o aes-signer /var/lib/aes-appliance/signer /etc/credstore.encrypted
+echo key >/var/lib/aes-appliance/signer/key; echo x >/etc/aes-appliance/appliance.toml; echo pin >/etc/credstore.encrypted/aes-signer.token-pin; echo other >/etc/credstore.encrypted/other`
+
+const kept = "cat /var/lib/aes-appliance/signer/key /etc/aes-appliance/appliance.toml /etc/credstore.encrypted/aes-signer.token-pin && stat -c %U /var/lib/aes-appliance/signer"
+
+func (p *packaged) remove(t *testing.T) {
+	p.on(t, "primary", state)
+	p.on(t, "primary", "systemctl enable -q aes-appliance.target && apt-get remove -y -q aes-appliance")
+	p.refused(t, "primary", "command -v appliance")
+	p.refused(t, "primary", "systemctl start aes-signer.socket")
+	if out := p.on(t, "primary", kept); out != "key\nx\npin\naes-signer" {
+		t.Error(out)
+	}
+	p.on(t, "primary", "apt-get install -y -q aes-appliance="+p.version+" && systemctl is-enabled aes-appliance.target && "+kept)
+}
+
+func (p *packaged) purgeKeeps(t *testing.T) {
+	out := p.on(t, "primary", "DEBIAN_FRONTEND=noninteractive apt-get purge -y -q aes-appliance 2>&1")
+	for _, want := range []string{"are kept:", "/var/lib/aes-appliance/signer", "/etc/aes-appliance", "/etc/credstore.encrypted/aes-signer.token-pin"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("it does not say %q:\n%s", want, out)
+		}
+	}
+	if out := p.on(t, "primary", kept); out != "key\nx\npin\naes-signer" {
+		t.Error(out)
+	}
+	p.refused(t, "primary", "test -e /etc/ufw/applications.d/aes-appliance")
+}
+
+const gone = "test ! -e /var/lib/aes-appliance && test ! -e /etc/aes-appliance && test ! -e /etc/credstore.encrypted/aes-signer.token-pin && cat /etc/credstore.encrypted/other"
+
+func (p *packaged) purgeByDebconf(t *testing.T) {
+	p.on(t, "primary", "apt-get install -y -q aes-appliance="+p.version+" && "+kept)
+	out := p.on(t, "primary", "echo 'aes-appliance aes-appliance/purge-state boolean true' | debconf-set-selections && DEBIAN_FRONTEND=noninteractive apt-get purge -y -q aes-appliance 2>&1")
+	if !strings.Contains(out, "are deleted, as confirmed") {
+		t.Error(out)
+	}
+	p.on(t, "primary", gone)
+}
+
+// purgeByFlag also shows that a confirmation does not outlive the purge that it was for.
+func (p *packaged) purgeByFlag(t *testing.T) {
+	p.on(t, "primary", "apt-get install -y -q aes-appliance="+p.version)
+	p.on(t, "primary", state)
+	p.on(t, "primary", "DEBIAN_FRONTEND=noninteractive apt-get purge -y -q aes-appliance 2>&1 && "+kept)
+	p.on(t, "primary", "apt-get install -y -q aes-appliance="+p.version+" && touch /var/lib/aes-appliance/purge-this-state && apt-get remove -y -q aes-appliance && "+kept)
+	p.on(t, "primary", "DEBIAN_FRONTEND=noninteractive apt-get purge -y -q aes-appliance 2>&1 && "+gone)
+}
+
+// leftovers: nothing is on the machine that was not there before, but what the test itself put there and the users, whose numbers may stand in archives.
+func (p *packaged) leftovers(t *testing.T) {
+	p.on(t, "primary", "rm -r /etc/credstore.encrypted; getent passwd aes-signer aes-portal aes-receiver")
+	was := map[string]bool{}
+	for line := range strings.Lines(p.before) {
+		was[strings.TrimSpace(line)] = true
+	}
+	own := regexp.MustCompile(`^/etc/(passwd|group|shadow|gshadow|subuid|subgid)-?$|^/var/lib/(unattended-upgrades|chrony|ucf|systemd/(random-seed|timesync))|^/etc/credstore|/__pycache__`)
+	for line := range strings.Lines(p.on(t, "primary", everything)) {
+		if path := strings.TrimSpace(line); !was[path] && !own.MatchString(path) {
+			t.Errorf("left: %s", path)
+		}
+	}
+}
