@@ -143,7 +143,7 @@ func TestUnconfirmed(t *testing.T) {
 		t.Fatalf("%v %s", err, out)
 	}
 	files, filter := onDisk(t), kernel(t)
-	result, err := h.Apply(t.Context(), primary(), Options{Within: 3 * time.Second})
+	result, err := h.Apply(t.Context(), primary(), Options{Within: 10 * time.Second})
 	if err != nil || result.Until.IsZero() || len(result.Others) != 2 {
 		t.Fatalf("%+v, %v", result, err)
 	}

@@ -38,6 +38,7 @@ func machine(t *testing.T) (peer string) {
 		return peer
 	}
 	needMachine(t)
+	t.Parallel()
 	name := fmt.Sprintf("fw%d%s", os.Getpid()%100000, t.Name()[4:min(len(t.Name()), 10)])
 	ip := func(args ...string) {
 		t.Helper()
@@ -160,7 +161,7 @@ func listen(t *testing.T, ports ...int) {
 }
 
 // reach is how long a connection over the cable may take: a dropped packet is not answered at all.
-const reach = 400 * time.Millisecond
+const reach = 800 * time.Millisecond
 
 // open returns which of the ports of an address are open from another address, both of the machines of this thread.
 func open(from, to string, ports []int) []int {
