@@ -114,7 +114,20 @@ func (m *Container) Boot(ctx context.Context) error {
 		said, _ := os.ReadFile(filepath.Join(m.dir, "console"))
 		return fmt.Errorf("%s does not boot: %w\n%s", m.host, err, tail(said, 4000))
 	}
+	go heed(m.notify)
 	return nil
+}
+
+// heed takes what the machine's systemd goes on to say until the socket is closed: were nobody to, it would wait for ever at the next daemon-reload.
+func heed(notify *net.UnixConn) {
+	if notify.SetReadDeadline(time.Time{}) != nil {
+		return
+	}
+	for buf := make([]byte, 4096); ; {
+		if _, err := notify.Read(buf); err != nil {
+			return
+		}
+	}
 }
 
 // ready waits for what nspawn passes on of the machine's systemd: READY=1, and the process that it is.
