@@ -1,7 +1,8 @@
 // Package doctor examines an appliance, or its backup host, as a stranger with root on the machine would: by what the kernel, systemd, the network and the
 // files say, and by what the signer answers when it can. Each group of checks needs as little of the appliance as it can: doctor is run when half of it is down.
 //
-// Nothing is changed by an examination, but for one aggregated line of the log about the status that was asked for over http.
+// Nothing is changed by an examination, but for one aggregated line of the log about the status that was asked for over http; and a service that does not run, but
+// whose socket systemd holds, is started by being asked.
 package doctor
 
 import (
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/config"
+	"github.com/veripath/aes-appliance/internal/fault"
 )
 
 // Schema names the form of a Report in JSON; a field is only ever added under the same name.
@@ -179,8 +181,12 @@ func (e *exam) all(ctx context.Context) []Finding {
 // configuration says whether there is one.
 func (e *exam) configuration() []Finding {
 	s := &sheet{group: "configuration"}
+	cure := cureOf(e.Broken, "appliance setup")
+	if fault.KindOf(e.Broken) == fault.NotFound {
+		cure = "appliance setup, or name a configuration with --config"
+	}
 	if e.Broken != nil {
-		s.bad("configuration.valid", cureOf(e.Broken, "appliance setup"), "%s; what needs it was not examined", textOf(e.Broken))
+		s.bad("configuration.valid", cure, "%s; what needs it was not examined", textOf(e.Broken))
 	} else {
 		s.ok("configuration.valid", "%s is valid", e.ConfigPath)
 	}

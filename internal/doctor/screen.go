@@ -17,7 +17,7 @@ func (o Overview) WriteText(to io.Writer) error {
 	line := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 	line(string(o.Role), "%s, version %s, %s", o.Host, o.Version, o.At.Format(time.RFC3339))
 	if o.Role == Primary {
-		line("signing", "%s", map[bool]string{true: "yes", false: "NO: " + strings.Join(o.Reasons, "; ")}[o.Signing])
+		line("signing", "%s", map[bool]string{true: "yes", false: "NO: " + orElse(strings.Join(o.Reasons, "; "), "see below")}[o.Signing])
 	}
 	for _, s := range o.Services {
 		line("service", "%s", o.service(s))

@@ -122,7 +122,7 @@ func (e *exam) timers(ctx context.Context, s *sheet) {
 		service := strings.TrimSuffix(timer, ".timer") + ".service"
 		t, err := e.show(ctx, timer, "ActiveState", "UnitFileState")
 		if err != nil || t["ActiveState"] != "active" {
-			s.bad("services.timers", "systemctl enable --now "+timer, "%s is off: what it does, nobody does", timer)
+			s.bad("services.timers", "systemctl start "+timer+"; it starts with aes-appliance.target at the next boot", "%s is off: what it does, nobody does", timer)
 			continue
 		}
 		last, err := e.show(ctx, service, "Result", "ExecMainStatus", "ActiveState")

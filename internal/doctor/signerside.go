@@ -52,7 +52,7 @@ const (
 
 // unasked is what a check says that the signer would have had to answer.
 func (s *sheet) unasked(check string, err error) {
-	s.unknown(check, cureAsk, "the signer did not say: %s", textOf(err))
+	s.unknown(check, cureAsk, "%s is not judged without the signer: %s", check, textOf(err))
 }
 
 func (e *exam) signerChecks(ctx context.Context, s *sheet) {

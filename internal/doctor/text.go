@@ -72,22 +72,23 @@ func mark(v Verdict) string {
 
 // WriteText writes a report for people: a line for each finding under its group, what is not ok with its cure below it, and a last line that sums up.
 func (r Report) WriteText(w io.Writer) error {
-	group := ""
+	group, cure := "", ""
 	for _, f := range r.Findings {
 		if g := f.Group(); g != group {
 			if _, err := fmt.Fprintf(w, "%s\n", Title(g)); err != nil {
 				return err
 			}
-			group = g
+			group, cure = g, ""
 		}
 		if _, err := fmt.Fprintf(w, "  %s  %s\n", mark(f.Verdict), f.Text); err != nil {
 			return err
 		}
-		if f.Cure != "" {
+		if f.Cure != "" && f.Cure != cure { // said once for those in a row
 			if _, err := fmt.Fprintf(w, "           -> %s\n", f.Cure); err != nil {
 				return err
 			}
 		}
+		cure = f.Cure
 	}
 	n := r.Count()
 	_, err := fmt.Fprintf(w, "\n%s: %d ok, %d to see to, %d bad, %d not judged (%s %s, %s)\n", r.Verdict, n[OK], n[Warn], n[Bad], n[Unknown], r.Role, r.Host, r.At.Format(time.RFC3339))
