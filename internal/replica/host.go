@@ -122,7 +122,9 @@ func (h *Host) key(name string) (ed25519.PrivateKey, error) {
 	path := filepath.Join(h.dir, name)
 	data, err := durable.ReadFile(durable.OS{}, path, maxHostFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return h.newKey(path)
+		if data, err = h.firstKey(path); err != nil {
+			return nil, err
+		}
 	}
 	if err != nil {
 		return nil, storage(err)
@@ -141,6 +143,31 @@ func (h *Host) key(name string) (ed25519.PrivateKey, error) {
 		return nil, bad
 	}
 	return key, nil
+}
+
+// firstKey makes a key where there is none, and returns the file that is there then: when the service and a command begin at the same moment one of them makes it, and
+// both have it. What one of them held alone would sign until its end, and nobody would know it afterwards.
+func (h *Host) firstKey(path string) ([]byte, error) {
+	own, err := os.MkdirTemp(h.dir, "key-")
+	if err != nil {
+		return nil, storage(err)
+	}
+	defer os.RemoveAll(own)
+	made := filepath.Join(own, filepath.Base(path))
+	if _, err := h.newKey(made); err != nil {
+		return nil, err
+	}
+	if err := os.Link(made, path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, storage(err)
+	}
+	if err := (durable.OS{}).SyncDir(h.dir); err != nil {
+		return nil, storage(err)
+	}
+	data, err := durable.ReadFile(durable.OS{}, path, maxHostFile)
+	if err != nil {
+		return nil, storage(err)
+	}
+	return data, nil
 }
 
 func (h *Host) newKey(path string) (ed25519.PrivateKey, error) {

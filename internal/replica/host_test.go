@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -201,6 +202,33 @@ func TestHostKeepsItsKeys(t *testing.T) {
 		}
 		if _, err := OpenHost(dir, time.Now); fault.KindOf(err) != fault.Corrupt {
 			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+// TestHostsKeysAreMadeOnce: the service and a command that begin at the same moment, on a machine that has no keys yet, have the same ones.
+func TestHostsKeysAreMadeOnce(t *testing.T) {
+	for range 20 {
+		dir := filepath.Join(t.TempDir(), "state")
+		var hosts [6]*Host
+		var wg sync.WaitGroup
+		for i := range hosts {
+			wg.Go(func() {
+				h, err := OpenHost(dir, time.Now)
+				if err != nil {
+					t.Error(err)
+				}
+				hosts[i] = h
+			})
+		}
+		wg.Wait()
+		for _, h := range hosts {
+			if t.Failed() || h.Identity.Pin() != hosts[0].Identity.Pin() || h.Name != hosts[0].Name {
+				t.Fatal("two hosts in one folder have different keys")
+			}
+		}
+		if left, err := filepath.Glob(filepath.Join(dir, "*.pem*")); err != nil || len(left) != 2 {
+			t.Errorf("%v %v", left, err)
 		}
 	}
 }
