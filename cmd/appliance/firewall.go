@@ -241,10 +241,13 @@ func (a *app) firewallCheck(role *string) *cobra.Command {
 		Use:   "check",
 		Short: "Compare what is in force, and what the next boot would put in force, with the configuration",
 		Long: `Compares ufw's files and the kernel's tables, IPv4 and IPv6, with the configuration: default policies, each rule, rules that are not of the configuration, what stands before
-ufw's rules. On a primary whose signer runs, also whether the enrolled backup host is let through. Exit code 1 and a list when there is a difference.`,
+ufw's rules. On a primary whose signer runs, also whether the enrolled backup host is let through. Exit code 1 and a list when there is a difference, 2 when it cannot be told.`,
 		Args: exactly(0, "none"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			p, found, err := a.checkFirewall(cmd.Context(), *role)
+			if kind := fault.KindOf(err); kind == fault.Forbidden || kind == fault.Unavailable {
+				return &exit{exitUnjudged, err}
+			}
 			if err != nil {
 				return err
 			}
