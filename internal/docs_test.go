@@ -124,7 +124,7 @@ func exists(path string) bool {
 	return err == nil && len(found) > 0
 }
 
-// testFunctions returns the test functions under internal/ and cmd/ as folder.Test.
+// testFunctions returns the test functions under internal/, cmd/ and vmtests/ as folder.Test.
 func testFunctions(t *testing.T) map[string]bool {
 	t.Helper()
 	known := map[string]bool{}
@@ -136,7 +136,11 @@ func testFunctions(t *testing.T) map[string]bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sources = append(sources, commands...)
+	machines, err := filepath.Glob("../vmtests/*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sources = append(append(sources, commands...), machines...)
 	for _, source := range sources {
 		f, err := parser.ParseFile(token.NewFileSet(), source, nil, parser.SkipObjectResolution)
 		if err != nil {
