@@ -28,6 +28,7 @@ type client struct {
 	mu    sync.Mutex
 	token string
 	until time.Time
+	begun time.Time // when its clinician consented: what is asked for again is the same, to the letter
 }
 
 // client returns a booking app; its connections are kept up, as a real one's are.
@@ -44,7 +45,7 @@ func (l *life) client(t *testing.T) *client {
 		},
 	}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &client{l: l, http: &http.Client{Transport: transport, Timeout: 60 * time.Second}}
+	return &client{l: l, begun: time.Now().UTC(), http: &http.Client{Transport: transport, Timeout: 60 * time.Second}}
 }
 
 // bearer is a token that is good for a while yet.
@@ -59,7 +60,7 @@ func (c *client) bearer(t *testing.T) string {
 
 // signed is an answer to POST /api/sign.
 type signed struct {
-	Status int
+	Status int    `json:"-"`
 	SHA256 string `json:"pdf_sha256"`
 	PDF    []byte `json:"pdf_base64"`
 	Backup struct {
@@ -71,13 +72,12 @@ type signed struct {
 
 // sign asks for a prescription; the error is of the connection.
 func (c *client) sign(t *testing.T, id string) (signed, error) {
-	now := time.Now().UTC()
 	body, _ := json.Marshal(map[string]any{
 		"prescription_id": id, "clinic_name": "Wharf Lane Clinic", "clinician_cn": clinician, "prescriber_type": "GP", "professional_register": "GMC",
 		"professional_registration_number": "7654321", "prescriber_address": "14 Wharf Lane\nBristol\nBS1 9ZZ", "patient_name": "Zoë Anne Example",
-		"patient_address": "27 Orchard Rise\nBristol\nBS8 9ZZ", "patient_date_of_birth": "1985-03-14", "appropriate_date": now.Format(time.DateOnly),
+		"patient_address": "27 Orchard Rise\nBristol\nBS8 9ZZ", "patient_date_of_birth": "1985-03-14", "appropriate_date": c.begun.Format(time.DateOnly),
 		"medication_name": "Amoxicillin", "strength": "500 mg", "form": "capsules", "quantity": "21 capsules", "dosage": "One capsule three times a day for 7 days",
-		"controlled_drug_schedule": "none", "consent_text": "I have reviewed this prescription and sign it.", "consent_timestamp": now.Format(time.RFC3339),
+		"controlled_drug_schedule": "none", "consent_text": "I have reviewed this prescription and sign it.", "consent_timestamp": c.begun.Format(time.RFC3339),
 		"client_ip": "203.0.113.9", "client_user_agent": "vmtests",
 	})
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://sign.clinic.test/api/sign", bytes.NewReader(body))

@@ -80,7 +80,9 @@ func eachRelease(t *testing.T, do func(t *testing.T, d machine.Debian)) {
 			t.Fatal(err)
 		}
 		t.Run("debian"+number, func(t *testing.T) {
-			t.Parallel()
+			if *tier == "container" {
+				t.Parallel()
+			}
 			do(t, d)
 		})
 	}

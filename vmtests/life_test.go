@@ -5,6 +5,7 @@ package vmtests
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/veripath/aes-appliance/vmtests/machine"
 )
@@ -17,26 +18,46 @@ func TestLife(t *testing.T) {
 		l.deb = built(t, "aes-appliance_*_amd64.deb")
 		l.archive.add(t, l.deb)
 		e.boot(map[string]int{"primary": atPrimary, "backup": atBackup})
-		for _, part := range []struct {
-			name string
-			run  func(*testing.T)
-		}{
-			{"install", l.install}, {"setup", l.setUp}, {"booking app", l.bookingApp},
-		} {
-			if !t.Run(part.name, part.run) {
-				t.Fatalf("what follows %s begins where it ends", part.name)
+		if *tier == "vm" {
+			l.timeServer(t)
+		}
+		for _, p := range l.parts() {
+			if !t.Run(p.name, p.run) && p.needed {
+				t.Fatalf("nothing can be tried after %s failed", p.name)
 			}
 		}
 	})
+}
+
+// part is one of a life.
+type part struct {
+	name   string
+	run    func(*testing.T)
+	needed bool // by all that follow
+}
+
+// parts are what is to be seen in this kind of machine: in a VM what a container cannot show, since it is slow.
+func (l *life) parts() []part {
+	begin := []part{{"install", l.install, true}, {"setup", l.setUp, true}, {"booking app", l.bookingApp, false}}
+	if *tier == "vm" {
+		return append(begin, part{"limits", l.limits, false}, part{"clock jump", l.clockJump, false}, part{"power cut", l.powerCut, false},
+			part{"reboot", l.reboots, false})
+	}
+	return append(begin, []part{
+		{"replication", l.replication, false}, {"ports", l.ports, false}, {"reboot", l.reboots, false}, {"kill", l.kills, false}, {"cold start", l.coldStart, false}, {"upgrade", l.upgrade, false},
+		{"tampered repository", l.tampered, false}, {"disk full", l.full, false}, {"testssl", l.grade, false}, {"lynis", l.lynis, false},
+		{"restore", l.restore, false},
+	}...)
 }
 
 type life struct {
 	*estate
 	archive  *archive
 	deb      string
-	root     string // the appliance's root certificate, PEM
-	at       int    // number of the host that is the primary now
-	identity string // that opens the token's backups
+	root     string        // the appliance's root certificate, PEM
+	at       int           // number of the host that is the primary now
+	identity string        // that opens the token's backups
+	first    time.Duration // from the installation to the first prescription, on the primary
 }
 
 // install is from the signed repository, and leaves nothing that listens, runs or is a key.
@@ -44,7 +65,12 @@ func (l *life) install(t *testing.T) {
 	together([]string{"primary", "backup"}, func(host string) {
 		before := l.on(t, host, "ss -Hltn | awk '{print $4}' | sort")
 		l.trust(t, l.archive, host)
-		l.on(t, host, "apt-get -q update && apt-get install -y -q aes-appliance")
+		l.on(t, host, "apt-get -q update")
+		began := time.Now()
+		l.on(t, host, "apt-get install -y -q aes-appliance")
+		if host == "primary" {
+			l.first = time.Since(began)
+		}
 		if after := l.on(t, host, "ss -Hltn | awk '{print $4}' | sort"); after != before {
 			t.Errorf("%s: listening were\n%s\nand after the installation\n%s", host, before, after)
 		}
@@ -59,6 +85,9 @@ func (l *life) install(t *testing.T) {
 		}
 		if out := l.on(t, host, "systemctl is-system-running || systemctl --failed"); !strings.Contains(out, "running") {
 			t.Errorf("%s: %s", host, out)
+		}
+		if *tier == "vm" {
+			l.askTime(t, host)
 		}
 		l.on(t, host, "dpkg --verify aes-appliance && apt-get -q check && dpkg -s chrony ufw ca-certificates >/dev/null")
 		l.refused(t, host, "systemctl start aes-signer && systemctl is-active aes-signer", "inactive")

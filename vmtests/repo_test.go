@@ -18,19 +18,8 @@ type archive struct {
 }
 
 const newKey = `set -eu
-gpg -q --batch --passphrase '' --quick-generate-key 'Test packages <packages@veripath.test>' ed25519 sign 1y
+gpg -q --batch --passphrase '' --quick-generate-key 'Test packages <packages@veripath.test>' ed25519 sign 1y 2>/dev/null
 gpg -q --with-colons -K | awk -F: '$1=="fpr"{print $10;exit}'
-gpgconf --kill gpg-agent`
-
-const publish = `set -eu
-cd "$DIR"
-rm -f Release* InRelease Packages*
-apt-ftparchive packages pool >Packages
-gzip -9nk Packages
-apt-ftparchive -o APT::FTPArchive::Release::Origin=VeriPath -o APT::FTPArchive::Release::Suite=stable -o APT::FTPArchive::Release::Acquire-By-Hash=no release . >../Release.new
-mv ../Release.new Release
-gpg -q --batch --yes -u "$KEY" --clearsign -o InRelease Release
-gpg -q --export "$KEY" >archive-key.gpg
 gpgconf --kill gpg-agent`
 
 // newArchive makes an empty repository that is served at http://packages.veripath.test/aes/.
@@ -42,17 +31,14 @@ func (e *estate) newArchive(t *testing.T) *archive {
 	}
 	t.Cleanup(func() { os.RemoveAll(home) })
 	a := &archive{dir: filepath.Join(e.repo, "aes"), home: home}
-	if err := os.MkdirAll(filepath.Join(a.dir, "pool"), 0o755); err != nil {
-		t.Fatal(err)
-	}
 	a.key = strings.TrimSpace(a.sh(t, newKey))
 	return a
 }
 
-func (a *archive) sh(t *testing.T, script string) string {
+func (a *archive) sh(t *testing.T, script string, args ...string) string {
 	t.Helper()
-	cmd := exec.Command("bash", "-c", script)
-	cmd.Env = append(os.Environ(), "GNUPGHOME="+a.home, "DIR="+a.dir, "KEY="+a.key)
+	cmd := exec.Command("bash", append([]string{"-c", script, "sh"}, args...)...)
+	cmd.Env = append(os.Environ(), "GNUPGHOME="+a.home, "KEY="+a.key)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -60,17 +46,10 @@ func (a *archive) sh(t *testing.T, script string) string {
 	return string(out)
 }
 
-// add publishes a package.
+// add publishes a package, as an operator of the repository does.
 func (a *archive) add(t *testing.T, deb string) {
 	t.Helper()
-	data, err := os.ReadFile(deb)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(a.dir, "pool", filepath.Base(deb)), data, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	a.sh(t, publish)
+	a.sh(t, `../packaging/apt-repo.sh "$@"; gpgconf --kill gpg-agent`, a.dir, deb)
 }
 
 // next makes a package of a later version of deb, with another program in it: a byte more behind its end, where nothing reads.
@@ -93,10 +72,6 @@ dpkg-deb --root-owner-group -Zgzip -z1 -b "$dir/x" "$1" >/dev/null`, deb, out)
 // trust gives a machine the repository and its key.
 func (e *estate) trust(t *testing.T, a *archive, host string) {
 	t.Helper()
-	key, err := os.ReadFile(filepath.Join(a.dir, "archive-key.gpg"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	e.put(t, host, "/etc/apt/keyrings/aes-appliance.gpg", 0o644, string(key))
-	e.put(t, host, "/etc/apt/sources.list.d/aes-appliance.list", 0o644, "deb [signed-by=/etc/apt/keyrings/aes-appliance.gpg] http://packages.veripath.test/aes ./\n")
+	e.put(t, host, "/etc/apt/keyrings/aes-appliance.asc", 0o644, a.sh(t, `gpg -q --armor --export "$KEY"`))
+	e.put(t, host, "/etc/apt/sources.list.d/aes-appliance.list", 0o644, "deb [signed-by=/etc/apt/keyrings/aes-appliance.asc] http://packages.veripath.test/aes stable main\n")
 }

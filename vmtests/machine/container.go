@@ -96,7 +96,7 @@ func (m *Container) Boot(ctx context.Context) error {
 		"--quiet", "--machine=" + filepath.Base(m.dir), "--hostname=" + m.host, "--register=no", "--keep-unit", "--link-journal=no",
 		"--resolv-conf=off", "--timezone=off", "--console=pipe", "--notify-ready=yes", "--kill-signal=SIGRTMIN+3",
 		"--network-namespace-path=/run/netns/" + m.lab.namespace(m.host), "--capability=CAP_NET_ADMIN",
-		"--system-call-filter=bpf"} // or IPAddressDeny= and DevicePolicy= would do nothing
+		"--system-call-filter=bpf adjtimex"} // or IPAddressDeny= and DevicePolicy= would do nothing, and no state of the clock be read (without CAP_SYS_TIME none is set)
 	for _, b := range m.binds {
 		args = append(args, "--bind-ro="+b)
 	}

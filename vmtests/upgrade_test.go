@@ -1,0 +1,220 @@
+//go:build vm
+
+package vmtests
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// traffic is booking apps at work.
+type traffic struct {
+	t    *testing.T
+	c    *client
+	stop chan struct{}
+	all  sync.WaitGroup
+
+	mu           sync.Mutex
+	acknowledged map[string]string // id -> SHA-256 of the PDF
+	times        []time.Time       // of each acknowledgement
+	slowest      time.Duration
+	failed       []string
+}
+
+// eightApps begins to sign with eight clients, one document after another each.
+func (l *life) eightApps(t *testing.T, prefix string) *traffic {
+	t.Helper()
+	w := &traffic{t: t, c: l.client(t), stop: make(chan struct{}), acknowledged: map[string]string{}}
+	w.c.bearer(t)
+	for app := range 8 {
+		w.all.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-w.stop:
+					return
+				default:
+					w.one(fmt.Sprintf("%s-%d-%d", prefix, app, n))
+				}
+			}
+		})
+	}
+	return w
+}
+
+func (w *traffic) one(id string) {
+	began := time.Now()
+	a, err := w.c.sign(w.t, id)
+	took := time.Since(began)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.slowest = max(w.slowest, took)
+	if err != nil || a.Status != http.StatusOK {
+		w.failed = append(w.failed, fmt.Sprintf("%s: %v, %d %s %s", id, err, a.Status, a.Type, a.Detail))
+		return
+	}
+	w.acknowledged[id], w.times = a.SHA256, append(w.times, time.Now())
+}
+
+// end stops the apps. pause is the longest time in which nobody got an answer.
+func (w *traffic) end() (pause time.Duration) {
+	close(w.stop)
+	w.all.Wait()
+	for i := 1; i < len(w.times); i++ {
+		pause = max(pause, w.times[i].Sub(w.times[i-1]))
+	}
+	return pause
+}
+
+// there checks that what was acknowledged can be fetched, byte for byte.
+func (w *traffic) there() {
+	w.t.Helper()
+	for id, want := range w.acknowledged {
+		sum := sha256.Sum256(w.c.get(w.t, "/api/pdf/"+id))
+		if hex.EncodeToString(sum[:]) != want {
+			w.t.Errorf("%s is not what was answered", id)
+		}
+	}
+}
+
+// pauseLimit is what an upgrade may keep clients waiting.
+const pauseLimit = 2 * time.Second
+
+// upgrade is to the next version and back, under eight signing clients.
+func (l *life) upgrade(t *testing.T) {
+	l.on(t, "primary", "appliance clinic policy wharf-lane --per-minute 10000 --per-token 10000") // nobody signs as fast as these apps do
+	version := l.on(t, "primary", "dpkg-query -W -f '${Version}' aes-appliance")
+	l.archive.add(t, next(t, l.deb))
+	for _, host := range []string{"backup", "primary"} {
+		l.on(t, host, "apt-get -q update")
+	}
+	for _, step := range []struct{ host, name, install, want string }{
+		{"backup", "BUP", "apt-get install -y -q aes-appliance", version + "+next"},
+		{"primary", "UP", "apt-get install -y -q aes-appliance", version + "+next"},
+		{"primary", "DOWN", "apt-get install -y -q --allow-downgrades aes-appliance=" + version, version},
+	} {
+		w := l.eightApps(t, step.name)
+		time.Sleep(2 * time.Second)
+		l.on(t, step.host, step.install)
+		time.Sleep(2 * time.Second)
+		pause := w.end()
+		t.Logf("%s to %s: %d acknowledged, %d failed, the longest pause %v, the slowest answer %v", step.host, step.want, len(w.acknowledged), len(w.failed), pause, w.slowest)
+		if len(w.acknowledged) < 20 || len(w.failed) > 0 {
+			t.Errorf("%s: failed: %s", step.name, strings.Join(w.failed[:min(len(w.failed), 5)], "\n"))
+		}
+		if pause > pauseLimit && busy(t) < 2 {
+			t.Errorf("%s: nobody got an answer for %v", step.name, pause)
+		}
+		if got := l.on(t, step.host, "dpkg-query -W -f '${Version}' aes-appliance"); got != step.want {
+			t.Errorf("%s has %s, not %s", step.host, got, step.want)
+		}
+		l.on(t, step.host, `for unit in $(systemctl list-units --plain --no-legend --state=running 'aes-*.service' | cut -d' ' -f1); do
+cmp /proc/$(systemctl show -P MainPID $unit)/exe /usr/bin/appliance || exit 1; done`)
+		w.there()
+	}
+	l.sameLog(t)
+}
+
+// tampered repositories are refused, and nothing is installed from them.
+func (l *life) tampered(t *testing.T) {
+	before := l.on(t, "backup", "dpkg-query -W -f '${Version}' aes-appliance; sha256sum /usr/bin/appliance")
+	debs, err := filepath.Glob(filepath.Join(l.archive.dir, "pool", "main", "a", "aes-appliance", "*.deb"))
+	if err != nil || len(debs) == 0 {
+		t.Fatal(err)
+	}
+	dist := filepath.Join(l.archive.dir, "dists", "stable")
+	fresh := "rm -rf /var/lib/apt/lists/*veripath*; apt-get -q update -o APT::Update::Error-Mode=any"
+	for _, one := range []struct {
+		name  string
+		files string // and all below: one list has several names and forms
+		with  func([]byte) []byte
+		line  string
+		says  string
+	}{
+		{"a byte of the package", debs[0], flip, "apt-get clean; apt-get -q update && apt-get install -y -q --reinstall --allow-downgrades aes-appliance=VERSION", "Hash Sum mismatch"},
+		{"the list of packages", filepath.Join(dist, "main", "binary-amd64", "*"), flip, fresh, "Hash Sum mismatch"},
+		{"the signed list of hashes", filepath.Join(dist, "InRelease"), func(b []byte) []byte {
+			return bytes.Replace(b, []byte("Suite: stable"), []byte("Suite: stablE"), 1)
+		}, fresh, "invalid"},
+	} {
+		undo := spoil(t, one.files, one.with)
+		version, _, _ := strings.Cut(filepath.Base(debs[0]), "_amd64")
+		_, version, _ = strings.Cut(version, "_")
+		l.refused(t, "backup", strings.ReplaceAll(one.line, "VERSION", version), one.says)
+		undo()
+	}
+	l.on(t, "backup", fresh)
+	// A repository of somebody else's under the same address.
+	if err := os.Rename(l.archive.dir, l.archive.dir+".good"); err != nil {
+		t.Fatal(err)
+	}
+	l.newArchive(t).add(t, l.deb)
+	l.refused(t, "backup", fresh, "NO_PUBKEY")
+	if err := errors.Join(os.RemoveAll(l.archive.dir), os.Rename(l.archive.dir+".good", l.archive.dir)); err != nil {
+		t.Fatal(err)
+	}
+	l.on(t, "backup", fresh)
+	if after := l.on(t, "backup", "dpkg-query -W -f '${Version}' aes-appliance; sha256sum /usr/bin/appliance"); after != before {
+		t.Errorf("installed was %s, and is %s", before, after)
+	}
+}
+
+func flip(b []byte) []byte {
+	b = bytes.Clone(b)
+	b[len(b)/2] ^= 1
+	return b
+}
+
+// spoil changes files, and returns what puts them back.
+func spoil(t *testing.T, pattern string, with func([]byte) []byte) (undo func()) {
+	t.Helper()
+	names, err := filepath.Glob(pattern)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var files []string
+	for _, name := range names {
+		if err := filepath.WalkDir(name, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.Type().IsRegular() {
+				files = append(files, path)
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(files) == 0 {
+		t.Fatalf("%s: no file to change", pattern)
+	}
+	good := map[string][]byte{}
+	write := func(name string, data []byte) {
+		if err := os.WriteFile(name, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range files {
+		if good[name], err = os.ReadFile(name); err != nil {
+			t.Fatal(err)
+		}
+		bad := with(good[name])
+		if bytes.Equal(bad, good[name]) {
+			t.Fatalf("%s: nothing was changed", name)
+		}
+		write(name, bad)
+	}
+	return func() {
+		for name, data := range good {
+			write(name, data)
+		}
+	}
+}
