@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -76,10 +77,33 @@ func (w *traffic) end() (pause time.Duration) {
 	return pause
 }
 
-// there checks that what was acknowledged can be fetched, byte for byte.
+// there checks that all that was acknowledged is in the log, and of some that they can be fetched, byte for byte: the clinic's people may read so much in a minute.
 func (w *traffic) there() {
 	w.t.Helper()
+	out := w.c.l.on(w.t, "primary", `grep '"event_type":"prescription_signed"' /var/lib/aes-appliance/signer/audit_chain.jsonl`)
+	logged := map[string]string{}
+	for line := range strings.Lines(out) {
+		var l struct {
+			Entry struct {
+				Details struct {
+					ID     string `json:"prescription_id"`
+					SHA256 string `json:"pdf_sha256"`
+				} `json:"details"`
+			} `json:"entry"`
+		}
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			w.t.Fatalf("%v: %s", err, line)
+		}
+		logged[l.Entry.Details.ID] = l.Entry.Details.SHA256
+	}
+	fetch := 30
 	for id, want := range w.acknowledged {
+		if logged[id] != want {
+			w.t.Errorf("%s was answered as %s, and the log has %q", id, want, logged[id])
+		}
+		if fetch--; fetch < 0 {
+			continue
+		}
 		sum := sha256.Sum256(w.c.get(w.t, "/api/pdf/"+id))
 		if hex.EncodeToString(sum[:]) != want {
 			w.t.Errorf("%s is not what was answered", id)
