@@ -225,7 +225,16 @@ func (a *app) receiverStatus() *cobra.Command {
 				}
 				fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%s\n", l.Origin, l.Lines, at, l.Refusals, l.Dir)
 			}
-			return w.Flush()
+			if err := w.Flush(); err != nil {
+				return err
+			}
+			for _, l := range list {
+				if l.Damage != "" {
+					return fault.New(fault.Corrupt, "the copy of "+l.Origin+" is damaged: "+l.Damage).
+						WithHint("keep its folder as it is; on the primary \"appliance backup replace\" has a copy made anew, here under another state folder or on another host")
+				}
+			}
+			return nil
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")

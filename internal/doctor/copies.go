@@ -55,6 +55,10 @@ func (e *exam) copies(ctx context.Context, s *sheet) {
 	}
 	log := &sheet{group: "log"}
 	for _, one := range list {
+		if one.Damage != "" {
+			s.bad("copies.held", "keep "+one.Dir+" as it is; on the primary: appliance backup replace, to this host with another state folder or to another host", "%s: the copy is damaged: %s", one.Origin, one.Damage)
+			continue
+		}
 		s.ok("copies.held", "%s: %d lines", one.Origin, one.Lines).with("origin", one.Origin).with("lines", one.Lines)
 		most := 3 * e.Receiver.Alarm.Silence
 		switch age := e.Now().Sub(one.Cosigned); {

@@ -177,3 +177,46 @@ func TestCodeIsForOneOfMany(t *testing.T) {
 		}
 	}
 }
+
+// TestStatusTellsDamage: what shows at once of a damaged copy is in the operator's status, whether the service runs or not.
+func TestStatusTellsDamage(t *testing.T) {
+	now := time.Now()
+	h := openTestHost(t, &now)
+	code, j := joinCode(t, "near", "log", "a.example/log", now.Add(time.Hour))
+	key, err := j.VerifierKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Expect(code); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := redeem(h, KindJoin, Pin(j.Primary), j.Secret[:], JoinPayload{j.Origin, key}); err != nil {
+		t.Fatal(err)
+	}
+	says := func() string {
+		t.Helper()
+		list, err := h.Held()
+		if err != nil || len(list) != 1 {
+			t.Fatal(list, err)
+		}
+		return list[0].Damage
+	}
+	if got := says(); got != "" {
+		t.Errorf("before the first line: %q", got)
+	}
+	dir := filepath.Join(h.Logs(), LogID(j.Origin))
+	var f chain.Frontier
+	f.Append(chain.Hash{1})
+	state := held{offset: 100, tree: f, note: []byte("x")}.marshal(1)
+	for _, row := range []struct {
+		log, state int
+		want       string
+	}{{100, len(state), ""}, {120, len(state), ""}, {99, len(state), "end before"}, {0, len(state), "end before"}, {100, 0, "state file"}, {100, len(state) - 1, "state file"}} {
+		if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, LogFile), make([]byte, row.log), 0o600), os.WriteFile(filepath.Join(dir, stateName), state[:row.state], 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if got := says(); !strings.Contains(got, row.want) || (got == "") != (row.want == "") {
+			t.Errorf("%d bytes, %d of state: %q", row.log, row.state, got)
+		}
+	}
+}
