@@ -328,19 +328,21 @@ func (s state) holds(w stored) bool {
 // without returns a file of rules without those that drop says; every other byte stays.
 func without(data []byte, drop func(stored) bool, v6 bool) []byte {
 	var kept []string
-	dropping := false
+	inRules, dropping := false, false
 	for line := range strings.Lines(string(data)) {
 		text := strings.TrimSpace(line)
+		tuple := inRules && strings.HasPrefix(text, tupleTag)
 		switch {
-		case strings.HasPrefix(text, tupleTag):
+		case text == "### RULES ###", text == "### END RULES ###":
+			inRules = text == "### RULES ###"
+		case tuple:
 			one, err := parseTuple(strings.TrimPrefix(text, tupleTag), v6)
 			dropping = err == nil && drop(one)
-		case !strings.HasPrefix(text, "-A "):
-			dropping = false
 		}
-		if !dropping {
-			kept = append(kept, line)
+		if dropping && inRules && (tuple || ruleChain.MatchString(text)) {
+			continue
 		}
+		kept = append(kept, line)
 	}
 	return []byte(strings.Join(kept, ""))
 }
