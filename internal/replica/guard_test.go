@@ -2,6 +2,8 @@ package replica
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -98,16 +100,28 @@ func TestSilenceOfABrokenPrimary(t *testing.T) {
 		return now
 	}})
 	_, signed := lineNaming(t, `{}`)
-	for range 4 {
-		mu.Lock()
-		now = now.Add(20 * time.Second)
-		mu.Unlock()
-		c := b.client("client "+testOrigin, testOrigin)
-		if _, err := c.compare(t.Context(), signed); err != nil {
-			t.Fatal(err)
+	content := "an object"
+	sum := sha256.Sum256([]byte(content))
+	tries := func() {
+		for range 4 {
+			mu.Lock()
+			now = now.Add(20 * time.Second)
+			mu.Unlock()
+			c := b.client("client "+testOrigin, testOrigin)
+			if _, err := c.compare(t.Context(), signed); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.put(t.Context(), hex.EncodeToString(sum[:]), int64(len(content)), strings.NewReader(content)); err != nil {
+				t.Fatal(err)
+			}
 		}
+		b.rcv.check()
 	}
-	b.rcv.check()
+	tries() // the object was new at the first one: 60 s ago
+	if b.rcv.Status()[0].Silent {
+		t.Error("an object that was not there is no sign of life")
+	}
+	tries()
 	if !b.rcv.Status()[0].Silent {
 		t.Error("nothing was cosigned for longer than the limit, and nobody is told")
 	}

@@ -82,20 +82,22 @@ func (m *mirror) measure() error {
 	return nil
 }
 
-// importObject takes an object in, if the log's share of the disk has room for it.
+// importObject takes an object in, if the log's share of the disk has room for it. One that was not there is a sign of life: before the first lines of a large group
+// comes a while of nothing else.
 func (m *mirror) importObject(c call, id string, size int64) error {
-	if m.quota.most > 0 {
-		if missing, err := m.objects.Missing(c.Context(), []string{id}); err != nil || len(missing) == 0 {
-			return err
-		}
-		if err := m.quota.take(size); err != nil {
-			return err
-		}
+	if missing, err := m.objects.Missing(c.Context(), []string{id}); err != nil || len(missing) == 0 {
+		return err
+	}
+	if err := m.quota.take(size); err != nil {
+		return err
 	}
 	if err := m.objects.Import(c.Context(), id, c.Body); err != nil {
 		m.quota.give(size)
 		return err
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.heard(m.cfg.now())
 	return nil
 }
 
