@@ -24,9 +24,10 @@ import (
 )
 
 var (
-	tier     = flag.String("tier", "container", "kind of machine: container or vm")
-	releases = flag.String("debian", "12 13", "Debian releases, separated by spaces")
-	build    = flag.String("build", "../build", "folder with the packages and the program")
+	tier      = flag.String("tier", "container", "kind of machine: container or vm")
+	releases  = flag.String("debian", "12 13", "Debian releases, separated by spaces")
+	onlyParts = flag.String("parts", "", "of TestLife only parts whose names match, and what they need")
+	build     = flag.String("build", "../build", "folder with the packages and the program")
 )
 
 // Where the hosts of a lab are: 198.18.0.N.
@@ -179,7 +180,7 @@ func (e *estate) journal(m machine.Machine) string {
 
 // try runs a line of shell on a machine.
 func (e *estate) try(host, line string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute) // a VM without KVM on a busy machine is slow
 	defer cancel()
 	out, err := e.machines[host].Exec(ctx, line)
 	return strings.TrimSpace(out), err

@@ -112,7 +112,8 @@ func (l *life) sameLog(t *testing.T) {
 		a, errA := l.try("primary", "sha256sum < "+fmt.Sprintf(log, "signer"))
 		b, errB := l.try("backup", "sha256sum < "+fmt.Sprintf(log, "receiver"))
 		if errA != nil || errB != nil || a != b {
-			return fmt.Errorf("%v %v: %s, %s", errA, errB, a, b)
+			last, _ := l.try("primary", "appliance backup status; tail -n 2 "+fmt.Sprintf(log, "signer"))
+			return fmt.Errorf("%v %v: %s, %s\n%s", errA, errB, a, b, last)
 		}
 		return nil
 	})
