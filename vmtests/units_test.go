@@ -50,6 +50,8 @@ type units struct {
 	*estate
 	client *http.Client
 	root   string // the demo's root certificate, a file
+
+	armoured bool // the kernel has AppArmor, and the profiles are loaded
 }
 
 // furnish puts the program, the units and the state of a demo where the package and setup put them.
@@ -74,7 +76,7 @@ func (u *units) furnish(t *testing.T) {
 		}
 		u.put(t, "primary", to, 0o755, string(data))
 	}
-	for from, to := range map[string]string{"../systemd": "/opt/systemd", demo: "/opt/demo"} {
+	for from, to := range map[string]string{"../systemd": "/opt/systemd", "../packaging/apparmor": "/etc/apparmor.d", demo: "/opt/demo"} {
 		if _, err := u.machines["primary"].Feed(t.Context(), "mkdir -p "+to+" && tar -xf - -C "+to, packed(t, from)); err != nil {
 			t.Fatal(err)
 		}
@@ -94,6 +96,10 @@ sed -e 's#^state_dir = "state"#state_dir = "/var/lib/aes-appliance/signer"#' -e 
   -e 's#^state_dir = "portal"#state_dir = "/var/lib/aes-appliance/portal"#' -e '/^listen/d' /opt/demo/appliance.toml >/etc/aes-appliance/appliance.toml
 touch /etc/aes-appliance/receiver.toml
 systemctl daemon-reload`)
+	u.armoured = u.on(t, "primary", "cat /sys/module/apparmor/parameters/enabled 2>/dev/null || true") == "Y" && *tier == "vm" // a container shows its host's
+	if u.armoured {
+		u.on(t, "primary", "apparmor_parser -r /etc/apparmor.d/aes-signer /etc/apparmor.d/aes-portal /etc/apparmor.d/aes-receiver")
+	}
 }
 
 // packed is a folder as a tar archive.
@@ -149,6 +155,9 @@ func (u *units) start(t *testing.T) {
 			if !regexp.MustCompile(want).MatchString(status) {
 				t.Errorf("%s: no %s in\n%s", unit, want, status)
 			}
+		}
+		if by := u.on(t, "primary", "cat /proc/$(systemctl show -P MainPID "+unit+")/attr/current 2>/dev/null || true"); u.armoured && by != unit+" (enforce)" {
+			t.Errorf("%s is confined by %q", unit, by)
 		}
 		if user := u.on(t, "primary", "stat -c %U /proc/$(systemctl show -P MainPID "+unit+")"); user != unit {
 			t.Errorf("%s runs as %s", unit, user)
