@@ -31,6 +31,7 @@ type traffic struct {
 	times        []time.Time       // of each acknowledgement
 	slowest      time.Duration
 	failed       []string
+	again        int // answers of 503: nothing is lost, ask again
 }
 
 // eightApps begins to sign with eight clients, one document after another each.
@@ -56,6 +57,13 @@ func (l *life) eightApps(t *testing.T, prefix string) *traffic {
 func (w *traffic) one(id string) {
 	began := time.Now()
 	a, err := w.c.sign(w.t, id)
+	for again := 0; err == nil && a.Status == http.StatusServiceUnavailable && again < 50; again++ { // an app that is told to ask again does
+		w.mu.Lock()
+		w.again++
+		w.mu.Unlock()
+		time.Sleep(100 * time.Millisecond)
+		a, err = w.c.sign(w.t, id)
+	}
 	took := time.Since(began)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -132,7 +140,7 @@ func (l *life) upgrade(t *testing.T) {
 		l.on(t, step.host, step.install)
 		time.Sleep(2 * time.Second)
 		pause := w.end()
-		t.Logf("%s to %s: %d acknowledged, %d failed, the longest pause %v, the slowest answer %v", step.host, step.want, len(w.acknowledged), len(w.failed), pause, w.slowest)
+		t.Logf("%s to %s: %d acknowledged, %d told to ask again, %d failed, the longest pause %v, the slowest answer %v", step.host, step.want, len(w.acknowledged), w.again, len(w.failed), pause, w.slowest)
 		if len(w.acknowledged) < 20 || len(w.failed) > 0 {
 			t.Errorf("%s: failed: %s", step.name, strings.Join(w.failed[:min(len(w.failed), 5)], "\n"))
 		}
