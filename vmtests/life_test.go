@@ -49,7 +49,7 @@ func (l *life) parts() []part {
 			part{"reboot", l.reboots, false})
 	}
 	return append(begin, []part{
-		{"replication", l.replication, false}, {"ports", l.ports, false}, {"reboot", l.reboots, false}, {"kill", l.kills, false}, {"cold start", l.coldStart, false}, {"upgrade", l.upgrade, false},
+		{"doctor", l.doctor, false}, {"replication", l.replication, false}, {"ports", l.ports, false}, {"reboot", l.reboots, false}, {"kill", l.kills, false}, {"cold start", l.coldStart, false}, {"upgrade", l.upgrade, false},
 		{"tampered repository", l.tampered, false}, {"disk full", l.full, false}, {"testssl", l.grade, false}, {"lynis", l.lynis, false},
 		{"restore", l.restore, false},
 	}...)

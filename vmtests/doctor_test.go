@@ -1,0 +1,64 @@
+//go:build vm
+
+package vmtests
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/veripath/aes-appliance/vmtests/machine"
+)
+
+// finding is what is looked at of one of the doctor's.
+type finding struct{ Check, Verdict, Text, Cure string }
+
+// examined is what the doctor says on a host; its exit code does not matter here.
+func (l *life) examined(t *testing.T, host, role string) []finding {
+	t.Helper()
+	out, err := l.try(host, "appliance doctor --json --role "+role+" 2>/dev/null")
+	if err != nil && !errors.As(err, new(*machine.ExitError)) {
+		t.Fatal(err)
+	}
+	var r struct{ Findings []finding }
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		t.Fatalf("%s: %v in\n%s", host, err, out)
+	}
+	return r.Findings
+}
+
+// finds expects that each of checks has a finding of this verdict; with ok, that it has no other.
+func finds(t *testing.T, when string, all []finding, verdict string, checks ...string) {
+	t.Helper()
+	for _, check := range checks {
+		of := slices.DeleteFunc(slices.Clone(all), func(f finding) bool { return f.Check != check })
+		has := slices.ContainsFunc(of, func(f finding) bool { return f.Verdict == verdict })
+		other := slices.ContainsFunc(of, func(f finding) bool { return f.Verdict != verdict })
+		if !has || verdict == "ok" && other {
+			t.Errorf("%s: %s is not %s: %+v", when, check, verdict, of)
+		}
+	}
+}
+
+// doctor finds a machine that was set up in order, as far as a container can be, and each thing that somebody weakens on it.
+func (l *life) doctor(t *testing.T) {
+	all := l.examined(t, "primary", "primary")
+	finds(t, "after setup", all, "ok", "configuration.valid", "machine.cores", "machine.entropy", "permissions.paths", "permissions.root_token", "signer.answers", "signer.version", "signer.portal",
+		"token.files", "token.pin", "token.keys", "certificates.authorities", "certificates.own", "tls.listener", "log.recent", "log.whole", "backup.enrolled", "backup.head", "backup.token",
+		"services.units", "services.sandbox", "services.sockets", "services.timers", "firewall.active", "updates.restart")
+	finds(t, "after setup", l.examined(t, "backup", "backup"), "ok", "copies.held", "copies.fresh", "copies.refusals", "copies.listener", "log.recent", "services.units", "services.sandbox", "services.sockets", "permissions.paths")
+	if out := l.on(t, "primary", "appliance status"); !strings.Contains(out, "signing") || !strings.Contains(out, "aes-signer active") {
+		t.Errorf("status says\n%s", out)
+	}
+
+	const drop = "/run/systemd/system/aes-signer.service.d"
+	l.on(t, "primary", "mkdir -p "+drop+" && printf '[Service]\\nPrivateNetwork=no\\nLimitCORE=infinity\\n' >"+drop+"/weak.conf && systemctl daemon-reload && systemctl restart aes-signer && systemctl stop aes-expiry.timer && "+
+		"chmod 755 /var/lib/aes-appliance/signer && systemd-run --quiet --unit=stranger python3 -m http.server 8123 && sleep 1")
+	all = l.examined(t, "primary", "primary")
+	finds(t, "weakened", all, "bad", "services.sandbox", "machine.cores", "services.timers", "permissions.paths")
+	finds(t, "weakened", all, "warn", "services.sockets")
+	l.on(t, "primary", "rm -r "+drop+" && systemctl daemon-reload && systemctl restart aes-signer && systemctl start aes-expiry.timer && chmod 700 /var/lib/aes-appliance/signer && systemctl stop stranger && appliance backup status --wait 1m")
+	finds(t, "mended", l.examined(t, "primary", "primary"), "ok", "services.sandbox", "machine.cores", "services.timers", "permissions.paths", "services.sockets", "backup.enrolled")
+}
