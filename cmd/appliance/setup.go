@@ -144,16 +144,19 @@ func (r *setupRun) learn(ctx context.Context, file string) (fresh bool, err erro
 	if file != "" {
 		return false, r.learnFrom(file)
 	}
+	if err := r.host.Examine(ctx, setup.Needs{State: stateRoot}, nil).Err(); err != nil { // before somebody answers for nothing
+		return false, err
+	}
 	r.talk = setup.NewInterview(r.role, r.stdin, r.stdout)
 	saved, err := r.host.Read(setupAnswers, maxAnswers)
 	switch {
+	case err == nil && !bytes.HasPrefix(saved, []byte(r.savedHead())):
+		return false, fault.New(fault.Conflict, "this host was begun with another role: "+r.host.Path(setupAnswers)+" says which").
+			WithHint("give that --role; to begin anew with the other one, on a host on which nothing was set up, remove the file")
 	case err == nil && !r.anew:
 		fmt.Fprintf(r.stdout, "Going on with the answers in %s (--ask asks again).\n", r.host.Path(setupAnswers))
 		return false, r.take(saved, "", r.host.Path(setupAnswers))
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return false, err
-	}
-	if err := r.host.Examine(ctx, setup.Needs{State: stateRoot}, nil).Err(); err != nil { // before somebody answers for nothing
 		return false, err
 	}
 	earlier, err := config.ParseAnswers(r.role, saved, "")
@@ -200,9 +203,14 @@ func (r *setupRun) summarise() {
 	}
 }
 
+// savedHead is the first line of the answers that are kept.
+func (r *setupRun) savedHead() string {
+	return "# What \"appliance setup --role " + string(r.role) + "\" was told; it goes on with this.\n"
+}
+
 // keepAnswers is the first step: a later run goes on with the same.
 func (r *setupRun) keepAnswers(context.Context) (string, error) {
-	text := append([]byte("# What \"appliance setup --role "+string(r.role)+"\" was told; it goes on with this.\n"), r.answers.Text()...)
+	text := append([]byte(r.savedHead()), r.answers.Text()...)
 	if old, err := r.host.Read(setupAnswers, maxAnswers); err == nil && bytes.Equal(old, text) {
 		return "kept in " + r.host.Path(setupAnswers) + " already", nil
 	}

@@ -32,6 +32,9 @@ func TestSetup(t *testing.T) {
 	if after := p.facts(t); after != before {
 		t.Errorf("a second run changed something:\n%s\n%s", before, after)
 	}
+	if _, problems, code := p.finish(t, "--role", "backup"); code != exitBad || !strings.Contains(problems, "begun with another role") {
+		t.Errorf("as a backup host: exit code %d, %s", code, problems)
+	}
 	if strings.Count(again, "there already") < 5 {
 		t.Errorf("the second run says\n%s", again)
 	}
