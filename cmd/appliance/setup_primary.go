@@ -60,6 +60,9 @@ func (r *setupRun) keepPrimaryConfiguration(ctx context.Context) (said string, e
 	}
 	if addresses := r.backupAddresses(ctx); addresses != "" {
 		r.fixed["firewall.backup"] = addresses
+		if private := privateOf(addresses); private != "" && r.answers.Value("portal.private_networks") == "" {
+			r.fixed["portal.private_networks"] = private
+		}
 	}
 	if said, err = r.keepConfiguration(ctx); err != nil {
 		return "", err

@@ -231,6 +231,17 @@ func (r *setupRun) backupAddresses(ctx context.Context) string {
 	return strings.Join(list, " ")
 }
 
+// privateOf returns those of addresses with ports that are on private networks, as networks of one: names lead there only when the configuration says so.
+func privateOf(addresses string) string {
+	var list []string
+	for one := range strings.FieldsSeq(addresses) {
+		if ap, err := netip.ParseAddrPort(one); err == nil && ap.Addr().IsPrivate() {
+			list = append(list, netip.PrefixFrom(ap.Addr(), ap.Addr().BitLen()).String())
+		}
+	}
+	return strings.Join(list, " ")
+}
+
 // enrolBackup gives out a join code, and waits for the host as long as the answers say. A code is never written down here: another run gives out another.
 func (r *setupRun) enrolBackup(ctx context.Context) (string, error) {
 	s := r.answers.Config.Setup

@@ -227,6 +227,17 @@ func TestSetupBackup(t *testing.T) {
 	p.sign(t)
 }
 
+// TestPrivateBackup: a backup host on a private network is let through by its address alone.
+func TestPrivateBackup(t *testing.T) {
+	for in, want := range map[string]string{
+		"": "", "192.0.2.1:7443": "", "10.1.2.3:7443 192.0.2.1:7443 [fd00::1]:7443": "10.1.2.3/32 fd00::1/128",
+	} {
+		if got := privateOf(in); got != want {
+			t.Errorf("%s: %s", in, got)
+		}
+	}
+}
+
 // until asks again and again, for a minute.
 func until(t *testing.T, what string, done func() bool) {
 	t.Helper()
