@@ -50,6 +50,7 @@ SUBSYSTEM=="virtio-ports", ATTR{name}=="agent", SYMLINK+="virtio-ports/agent", T
 EOF
 cat >"$m"/usr/local/sbin/vm-net <<'EOF'
 #!/bin/sh
+until ip link show eth0 >/dev/null 2>&1; do sleep 0.1; done # its driver may come later
 n=$(sed -n 's/.*vm\.number=\([0-9]*\).*/\1/p' /proc/cmdline)
 ip link set eth0 name host0 && ip addr add 198.18.0.$n/24 dev host0 && ip addr add 2001:2:0:18::$n/64 dev host0 nodad && ip link set host0 up
 EOF
@@ -65,6 +66,7 @@ After=network-pre.target
 [Service]
 Type=oneshot
 RemainAfterExit=yes
+TimeoutStartSec=120
 ExecStart=/usr/local/sbin/vm-net
 [Install]
 WantedBy=multi-user.target
