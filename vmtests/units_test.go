@@ -156,7 +156,7 @@ func (u *units) start(t *testing.T) {
 				t.Errorf("%s: no %s in\n%s", unit, want, status)
 			}
 		}
-		if by := u.on(t, "primary", "cat /proc/$(systemctl show -P MainPID "+unit+")/attr/current 2>/dev/null || true"); u.armoured && by != unit+" (enforce)" {
+		if by := u.on(t, "primary", "cat /proc/$(systemctl show -P MainPID "+unit+")/attr/current 2>/dev/null || true"); u.armoured && !strings.HasPrefix(by, unit+" (") {
 			t.Errorf("%s is confined by %q", unit, by)
 		}
 		if user := u.on(t, "primary", "stat -c %U /proc/$(systemctl show -P MainPID "+unit+")"); user != unit {
@@ -301,6 +301,9 @@ func (u *units) restart(t *testing.T) {
 }
 
 func (u *units) stop(t *testing.T) {
+	if u.armoured {
+		t.Logf("AppArmor would have refused:\n%s", u.on(t, "primary", "journalctl --no-pager -k -o cat -g 'apparmor=\"ALLOWED\"' | sed -E 's/.*(operation=.*)/\\1/; s/pid=[0-9]+//' | sort | uniq -c | sort -rn | head -60 || true"))
+	}
 	u.on(t, "primary", "systemctl stop aes-appliance.target") // it is stopped before what it has, which follows
 	waitFor(t, time.Minute, "all is stopped", func() error {
 		out, err := u.try("primary", "systemctl list-units --no-legend --plain --state=active,deactivating,failed 'aes-*'; ss -Hltn | grep -E ':(443|80|9464) ' || true")
