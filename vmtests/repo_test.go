@@ -49,7 +49,7 @@ func (a *archive) sh(t *testing.T, script string, args ...string) string {
 // add publishes a package, as an operator of the repository does.
 func (a *archive) add(t *testing.T, deb string) {
 	t.Helper()
-	a.sh(t, `../packaging/apt-repo.sh "$@"; gpgconf --kill gpg-agent`, a.dir, deb)
+	a.sh(t, `set -e; ../packaging/apt-repo.sh "$@"; gpgconf --kill gpg-agent`, a.dir, deb)
 }
 
 // next makes a package of a later version of deb, with another program in it: a byte more behind its end, where nothing reads.

@@ -177,7 +177,7 @@ func (l *life) tampered(t *testing.T) {
 		{"the list of packages", filepath.Join(dist, "main", "binary-amd64", "*"), flip, fresh, "Hash Sum mismatch"},
 		{"the signed list of hashes", filepath.Join(dist, "InRelease"), func(b []byte) []byte {
 			return bytes.Replace(b, []byte("Suite: stable"), []byte("Suite: stablE"), 1)
-		}, fresh, "invalid"},
+		}, fresh, "signature"},
 	} {
 		undo := spoil(t, one.files, one.with)
 		version, _, _ := strings.Cut(filepath.Base(debs[0]), "_amd64")
@@ -191,7 +191,7 @@ func (l *life) tampered(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.newArchive(t).add(t, l.deb)
-	l.refused(t, "backup", fresh, "NO_PUBKEY")
+	l.refused(t, "backup", fresh, "is not signed")
 	if err := errors.Join(os.RemoveAll(l.archive.dir), os.Rename(l.archive.dir+".good", l.archive.dir)); err != nil {
 		t.Fatal(err)
 	}
