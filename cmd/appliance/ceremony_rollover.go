@@ -101,8 +101,8 @@ func (a *app) ceremonySignList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sign-list --root FILE --identity FILE",
 		Short: "Have the root sign its revocation list again, before it runs out",
-		Long: `Has the root sign its revocation list again, for another 400 days. Two days before it runs out nothing is signed any more, because every document carries it; the
-appliance warns 60 days before.`,
+		Long: `Has the root sign its revocation list again, for another 400 days. Two days before it runs out nothing is signed any more, because every document carries it;
+"appliance doctor" warns 60 days before.`,
 		Args: exactly(0, "none"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.laterCeremony(cmd.Context(), f, wire.CeremonyBegin{})

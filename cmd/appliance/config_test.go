@@ -32,7 +32,7 @@ func TestConfigCheckLooksAtTheMachine(t *testing.T) {
 			mode(t, log, 0o666)
 		}, me, "audit_chain.jsonl may be written by others (mode 0666)"},
 		"no PIN":          {func(t *testing.T, cfg *config.Config) { remove(t, cfg.Token.PINFile) }, me, "token.pin_file cannot read"},
-		"PIN for others":  {func(t *testing.T, cfg *config.Config) { mode(t, cfg.Token.PINFile, 0o640) }, me, "may be read by others"},
+		"PIN for others":  {func(t *testing.T, cfg *config.Config) { mode(t, cfg.Token.PINFile, 0o644) }, me, "may be read by others"},
 		"PIN is a folder": {func(_ *testing.T, cfg *config.Config) { cfg.Token.PINFile = cfg.StateDir }, me, "token.pin_file"},
 		"no module":       {func(_ *testing.T, cfg *config.Config) { cfg.Token.Module = "/nonexistent.so" }, me, "token.module is no file"},
 		"everything": {func(t *testing.T, cfg *config.Config) {

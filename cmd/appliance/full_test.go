@@ -151,7 +151,7 @@ const lastBesieger = besiegers - 1
 // noRoomForADocument leaves room for lines only: signing is refused for the time being, and goes on with room.
 func (s *siege) noRoomForADocument(disk *smallDisk) {
 	s.t.Helper()
-	free := disk.fill(s.t, 64<<10)
+	free := disk.fill(s.t, 40<<10)
 	body := signBody(s.t)
 	body["prescription_id"], body["clinician_cn"] = "RX-full", doctorName(lastBesieger)
 	status, answer := s.untilFull(lastBesieger, body)
