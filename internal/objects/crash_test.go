@@ -38,7 +38,7 @@ func crashAt(t *testing.T, plan durable.Plan) (hit bool) {
 			}
 		}
 		if sim.Steps() < plan.Step {
-			if len(want) != 3 || plan.Step < 20 {
+			if len(want) != 3 || plan.Step < 16 { // fewer when two of them come into one folder, by chance
 				t.Errorf("%+v: %d objects after %d steps", plan, len(want), sim.Steps())
 			}
 			return false
