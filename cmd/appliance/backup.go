@@ -128,7 +128,7 @@ func (a *app) backupStatus() *cobra.Command {
 				if err := a.administer(cmd.Context(), wire.OpBackupStatus, wire.Nothing{}, &st); err != nil {
 					return err
 				}
-				if settled := st.State == string(backup.Sync) || st.State == string(backup.Async); settled && st.Cosigned || !time.Now().Before(end) {
+				if settled := st.State == string(backup.Sync) || st.State == string(backup.Async); settled && st.Cosigned && st.Signing == "" || st.Mismatch != "" || !time.Now().Before(end) {
 					break
 				}
 				if err := cmd.Context().Err(); err != nil {
@@ -149,7 +149,7 @@ func (a *app) backupStatus() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
-	cmd.Flags().DurationVar(&wait, "wait", 0, "wait so long at most until the backup has everything")
+	cmd.Flags().DurationVar(&wait, "wait", 0, "wait so long at most until the backup has everything and does not keep signing off")
 	return cmd
 }
 

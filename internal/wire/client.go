@@ -43,7 +43,10 @@ func (c *Client) Close() error {
 	if c.link == nil {
 		return nil
 	}
-	return c.link.conn.Close()
+	if err := c.link.conn.Close(); !errors.Is(err, net.ErrClosed) { // it is closed already when the signer ended first
+		return err
+	}
+	return nil
 }
 
 // Call performs op with in as its body and decodes the answer into out (nil: there is none to keep). fd, which stays the caller's, goes with it.

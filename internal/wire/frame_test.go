@@ -208,7 +208,6 @@ func TestStoppingFinishesWhatIsInFlight(t *testing.T) {
 func TestClientConnectsAnew(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	c := wire.New(path)
-	defer c.Close()
 	for round := range 3 {
 		if _, err := c.Call(t.Context(), wire.OpTSA, wire.DER{}, nil, nil); fault.CodeOf(err) != "signer-unreachable" {
 			t.Errorf("%d: without a server: %v", round, err)
@@ -227,6 +226,12 @@ func TestClientConnectsAnew(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
+	}
+	if _, err := c.Call(t.Context(), wire.OpTSA, wire.DER{}, nil, nil); fault.CodeOf(err) != "signer-unreachable" {
+		t.Errorf("the server is gone: %v", err)
+	}
+	if err := c.Close(); err != nil { // a portal that is stopped after the signer has not failed
+		t.Errorf("closing after the server: %v", err)
 	}
 }
 
