@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/oidctest"
+	"github.com/veripath/aes-appliance/internal/porttest"
 	"github.com/veripath/aes-appliance/internal/wire"
 )
 
@@ -30,7 +31,7 @@ type vault struct {
 func newVault(t testing.TB) *vault {
 	t.Helper()
 	dir := t.TempDir()
-	v := &vault{t: t, dir: dir, config: filepath.Join(dir, "receiver.toml"), address: fmt.Sprintf("localhost:%d", freePort(t)), alarms: filepath.Join(dir, "alarms")}
+	v := &vault{t: t, dir: dir, config: filepath.Join(dir, "receiver.toml"), address: fmt.Sprintf("localhost:%d", porttest.Reserve(t)), alarms: filepath.Join(dir, "alarms")}
 	page := filepath.Join(dir, "page")
 	text := fmt.Sprintf("state_dir = \"state\"\nlisten = \"127.0.0.1:%s\"\n[alarm]\ncommand = \"page\"\nsilence = \"5s\"\n", strings.TrimPrefix(v.address, "localhost:"))
 	for path, content := range map[string]string{v.config: text, page: "#!/bin/sh\ncat >> " + v.alarms + "\n"} {

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/oidctest"
+	"github.com/veripath/aes-appliance/internal/porttest"
 )
 
 // TestWhoMaySign: over HTTPS, with tokens of a real OpenID provider and tokens forged from them. Each refusal is the problem that a booking app acts on.
@@ -243,7 +244,7 @@ func (e *estate) checkBadRealms(t *testing.T, doctor oidctest.Person) {
 		{"10,000 keys", serve(jwks(many)), "realm-keys"},
 		{"no set of keys", serve(jwks([]byte(`{"keys":"none"}`))), "realm-keys"},
 		{"an error", serve(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "broken", 500) }), "realm-keys-unavailable"},
-		{"nobody there", "http://127.0.0.1:" + fmt.Sprint(freePort(t)), "realm-keys-unavailable"},
+		{"nobody there", "http://127.0.0.1:" + fmt.Sprint(porttest.Reserve(t)), "realm-keys-unavailable"},
 		{"a slow one", serve(func(_ http.ResponseWriter, r *http.Request) {
 			select {
 			case <-release:

@@ -11,8 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -25,6 +23,7 @@ import (
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/oidctest"
+	"github.com/veripath/aes-appliance/internal/porttest"
 )
 
 // service is one of the appliance's processes.
@@ -152,20 +151,6 @@ type estate struct {
 	asked  map[string]map[string]any // by prescription: what was asked for
 }
 
-func freePort(t testing.TB) int {
-	t.Helper()
-	// Below the ports that the kernel gives to whoever connects somewhere: such a one may be taken again before it is listened on.
-	for range 100 {
-		port := 12000 + rand.IntN(20000)
-		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			l.Close()
-			return port
-		}
-	}
-	t.Fatal("no port is free")
-	return 0
-}
-
 // newEstate also starts a provider, registers its realm a for the clinic wharf-lane, and starts both processes.
 func newEstate(t *testing.T) *estate {
 	t.Helper()
@@ -190,7 +175,7 @@ func newGround(t testing.TB, more string) *estate {
 	demo := filepath.Join(dir, "demo")
 	e.config, e.root = filepath.Join(demo, "appliance.toml"), filepath.Join(demo, "root.pem")
 	run(t, "demo", "--dir", demo)
-	https, plain, metrics := freePort(t), freePort(t), freePort(t)
+	https, plain, metrics := porttest.Reserve(t), porttest.Reserve(t), porttest.Reserve(t)
 	e.configure(fmt.Sprintf(`
 [signer]
 portal_socket = "%[1]s/p/s"

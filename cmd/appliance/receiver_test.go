@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/veripath/aes-appliance/internal/porttest"
 	"github.com/veripath/aes-appliance/internal/replica"
 )
 
@@ -32,7 +33,7 @@ func TestReceiverTakesSystemdsSocket(t *testing.T) {
 	own := run(t, "--config", v.config, "receiver", "status")
 	for _, name := range []string{"receiver", "somebody-elses"} {
 		cmd := program(t, "--config", v.config, "receiver")
-		address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+		address := fmt.Sprintf("127.0.0.1:%d", porttest.Reserve(t))
 		v.service = launch(t, exec.Command(tool, append([]string{"-l", address, "--fdname=" + name, cmd.Path}, cmd.Args[1:]...)...))
 		if name != "receiver" {
 			dialSoon(t, address).Close()

@@ -22,6 +22,7 @@ import (
 
 	"github.com/veripath/aes-appliance/internal/demorealm"
 	"github.com/veripath/aes-appliance/internal/escrow"
+	"github.com/veripath/aes-appliance/internal/porttest"
 	"github.com/veripath/aes-appliance/internal/prescription"
 	"github.com/veripath/aes-appliance/internal/setup"
 	"github.com/veripath/aes-appliance/internal/signer"
@@ -65,15 +66,14 @@ func newPlot(t *testing.T) *plot {
 	}
 	go p.realm.Serve()
 	t.Cleanup(func() { p.realm.Close() })
-	ports := free{}
-	defer ports.release()
-	p.https = ports.address("127.0.0.1:0")
-	plain := ports.address("127.0.0.1:0")
+	port := func() string { return fmt.Sprintf("127.0.0.1:%d", porttest.Reserve(t)) }
+	p.https = port()
+	plain := port()
 	fixed, err := json.Marshal(map[string]any{
 		"state_dir": p.path("var/lib/aes-appliance/signer"), "token.pin_file": p.path("run/credentials/token-pin"),
 		"signer.portal_group": "", "signer.portal_socket": p.path("run/p/s"), "signer.admin_socket": p.path("run/a/s"),
 		"portal.state_dir": p.path("var/lib/aes-appliance/portal"), "portal.listen": p.https, "portal.listen_http": plain,
-		"portal.listen_metrics": ports.address("127.0.0.1:0"),
+		"portal.listen_metrics": port(),
 	})
 	if err != nil {
 		t.Fatal(err)

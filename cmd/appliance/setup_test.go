@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/veripath/aes-appliance/internal/porttest"
 )
 
 // TestSetup sets a primary up by answers, signs, and does it again: then nothing changes.
@@ -176,9 +178,7 @@ func TestSetupRefuses(t *testing.T) {
 // TestSetupBackup sets both hosts up: the primary prints a code, the backup host takes it, and the primary finds it enrolled.
 func TestSetupBackup(t *testing.T) {
 	p, b := newPlot(t), newPlot(t)
-	ports := free{}
-	listen := ports.address("127.0.0.1:0")
-	ports.release()
+	listen := fmt.Sprintf("127.0.0.1:%d", porttest.Reserve(t))
 	good, err := os.ReadFile(p.answers)
 	if err != nil {
 		t.Fatal(err)

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/oidctest"
+	"github.com/veripath/aes-appliance/internal/porttest"
 )
 
 // TestWitnessedAppliance: a backup host and a witness that somebody else runs cosign the log, a time-stamping authority stamps it; the pack of a prescription shows
@@ -71,7 +72,7 @@ func (e *estate) watchedBy(t *testing.T, logKey, backup string) (policy string) 
 	t.Helper()
 	v := newVault(t)
 	certificate, key := selfSigned(t, "localhost")
-	address := fmt.Sprintf("localhost:%d", freePort(t))
+	address := fmt.Sprintf("localhost:%d", porttest.Reserve(t))
 	logs, err := os.ReadFile(logKey)
 	if err != nil {
 		t.Fatal(err)

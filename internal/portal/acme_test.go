@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/config"
+	"github.com/veripath/aes-appliance/internal/porttest"
 )
 
 // TestACME gets the listener's certificate from a real ACME server, Debian's pebble, by each kind of challenge: over the portal's own listeners, which
@@ -59,16 +60,6 @@ func TestACME(t *testing.T) {
 	}
 }
 
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // startPebble starts an ACME server that validates on these ports. It returns its directory, a file with the root of its own HTTPS, and what
 // gives the root that it issues by.
 func startPebble(t *testing.T, https, plain int) (directory, roots string, issued func() *x509.Certificate) {
@@ -80,7 +71,7 @@ func startPebble(t *testing.T, https, plain int) (directory, roots string, issue
 	dir := t.TempDir()
 	certificate, key := writePair(t, dir, "Pebble", "localhost")
 	// The server's own certificate is the trust anchor: Go takes a leaf for one.
-	api, management := freePort(t), freePort(t)
+	api, management := porttest.Reserve(t), porttest.Reserve(t)
 	settings := map[string]any{"pebble": map[string]any{
 		"listenAddress": fmt.Sprintf("127.0.0.1:%d", api), "managementListenAddress": fmt.Sprintf("127.0.0.1:%d", management),
 		"certificate": certificate, "privateKey": key, "httpPort": plain, "tlsPort": https, "ocspResponderURL": "", "externalAccountBindingRequired": false,
