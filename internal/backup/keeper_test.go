@@ -240,7 +240,7 @@ func TestStartHoldsSigningBack(t *testing.T) {
 	}
 	_, err = h.Settle(t.Context(), h.line())
 	wantCode(t, err, CodeMismatch, "a new answer")
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		n, _ := h.log.Head()
 		if last, err := h.log.Read(n - 1); err == nil && last.Type == eventMismatch {
 			break
@@ -304,7 +304,7 @@ func TestOffersRefused(t *testing.T) {
 	if _, _, err := h.OfferTo(t.Context(), "operator", "2001:db8::1", false); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		if r, err := h.Report(); err == nil && r.Offer != nil && r.Offer.Trouble != "" && r.Offer.Address == "[2001:db8::1]:7443" {
 			break
 		} else if time.Now().After(end) {

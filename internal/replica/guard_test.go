@@ -146,7 +146,7 @@ func TestOneAddressCannotTakeAllConnections(t *testing.T) {
 	s := p.shipper(b, nil)
 	run(t, s)
 	p.tick(1)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	if _, err := s.Wait(ctx, 1); err != nil {
 		t.Errorf("another primary is kept out: %v", err)

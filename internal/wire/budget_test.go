@@ -87,7 +87,7 @@ func TestRequestsInFlightAreBounded(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for deadline := time.Now().Add(5 * time.Second); left.Load() < callers && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); left.Load() < callers && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 	}
 	if left.Load() != callers {
 		t.Errorf("after %d of %d answers that was done which was to be", left.Load(), callers)

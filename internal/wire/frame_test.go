@@ -150,7 +150,7 @@ func TestDescriptorsThatDoNotBelong(t *testing.T) {
 		}
 		conn.Close()
 	}
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		now := descriptors(t)
 		if now <= before {
 			break
