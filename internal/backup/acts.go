@@ -212,6 +212,11 @@ func (k *Keeper) update(f func()) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	f()
+	k.tell()
+}
+
+// tell wakes up who waits for a change; mu is held.
+func (k *Keeper) tell() {
 	close(k.changed)
 	k.changed = make(chan struct{})
 }

@@ -25,6 +25,7 @@ type want struct {
 	address string
 	given   bool // somebody is dialling it
 	again   time.Time
+	unwatch func() bool // ends the watch over whoever that is
 	got     chan result // room for one
 }
 
@@ -58,8 +59,7 @@ func (d *Dials) Dial(ctx context.Context, address string) (net.Conn, error) {
 	d.last++
 	w := &want{id: d.last, address: address, got: make(chan result, 1)}
 	d.wants[w.id] = w
-	close(d.news)
-	d.news = make(chan struct{})
+	d.tell()
 	d.mu.Unlock()
 	defer d.forget(w)
 	select {
@@ -77,6 +77,9 @@ func (d *Dials) forget(w *want) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.wants, w.id)
+	if w.unwatch != nil {
+		w.unwatch()
+	}
 	select {
 	case r := <-w.got:
 		if r.conn != nil {
@@ -86,14 +89,37 @@ func (d *Dials) forget(w *want) {
 	}
 }
 
-// Wanted waits until something is to be dialled and returns it; id 0 when ctx ended before. Each want is returned to one caller at a time.
-func (d *Dials) Wanted(ctx context.Context) (id uint64, address string) {
+// take gives w to a peer, as long as that is there: what a portal took that is being restarted, the next one gets at once. d.mu is held.
+func (d *Dials) take(w *want, peer context.Context) {
+	w.given, w.again = true, time.Now().Add(dialTime)
+	if w.unwatch != nil {
+		w.unwatch()
+	}
+	w.unwatch = context.AfterFunc(peer, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.wants[w.id] == w && len(w.got) == 0 {
+			w.given = false
+			d.tell()
+		}
+	})
+}
+
+// tell wakes up who waits for something to dial. d.mu is held.
+func (d *Dials) tell() {
+	close(d.news)
+	d.news = make(chan struct{})
+}
+
+// Wanted waits until something is to be dialled and returns it; id 0 when ctx or peer ended before. Each want is returned to one caller at a time, and to
+// another when peer, who this one is, has ended before it gave what became of it.
+func (d *Dials) Wanted(ctx, peer context.Context) (id uint64, address string) {
 	for {
 		d.mu.Lock()
 		now, soonest, news := time.Now(), dialTime, d.news
 		for _, w := range d.wants {
-			if !w.given || !now.Before(w.again) {
-				w.given, w.again = true, now.Add(dialTime)
+			if peer.Err() == nil && (!w.given || !now.Before(w.again)) {
+				d.take(w, peer)
 				d.mu.Unlock()
 				return w.id, w.address
 			}
@@ -105,6 +131,7 @@ func (d *Dials) Wanted(ctx context.Context) (id uint64, address string) {
 		case <-news:
 		case <-timer.C:
 		case <-ctx.Done():
+		case <-peer.Done():
 		case <-d.closed:
 		}
 		timer.Stop()
@@ -113,7 +140,7 @@ func (d *Dials) Wanted(ctx context.Context) (id uint64, address string) {
 			return 0, ""
 		default:
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || peer.Err() != nil {
 			return 0, ""
 		}
 	}

@@ -17,7 +17,7 @@ func TestDialGetsWhatWasHandedIn(t *testing.T) {
 	ours, theirs := net.Pipe()
 	defer theirs.Close()
 	go func() {
-		id, address := d.Wanted(t.Context())
+		id, address := d.Wanted(t.Context(), t.Context())
 		if address != "backup:7443" {
 			t.Errorf("address %q", address)
 		}
@@ -34,7 +34,7 @@ func TestDialFails(t *testing.T) {
 	d := NewDials()
 	refused := errors.New("connection refused")
 	go func() {
-		id, _ := d.Wanted(t.Context())
+		id, _ := d.Wanted(t.Context(), t.Context())
 		d.Give(id, nil, refused)
 	}()
 	if _, err := d.Dial(t.Context(), "backup:7443"); !errors.Is(err, refused) {
@@ -50,7 +50,7 @@ func TestDialFails(t *testing.T) {
 	if _, err := d.Dial(t.Context(), "backup:7443"); fault.KindOf(err) != fault.Unavailable {
 		t.Error(err)
 	}
-	if id, _ := d.Wanted(t.Context()); id != 0 {
+	if id, _ := d.Wanted(t.Context(), t.Context()); id != 0 {
 		t.Error("something is wanted after Close")
 	}
 }
@@ -60,18 +60,40 @@ func TestWantIsOfferedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := NewDials()
 		go d.Dial(t.Context(), "backup:7443")
-		first, _ := d.Wanted(t.Context())
+		first, _ := d.Wanted(t.Context(), t.Context())
 		short, cancel := context.WithTimeout(t.Context(), dialTime-time.Second)
 		defer cancel()
-		if id, _ := d.Wanted(short); id != 0 {
+		if id, _ := d.Wanted(short, short); id != 0 {
 			t.Error("two dial at once")
 		}
-		second, _ := d.Wanted(t.Context())
+		second, _ := d.Wanted(t.Context(), t.Context())
 		if first == 0 || first != second {
 			t.Errorf("%d, then %d", first, second)
 		}
 		d.Close()
 		synctest.Wait()
+	})
+}
+
+// TestWantOfAPortalThatEnded: what a portal took that is being restarted is the next one's at once, and the one that has ended takes nothing more.
+func TestWantOfAPortalThatEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := NewDials()
+		defer d.Close()
+		go d.Dial(t.Context(), "backup:7443")
+		old, restart := context.WithCancel(t.Context())
+		first, _ := d.Wanted(t.Context(), old)
+		began := time.Now()
+		time.AfterFunc(time.Second, restart)
+		second, _ := d.Wanted(t.Context(), t.Context())
+		if first == 0 || second != first || time.Since(began) > 2*time.Second {
+			t.Errorf("%d, then %d after %v", first, second, time.Since(began))
+		}
+		go d.Dial(t.Context(), "witness:443")
+		synctest.Wait()
+		if id, _ := d.Wanted(t.Context(), old); id != 0 {
+			t.Errorf("a portal that has ended was given %d", id)
+		}
 	})
 }
 
@@ -81,7 +103,7 @@ func TestLateConnectionIsClosed(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); d.Dial(ctx, "backup:7443") }()
-	id, _ := d.Wanted(t.Context())
+	id, _ := d.Wanted(t.Context(), t.Context())
 	cancel()
 	<-ended
 	ours, theirs := net.Pipe()

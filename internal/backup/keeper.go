@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/chain"
@@ -76,6 +77,8 @@ type Keeper struct {
 	dials *Dials
 
 	act sync.Mutex // one act at a time; before mu
+
+	awaiting atomic.Int32 // how many wait for the comparison
 
 	mu       sync.Mutex
 	peer     *Peer // nil: there never was one
@@ -157,8 +160,9 @@ func (k *Keeper) now() snapshot {
 func (k *Keeper) remember(s snapshot) (compared bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.link == s.link && s.Compared {
+	if k.link == s.link && s.Compared && !k.compared {
 		k.compared = true
+		k.tell()
 	}
 	if c := s.Cosigned; len(c.By) > 0 && (len(k.seen.By) == 0 || c.Size > k.seen.Size || c.By[0].Time.After(k.seen.By[0].Time)) {
 		k.seen = c
@@ -244,6 +248,34 @@ func (k *Keeper) MaySign() error {
 		return nil
 	}
 	return k.lag(s)
+}
+
+// maxAwaiting is how many wait at once for the comparison. More are told to come back: what brings it about comes over the same connection as they do.
+const maxAwaiting = 64
+
+// Await is MaySign that waits, for at most replication.wait, while nothing is missing but the comparison after a start: it takes a moment.
+func (k *Keeper) Await(ctx context.Context) error {
+	defer k.awaiting.Add(-1)
+	if k.awaiting.Add(1) > maxAwaiting {
+		return k.MaySign()
+	}
+	enough := time.NewTimer(k.cfg.Wait)
+	defer enough.Stop()
+	for {
+		k.mu.Lock()
+		changed := k.changed
+		k.mu.Unlock()
+		if k.now().state != Comparing {
+			return k.MaySign()
+		}
+		select {
+		case <-changed:
+		case <-enough.C:
+			return k.MaySign()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // refuse returns what the state forbids.

@@ -251,6 +251,45 @@ func TestStartHoldsSigningBack(t *testing.T) {
 	}
 }
 
+// TestStartIsAwaited: whoever wants to sign right after a start waits for the comparison instead of being sent away, and not for longer than an answer may take.
+func TestStartIsAwaited(t *testing.T) {
+	r := config.Replication{Mode: config.ModeSync, Wait: 300 * time.Millisecond}
+	h := newHouse(t, r)
+	h.enrolledTo(Sync)
+	h.open(r)
+	h.await(Comparing)
+	began := time.Now()
+	wantCode(t, h.Await(t.Context()), CodeNotCompared, "without a comparison")
+	if took := time.Since(began); took < r.Wait || took > 10*r.Wait {
+		t.Errorf("it was waited for %v", took)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(10*time.Millisecond, cancel)
+	if err := h.Await(gone); !errors.Is(err, context.Canceled) {
+		t.Errorf("whoever asked is gone: %v", err)
+	}
+	var all sync.WaitGroup
+	errs := make(chan error, 2*maxAwaiting)
+	for range 2 * maxAwaiting {
+		all.Go(func() { errs <- h.Await(t.Context()) })
+	}
+	time.AfterFunc(100*time.Millisecond, func() { lines, _ := h.log.Head(); h.far.cosigns(lines) })
+	all.Wait()
+	close(errs)
+	signed := 0
+	for err := range errs {
+		if err == nil {
+			signed++
+		}
+	}
+	if signed != maxAwaiting {
+		t.Errorf("%d of %d waited and may sign; %d should", signed, 2*maxAwaiting, maxAwaiting)
+	}
+	if err := h.Await(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAsyncHasALargestLag(t *testing.T) {
 	h := newHouse(t, config.Replication{Mode: config.ModeAsync, Wait: time.Second, MaxLag: time.Minute})
 	h.enrolledTo(Async)

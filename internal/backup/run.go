@@ -19,6 +19,7 @@ const (
 	offerInterval = 2 * time.Second
 	retryInterval = 30 * time.Second
 	watchInterval = 250 * time.Millisecond
+	startInterval = 20 * time.Millisecond // until the log was compared with the backup: somebody waits for that
 )
 
 // Run keeps a Link to the enrolled backup host, and takes offers up, until ctx ends.
@@ -204,17 +205,18 @@ func (k *Keeper) watch(ctx context.Context, peer *Peer, link Link) {
 			}
 		})
 	}
-	tick := time.NewTicker(watchInterval)
-	defer tick.Stop()
 	for {
-		s := k.now()
+		s, pause := k.now(), watchInterval
+		if s.state == Comparing {
+			pause = startInterval
+		}
 		if s.Mismatch != "" {
 			if err := k.mismatched(ctx, peer, s.Mismatch); err != nil && ctx.Err() == nil {
 				k.cfg.Log.ErrorContext(ctx, "recording that the log differs from the backup's", "error", err)
 			}
 		}
 		select {
-		case <-tick.C:
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return
 		}

@@ -54,6 +54,9 @@ func (p *Portal) dialNext(ctx context.Context) error {
 		return nil
 	}
 	fd, err := p.connected(ctx, w.Address)
+	if err != nil && ctx.Err() != nil {
+		return nil // this portal is stopping: the next one makes it
+	}
 	answer := wire.Dialled{ID: w.ID}
 	if err != nil {
 		answer.Error = err.Error()

@@ -200,3 +200,19 @@ func (v *Server) end(ctx context.Context, op *operation, reason string) error {
 	}
 	return op.signing.Abandon(context.WithoutCancel(ctx), reason)
 }
+
+// begin waits until a prescription may be begun, and returns the time at which it is.
+func (v *Server) begin(ctx context.Context) (time.Time, error) {
+	if err := v.s.backup.Await(ctx); err != nil {
+		return time.Time{}, err
+	}
+	now, err := v.s.Now()
+	if err != nil {
+		return now, clockFault(err)
+	}
+	return now, nil
+}
+
+func clockFault(err error) error {
+	return fault.New(fault.Unavailable, fault.PublicOf(err)).WithHint(fault.HintOf(err)).WithCode("clock-unproven").WithCause(err)
+}

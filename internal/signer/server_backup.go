@@ -96,7 +96,7 @@ func (v *Server) ship(ctx context.Context) (stop func()) {
 // settled makes an operation one that begins only when the backup allows it, and whose answer waits for the backup.
 func settled[In, Out any](v *Server, f func(context.Context, In) (Out, error)) func(context.Context, In) (Out, error) {
 	return func(ctx context.Context, in In) (out Out, err error) {
-		if err := v.s.backup.MaySign(); err != nil {
+		if err := v.s.backup.Await(ctx); err != nil {
 			return out, err
 		}
 		if out, err = f(ctx, in); err != nil {
@@ -123,7 +123,7 @@ func statement(s backup.Statement) wire.Backup {
 
 // wanted answers OpWanted.
 func (v *Server) wanted(ctx context.Context, _ wire.Nothing) (wire.Wanted, error) {
-	id, address := v.s.backup.Dials().Wanted(ctx)
+	id, address := v.s.backup.Dials().Wanted(ctx, wire.Peer(ctx))
 	return wire.Wanted{ID: id, Address: address}, nil
 }
 

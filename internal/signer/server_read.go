@@ -325,7 +325,7 @@ func (v *Server) cancel(ctx context.Context, in wire.CancelRequest) (wire.Cancel
 	if strings.TrimSpace(in.Reason) == "" || len(in.Reason) > maxReason || !utf8.ValidString(in.Reason) {
 		return wire.Cancelled{}, fault.New(fault.Invalid, fmt.Sprintf("the reason is missing, or not UTF-8 of at most %d bytes", maxReason))
 	}
-	if err := v.s.backup.MaySign(); err != nil {
+	if err := v.s.backup.Await(ctx); err != nil {
 		return wire.Cancelled{}, err
 	}
 	release, err := v.ops.hold(ctx, "cancel "+string(recordKey(c.Clinic, rec.PrescriptionID)))

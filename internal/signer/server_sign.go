@@ -113,16 +113,12 @@ func (v *Server) signOpen(ctx context.Context, in wire.SignOpen) (wire.SignOpene
 		v.ops.end(op)
 		return wire.SignOpened{}, v.refused(ctx, c, want, err)
 	}
-	opened, err := v.open(ctx, op, now)
+	opened, err := v.open(ctx, op)
 	if err != nil {
 		v.ops.end(op)
 		return wire.SignOpened{}, err
 	}
 	return opened, nil
-}
-
-func clockFault(err error) error {
-	return fault.New(fault.Unavailable, fault.PublicOf(err)).WithHint(fault.HintOf(err)).WithCode("clock-unproven").WithCause(err)
 }
 
 // refused records that somebody known asked for what is not done. Refusals of activation have their own lines.
@@ -254,7 +250,7 @@ func (v *Server) answer(ctx context.Context, rec *record) (wire.SignResult, erro
 }
 
 // open makes an operation ready to sign: credential, binding, authorisation. op.mu is held.
-func (v *Server) open(ctx context.Context, op *operation, now time.Time) (opened wire.SignOpened, err error) {
+func (v *Server) open(ctx context.Context, op *operation) (opened wire.SignOpened, err error) {
 	p, c := &op.want.prescription, op.caller
 	crt, err := v.s.ca.ByName(c.Clinic, p.ClinicianCN)
 	if err != nil {
@@ -269,6 +265,10 @@ func (v *Server) open(ctx context.Context, op *operation, now time.Time) (opened
 	}
 	if err := op.want.clinic(crt.Subject.Organization, clinic.Name, c.Policy.TradingNames); err != nil {
 		return opened, v.refused(ctx, c, op.want, err)
+	}
+	now, err := v.begin(ctx)
+	if err != nil {
+		return opened, err
 	}
 	op.bound = crt.Sub
 	op.allowed, err = v.s.gate.Authorize(ctx, activation.Request{

@@ -90,6 +90,18 @@ func Gone(ctx context.Context) <-chan struct{} {
 	return ended
 }
 
+// peerKey is what a Handler's context has its peer under.
+type peerKey struct{}
+
+// Peer returns a context that ends when the peer over whose connection the operation of ctx came has hung up: it may still be waiting for answers, and
+// asks nothing more there. An operation that came over no connection has itself for a peer.
+func Peer(ctx context.Context) context.Context {
+	if peer, ok := ctx.Value(peerKey{}).(context.Context); ok {
+		return peer
+	}
+	return ctx
+}
+
 func pause(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-time.After(d):
@@ -134,12 +146,14 @@ func (s *server) drain() {
 // connection serves one peer until it closes, breaks the format, or the server drains.
 func (s *server) connection(ctx context.Context, c *net.UnixConn) {
 	ctx, cancel := context.WithCancel(ctx)
-	ctx = context.WithValue(ctx, connectionKey{}, ctx.Done())
+	peer, hungUp := context.WithCancel(ctx)
+	ctx = context.WithValue(context.WithValue(ctx, connectionKey{}, ctx.Done()), peerKey{}, peer)
 	var calls sync.WaitGroup
 	var sending sync.Mutex
 	var broken sync.Once
 	abandon := func() { broken.Do(func() { cancel(); c.Close() }) }
 	defer func() {
+		hungUp()
 		calls.Wait()
 		abandon()
 		s.mu.Lock()

@@ -180,3 +180,28 @@ func TestAnswersOutliveRefusedCalls(t *testing.T) {
 		t.Errorf("a call that was taken and answered: %v", err)
 	}
 }
+
+// TestPeer: who has hung up still gets its answers, and whoever works for it can see that nothing more comes from there.
+func TestPeer(t *testing.T) {
+	began, ended := make(chan struct{}), make(chan error, 1)
+	path, _ := serve(t, map[wire.Op]wire.Handler{wire.OpWanted: wire.Handle(func(ctx context.Context, _ wire.Nothing, _ *os.File) (wire.Nothing, *os.File, error) {
+		close(began)
+		select {
+		case <-wire.Peer(ctx).Done():
+			ended <- nil
+		case <-time.After(10 * time.Second):
+			ended <- errors.New("the peer is gone, and nobody knows")
+		}
+		return wire.Nothing{}, nil, nil
+	})})
+	c := dial(t, path)
+	go c.Call(t.Context(), wire.OpWanted, wire.Nothing{}, nil, nil)
+	<-began
+	c.Close()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if ctx := t.Context(); wire.Peer(ctx) != ctx {
+		t.Error("what came over no connection has another peer than itself")
+	}
+}
