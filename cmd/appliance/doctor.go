@@ -39,7 +39,7 @@ signed and time-stamped by the appliance, with what an auditor needs to judge it
 				return usage("--audit is of a primary: a backup host signs nothing but cosignatures")
 			}
 			examine := func() (doctor.Report, error) {
-				return a.examineMachine(cmd.Context(), examination{Role: doctor.Role(role), Full: full})
+				return a.examineMachine(cmd.Context(), examination{Role: doctor.Role(role), Full: full, Quiet: asJSON})
 			}
 			if audit != "" {
 				examine = func() (doctor.Report, error) { return a.auditMachine(cmd.Context(), audit) }
@@ -79,8 +79,9 @@ func doctorExit(r doctor.Report) error {
 
 // examination says how this machine is examined.
 type examination struct {
-	Role doctor.Role // "" = by which configuration file there is
-	Full bool        // read the whole log
+	Role  doctor.Role // "" = by which configuration file there is
+	Full  bool        // read the whole log
+	Quiet bool        // who reads the result is a program, or the journal: no line a second
 }
 
 // examineMachine examines this machine: what "appliance doctor" prints, and "appliance setup" ends in. The error is one of the arguments; what is wrong with the machine,
@@ -91,7 +92,9 @@ func (a *app) examineMachine(ctx context.Context, x examination) (doctor.Report,
 		return doctor.Report{}, err
 	}
 	cfg.Full = x.Full
-	defer a.progress("examining")()
+	if !x.Quiet {
+		defer a.progress("examining")()
+	}
 	return doctor.Examine(ctx, cfg), nil
 }
 

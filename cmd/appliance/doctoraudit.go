@@ -44,10 +44,20 @@ The first shows whose it is, the second says "Verification successful", the thir
 `
 
 // auditMachine examines this machine in full and writes a signed report of it into a new folder.
-func (a *app) auditMachine(ctx context.Context, dir string) (doctor.Report, error) {
+func (a *app) auditMachine(ctx context.Context, dir string) (_ doctor.Report, err error) {
 	if onDisk(dir) {
 		return doctor.Report{}, fault.New(fault.Conflict, dir+" is there already").WithHint("name a folder that is not: a report is never written over another")
 	}
+	// Made before anything is examined or signed: a report that cannot be written leaves no line.
+	tmp, err := os.MkdirTemp(filepath.Dir(filepath.Clean(dir)), ".audit-")
+	if err != nil {
+		return doctor.Report{}, cannotWrite(dir, err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(tmp))
+		}
+	}()
 	cfg, err := a.examined(doctor.Primary)
 	if err != nil {
 		return doctor.Report{}, err
@@ -68,11 +78,11 @@ func (a *app) auditMachine(ctx context.Context, dir string) (doctor.Report, erro
 	if err := a.administer(ctx, wire.OpAuditReport, wire.AuditReport{Examined: raw}, &signed); err != nil {
 		return r, fmt.Errorf("signing the report: %w", err)
 	}
-	return r, writeAudit(dir, audit, signed)
+	return r, writeAudit(tmp, dir, audit, signed)
 }
 
-// writeAudit writes the folder, which appears whole or not at all.
-func writeAudit(dir string, audit doctor.Audit, signed wire.AuditSigned) (err error) {
+// writeAudit fills the folder tmp, which then gets its name: it appears whole or not at all.
+func writeAudit(tmp, dir string, audit doctor.Audit, signed wire.AuditSigned) error {
 	if len(signed.Chain) == 0 {
 		return errors.New("the signer returned no certificate")
 	}
@@ -80,15 +90,6 @@ func writeAudit(dir string, audit doctor.Audit, signed wire.AuditSigned) (err er
 	if err := audit.WriteText(&text); err != nil {
 		return err
 	}
-	tmp, err := os.MkdirTemp(filepath.Dir(filepath.Clean(dir)), ".audit-")
-	if err != nil {
-		return cannotWrite(dir, err)
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.RemoveAll(tmp))
-		}
-	}()
 	root := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: signed.Chain[len(signed.Chain)-1]})
 	for name, data := range map[string][]byte{auditReportFile: signed.Report, auditTextFile: text.Bytes(), auditSignature: signed.Signature, auditStamp: signed.TimeStamp, auditRoot: root, auditReadme: []byte(auditReadmeText)} {
 		if err := os.WriteFile(filepath.Join(tmp, name), data, 0o600); err != nil {
