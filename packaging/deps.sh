@@ -5,7 +5,8 @@
 #   packaging/deps.sh check     what `make check` needs besides
 #   packaging/deps.sh package   what `make build` needs, and what `make deb` needs besides
 #   packaging/deps.sh test      all of these, and the independent judges that the tests ask
-#   packaging/deps.sh machines  what `make build` needs, and what boots Debian machines and looks at them from outside (vmtests/)
+#   packaging/deps.sh machines  what `make deb` needs, and what boots Debian machines in containers and looks at them from outside (vmtests/)
+#   packaging/deps.sh vm        that, and what boots them with a kernel of their own
 set -euo pipefail
 
 # package | a file that shows it is there (or ! and a command) | what for
@@ -69,6 +70,8 @@ python3-requests|/usr/lib/python3/dist-packages/requests/__init__.py|the booking
 openssl|!openssl|judges what the appliance publishes
 testssl.sh|!testssl|grades its TLS
 lynis|!lynis|grades the hardening of the machine
+'
+vm='
 qemu-system-x86|!qemu-system-x86_64|boots Debian with its own kernel
 qemu-utils|!qemu-img|makes disks for it
 e2fsprogs|!mke2fs|makes their file system
@@ -83,8 +86,9 @@ build) wanted=$build ;;
 check) wanted=$build$check ;;
 package) wanted=$build$package ;;
 test) wanted=$build$check$package$test ;;
-machines) wanted=$build$machines ;;
-*) die "deps.sh wants build, check, package, test or machines" ;;
+machines) wanted=$build$package$machines ;;
+vm) wanted=$build$package$machines$vm ;;
+*) die "deps.sh wants build, check, package, test, machines or vm" ;;
 esac
 
 present() { # a file, or ! and a command

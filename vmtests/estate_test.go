@@ -48,6 +48,22 @@ var names = map[int]string{
 	atBackup: "backup.veripath.test backup", atSpare: "spare", atApp: "app", atAdmin: "admin",
 }
 
+// TestMain gives the tests a folder for what they write, which is gone however they end.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	dir, remove, err := machine.Scratch()
+	if err == nil {
+		err = os.Setenv("TMPDIR", dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	remove()
+	os.Exit(code)
+}
+
 // estate is a lab with what stands around the machines under test: a package repository, an identity provider, hosts to look from.
 type estate struct {
 	t        *testing.T
@@ -81,11 +97,16 @@ func eachRelease(t *testing.T, do func(t *testing.T, d machine.Debian)) {
 			t.Fatal(err)
 		}
 		t.Run("debian"+number, func(t *testing.T) {
-			if *tier == "container" {
-				t.Parallel()
-			}
+			besideOthers(t)
 			do(t, d)
 		})
+	}
+}
+
+// besideOthers lets a test run beside others: containers wait for much, and VMs compute all the time.
+func besideOthers(t *testing.T) {
+	if *tier == "container" {
+		t.Parallel()
 	}
 }
 

@@ -5,7 +5,6 @@ package vmtests
 import (
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -16,20 +15,18 @@ import (
 // TestPackage is what dpkg and apt do with the package on one machine: installed from the repository that make apt-repo makes, upgraded by
 // unattended-upgrades as docs/package.md says, taken back, removed, purged in each of the ways there are. What is left in the end is what was before.
 func TestPackage(t *testing.T) {
+	besideOthers(t)
 	eachRelease(t, func(t *testing.T, d machine.Debian) {
 		p := &packaged{estate: newEstate(t, d), deb: built(t, "aes-appliance_*_amd64.deb")}
 		p.boot(map[string]int{"primary": atPrimary})
-		p.publish(t, p.deb)
+		p.archive = p.newArchive(t, "apt", p.deb)
 		p.version = strings.TrimSpace(p.on(t, "primary", "echo "+field(t, p.deb, "Version")))
-		for _, part := range []struct {
-			name string
-			run  func(*testing.T)
-		}{
-			{"install", p.install}, {"unattended upgrade", p.unattended}, {"back", p.back}, {"remove", p.remove},
-			{"purge keeps", p.purgeKeeps}, {"purge by debconf", p.purgeByDebconf}, {"purge by flag", p.purgeByFlag}, {"leftovers", p.leftovers},
+		for _, p := range []part{
+			{"install", p.install, true}, {"unattended upgrade", p.unattended, true}, {"back", p.back, true}, {"remove", p.remove, true},
+			{"purge keeps", p.purgeKeeps, true}, {"purge by debconf", p.purgeByDebconf, true}, {"purge by flag", p.purgeByFlag, true}, {"leftovers", p.leftovers, true},
 		} {
-			if !t.Run(part.name, part.run) {
-				t.Fatalf("what follows %s begins where it ends", part.name)
+			if !t.Run(p.name, p.beside) {
+				t.Fatalf("what follows %s begins where it ends", p.name)
 			}
 		}
 	})
@@ -37,6 +34,7 @@ func TestPackage(t *testing.T) {
 
 type packaged struct {
 	*estate
+	archive      *archive
 	deb, version string
 	before       string // what was on the machine
 }
@@ -48,27 +46,6 @@ func field(t *testing.T, deb, name string) string {
 		t.Fatal(err)
 	}
 	return strings.TrimSpace(string(out))
-}
-
-// publish has packaging/apt-repo.sh put a package into a repository at http://packages.veripath.test/apt.
-func (p *packaged) publish(t *testing.T, deb string) {
-	t.Helper()
-	script, err := filepath.Abs("../packaging/apt-repo.sh")
-	if err != nil {
-		t.Fatal(err)
-	}
-	home := filepath.Join(os.TempDir(), "apt-"+filepath.Base(p.repo)+p.release.Number) // gpg's agent has a socket there: a short path
-	if err := os.MkdirAll(home, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	p.t.Cleanup(func() { os.RemoveAll(home) })
-	cmd := exec.Command("bash", "-c", `set -eu
-gpg -q --batch --list-secret-keys 2>/dev/null | grep -q . || gpg -q --batch --passphrase '' --quick-generate-key 'packages <packages@veripath.test>' ed25519 sign 1y
-"$0" "$1" "$2"; gpgconf --kill gpg-agent`, script, filepath.Join(p.repo, "apt"), deb)
-	cmd.Env = append(os.Environ(), "GNUPGHOME="+home)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
 }
 
 // documented returns the indented lines of docs/package.md that begin with first.
@@ -89,13 +66,7 @@ const everything = `find / -xdev \( -path /proc -o -path /sys -o -path /run -o -
 	`-o -path /var/lib/systemd/timers -o -path /srv/mirror -o -path /root \) -prune -o -print | sort`
 
 func (p *packaged) install(t *testing.T) {
-	key, err := os.ReadFile(filepath.Join(p.repo, "apt", "aes-appliance.gpg"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.put(t, "primary", "/etc/apt/keyrings/aes-appliance.gpg", 0o644, string(key))
-	p.put(t, "primary", "/etc/apt/sources.list.d/aes-appliance.sources", 0o644,
-		strings.Replace(documented(t, "Types: deb"), "https://apt.example.org", "http://packages.veripath.test/apt", 1))
+	p.trust(t, p.archive, "primary")
 	p.on(t, "primary", "apt-get -q update && apt-get install -y -q chrony ufw ca-certificates apparmor unattended-upgrades debconf")
 	p.before = p.on(t, "primary", everything)
 	p.on(t, "primary", "apt-get install -y -q aes-appliance && dpkg --verify aes-appliance && appliance version")
@@ -108,7 +79,7 @@ func (p *packaged) install(t *testing.T) {
 // unattended: with the line of the documentation, and nothing else allowed, the next version comes by itself.
 func (p *packaged) unattended(t *testing.T) {
 	later := next(t, p.deb)
-	p.publish(t, later)
+	p.archive.add(t, later)
 	p.put(t, "primary", "/etc/apt/apt.conf.d/52aes-appliance", 0o644, "#clear Unattended-Upgrade::Origins-Pattern;\n"+documented(t, "Unattended-Upgrade::"))
 	p.on(t, "primary", "apt-get -q update")
 	out := p.on(t, "primary", "unattended-upgrade -v 2>&1; dpkg-query -W -f '${Version}' aes-appliance; rm /etc/apt/apt.conf.d/52aes-appliance")

@@ -7,71 +7,71 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
-// A repository of its own, signed by a key of its own.
+// archive is a package repository that packaging/apt-repo.sh makes and signs, with a key for tests of its own.
 type archive struct {
-	dir  string // what is served
-	home string // the key's
-	key  string // fingerprint
+	dir string // what is served, at http://packages.veripath.test/ and its last element
 }
 
-const newKey = `set -eu
-gpg -q --batch --passphrase '' --quick-generate-key 'Test packages <packages@veripath.test>' ed25519 sign 1y 2>/dev/null
-gpg -q --with-colons -K | awk -F: '$1=="fpr"{print $10;exit}'
-gpgconf --kill gpg-agent`
-
-// newArchive makes an empty repository that is served at http://packages.veripath.test/aes/.
-func (e *estate) newArchive(t *testing.T) *archive {
+// newArchive makes a repository of these packages.
+func (e *estate) newArchive(t *testing.T, name string, debs ...string) *archive {
 	t.Helper()
-	home, err := os.MkdirTemp("", "gpg") // its path is a socket's, which may not be long
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(home) })
-	a := &archive{dir: filepath.Join(e.repo, "aes"), home: home}
-	a.key = strings.TrimSpace(a.sh(t, newKey))
+	a := &archive{filepath.Join(e.repo, name)}
+	a.add(t, debs...)
 	return a
 }
 
-func (a *archive) sh(t *testing.T, script string, args ...string) string {
+// add publishes packages, as an operator of the repository does.
+func (a *archive) add(t *testing.T, debs ...string) {
 	t.Helper()
-	cmd := exec.Command("bash", append([]string{"-c", script, "sh"}, args...)...)
-	cmd.Env = append(os.Environ(), "GNUPGHOME="+a.home, "KEY="+a.key)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
+	cmd := exec.Command("../packaging/apt-repo.sh", append([]string{a.dir}, debs...)...)
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "GNUPGHOME=") && !strings.HasPrefix(v, "KEY=") {
+			cmd.Env = append(cmd.Env, v)
+		}
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	return string(out)
 }
 
-// add publishes a package, as an operator of the repository does.
-func (a *archive) add(t *testing.T, deb string) {
-	t.Helper()
-	a.sh(t, `set -e; ../packaging/apt-repo.sh "$@"; gpgconf --kill gpg-agent`, a.dir, deb)
-}
-
-// next makes a package of a later version of deb, with another program in it: a byte more behind its end, where nothing reads.
+// next returns a package of a later version of deb, with another program in it: a byte more behind its end, where nothing reads.
 func next(t *testing.T, deb string) string {
 	t.Helper()
-	out := filepath.Join(t.TempDir(), "next.deb")
+	nexts.Lock()
+	defer nexts.Unlock()
+	out := filepath.Join(os.TempDir(), filepath.Base(deb)+".next")
+	if _, err := os.Stat(out); err == nil {
+		return out
+	}
 	cmd := exec.Command("bash", "-c", `set -eu
 dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
 dpkg-deb -R "$0" "$dir/x"
 sed -i 's/^Version: .*/&+next/' "$dir/x/DEBIAN/control"
 printf x >>"$dir/x/usr/bin/appliance"
 (cd "$dir/x" && find . -type f -not -path './DEBIAN/*' -printf '%P\n' | xargs -d '\n' md5sum >DEBIAN/md5sums)
-dpkg-deb --root-owner-group -Zgzip -z1 -b "$dir/x" "$1" >/dev/null`, deb, out)
+dpkg-deb --root-owner-group -Zgzip -z1 -b "$dir/x" "$1.part" >/dev/null
+mv "$1.part" "$1"`, deb, out)
 	if said, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, said)
 	}
 	return out
 }
 
-// trust gives a machine the repository and its key.
+// nexts is held by who makes one: each takes seconds, and they are all the same.
+var nexts sync.Mutex
+
+// trust gives a machine the repository and its key, as docs/package.md says.
 func (e *estate) trust(t *testing.T, a *archive, host string) {
 	t.Helper()
-	e.put(t, host, "/etc/apt/keyrings/aes-appliance.asc", 0o644, a.sh(t, `gpg -q --armor --export "$KEY"`))
-	e.put(t, host, "/etc/apt/sources.list.d/aes-appliance.list", 0o644, "deb [signed-by=/etc/apt/keyrings/aes-appliance.asc] http://packages.veripath.test/aes stable main\n")
+	key, err := os.ReadFile(filepath.Join(a.dir, "aes-appliance.gpg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.put(t, host, "/etc/apt/keyrings/aes-appliance.gpg", 0o644, string(key))
+	e.put(t, host, "/etc/apt/sources.list.d/aes-appliance.sources", 0o644,
+		strings.Replace(documented(t, "Types: deb"), "https://apt.example.org", "http://packages.veripath.test/"+filepath.Base(a.dir), 1))
 }

@@ -29,18 +29,16 @@ import (
 // TestUnits: the units as they are, with a demo's state, in a systemd of each release: they start, answer, reload, come back, lose no connection, stop; and within
 // each sandbox what docs/hardening.md says cannot be done is tried.
 func TestUnits(t *testing.T) {
+	besideOthers(t)
 	eachRelease(t, func(t *testing.T, d machine.Debian) {
 		u := &units{estate: newEstate(t, d)}
 		u.boot(map[string]int{"primary": atPrimary})
 		u.furnish(t)
-		for _, part := range []struct {
-			name string
-			run  func(*testing.T)
-		}{
-			{"start", u.start}, {"answer", u.answer}, {"tasks", u.tasks}, {"reload", u.reload}, {"watchdog", u.watchdog}, {"restart", u.restart}, {"stop", u.stop}, {"sandbox", u.sandbox},
+		for _, p := range []part{
+			{"start", u.start, true}, {"answer", u.answer, true}, {"tasks", u.tasks, true}, {"reload", u.reload, true}, {"watchdog", u.watchdog, true}, {"restart", u.restart, true}, {"stop", u.stop, true}, {"sandbox", u.sandbox, true},
 		} {
-			if !t.Run(part.name, part.run) {
-				t.Fatalf("what follows %s begins where it ends", part.name)
+			if !t.Run(p.name, p.beside) {
+				t.Fatalf("what follows %s begins where it ends", p.name)
 			}
 		}
 	})

@@ -34,6 +34,9 @@ type traffic struct {
 	again        int // answers of 503: nothing is lost, ask again
 }
 
+// think is how long an app waits between two prescriptions: the machine is to be busy, not the tests' own processor.
+const think = 50 * time.Millisecond
+
 // eightApps begins to sign with eight clients, one document after another each.
 func (l *life) eightApps(t *testing.T, prefix string) *traffic {
 	t.Helper()
@@ -42,11 +45,11 @@ func (l *life) eightApps(t *testing.T, prefix string) *traffic {
 	for app := range 8 {
 		w.all.Go(func() {
 			for n := 0; ; n++ {
+				w.one(fmt.Sprintf("%s-%d-%d", prefix, app, n))
 				select {
 				case <-w.stop:
 					return
-				default:
-					w.one(fmt.Sprintf("%s-%d-%d", prefix, app, n))
+				case <-time.After(think):
 				}
 			}
 		})
@@ -57,7 +60,7 @@ func (l *life) eightApps(t *testing.T, prefix string) *traffic {
 func (w *traffic) one(id string) {
 	began := time.Now()
 	a, err := w.c.sign(w.t, id)
-	for again := 0; err == nil && a.Status == http.StatusServiceUnavailable && again < 50; again++ { // an app that is told to ask again does
+	for again := 0; err == nil && a.Status == http.StatusServiceUnavailable && again < 600; again++ { // an app that is told to ask again does
 		w.mu.Lock()
 		w.again++
 		w.mu.Unlock()
@@ -73,6 +76,23 @@ func (w *traffic) one(id string) {
 		return
 	}
 	w.acknowledged[id], w.times = a.SHA256, append(w.times, time.Now())
+}
+
+// goesOn waits until so many more are acknowledged.
+func (w *traffic) goesOn(more int) {
+	w.t.Helper()
+	count := func() int {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return len(w.acknowledged)
+	}
+	before := count()
+	waitFor(w.t, 2*time.Minute, "signing", func() error {
+		if n := count(); n < before+more {
+			return fmt.Errorf("%d acknowledged of %d", n-before, more)
+		}
+		return nil
+	})
 }
 
 // end stops the apps. pause is the longest time in which nobody got an answer.
@@ -136,9 +156,9 @@ func (l *life) upgrade(t *testing.T) {
 		{"primary", "DOWN", "apt-get install -y -q --allow-downgrades aes-appliance=" + version, version},
 	} {
 		w := l.eightApps(t, step.name)
-		time.Sleep(2 * time.Second)
+		w.goesOn(40)
 		l.on(t, step.host, step.install)
-		time.Sleep(2 * time.Second)
+		w.goesOn(40)
 		pause := w.end()
 		t.Logf("%s to %s: %d acknowledged, %d told to ask again, %d failed, the longest pause %v, the slowest answer %v", step.host, step.want, len(w.acknowledged), w.again, len(w.failed), pause, w.slowest)
 		if len(w.acknowledged) < 20 || len(w.failed) > 0 {
@@ -187,10 +207,10 @@ func (l *life) tampered(t *testing.T) {
 	}
 	l.on(t, "backup", fresh)
 	// A repository of somebody else's under the same address.
-	if err := os.Rename(l.archive.dir, l.archive.dir+".good"); err != nil {
+	other := l.newArchive(t, "other", l.deb)
+	if err := errors.Join(os.Rename(l.archive.dir, l.archive.dir+".good"), os.Rename(other.dir, l.archive.dir)); err != nil {
 		t.Fatal(err)
 	}
-	l.newArchive(t).add(t, l.deb)
 	l.refused(t, "backup", fresh, "is not signed")
 	if err := errors.Join(os.RemoveAll(l.archive.dir), os.Rename(l.archive.dir+".good", l.archive.dir)); err != nil {
 		t.Fatal(err)

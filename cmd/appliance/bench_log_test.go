@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/veripath/aes-appliance/internal/chain"
 	"github.com/veripath/aes-appliance/internal/ledger"
+	"github.com/veripath/aes-appliance/internal/signer"
 )
 
 // benchHex is a hash like no other, for details of lines.
@@ -88,11 +90,7 @@ func BenchmarkLog_Million(b *testing.B) {
 // BenchmarkStart_Cold opens an appliance with 10,000 certificates and a log of a million lines, whose index is there.
 func BenchmarkStart_Cold(b *testing.B) {
 	s, dir := openDemo(b)
-	issueMany(b, s)
-	lengthen(b, filepath.Join(dir, "state", ledger.FileName), 1_000_000)
-	if err := openAgain(b, dir).Close(); err != nil { // folds what is new
-		b.Fatal(err)
-	}
+	grow(b, s, dir)
 	var took, computed time.Duration
 	for b.Loop() {
 		before := processorTime()
@@ -105,6 +103,26 @@ func BenchmarkStart_Cold(b *testing.B) {
 	n := float64(b.N)
 	b.ReportMetric(took.Seconds()/n, "start_s")
 	b.ReportMetric(computed.Seconds()/n, "processor_s")
+}
+
+// grow gives a demo in dir 10,000 certificates and a log of a million lines, with their index, and closes s.
+func grow(b testing.TB, s *signer.Signer, dir string) {
+	b.Helper()
+	issueMany(b, s)
+	lengthen(b, filepath.Join(dir, "state", ledger.FileName), 1_000_000)
+	if err := openAgain(b, dir).Close(); err != nil { // folds what is new
+		b.Fatal(err)
+	}
+}
+
+var grown = flag.String("grown", "", "folder in which TestGrown leaves a demo that is as BenchmarkStart_Cold has it")
+
+// TestGrown makes such a demo for tests on machines: make grown.
+func TestGrown(t *testing.T) {
+	if *grown == "" {
+		t.Skip("it is made when -grown says where")
+	}
+	grow(t, openDemoIn(t, *grown), *grown)
 }
 
 // processorTime is what this process has computed so far.
@@ -123,7 +141,7 @@ func timed(f func()) time.Duration {
 }
 
 // lengthen adds to the log of a stopped appliance what it would have written itself, without an fsync for each line.
-func lengthen(b *testing.B, path string, lines uint64) {
+func lengthen(b testing.TB, path string, lines uint64) {
 	b.Helper()
 	text := strings.TrimSuffix(string(must(os.ReadFile(path))), "\n")
 	tip, size := must(chain.ParseLine([]byte(text[strings.LastIndexByte(text, '\n')+1:]))), uint64(strings.Count(text, "\n")+1)

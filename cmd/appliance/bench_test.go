@@ -257,7 +257,7 @@ func BenchmarkStart_10k(b *testing.B) {
 }
 
 // issueMany issues 10,000 certificates, and closes s.
-func issueMany(b *testing.B, s *signer.Signer) {
+func issueMany(b testing.TB, s *signer.Signer) {
 	b.Helper()
 	csr := must(x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))))
 	var next atomic.Int64

@@ -46,11 +46,16 @@ func needNamespaces(t *testing.T) {
 func openDemo(tb testing.TB) (*signer.Signer, string) {
 	tb.Helper()
 	dir := filepath.Join(tb.TempDir(), "demo")
+	return openDemoIn(tb, dir), dir
+}
+
+func openDemoIn(tb testing.TB, dir string) *signer.Signer {
+	tb.Helper()
 	var out, problems bytes.Buffer
 	if code := Main(context.Background(), []string{"demo", "--dir", dir}, nil, &out, &problems); code != exitGood {
 		tb.Fatalf("demo: exit code %d\n%s%s", code, &out, &problems)
 	}
-	return openAgain(tb, dir), dir
+	return openAgain(tb, dir)
 }
 
 func openAgain(tb testing.TB, dir string) *signer.Signer {

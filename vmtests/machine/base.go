@@ -82,6 +82,9 @@ func Prepare(d Debian) (Base, error) {
 			return Base{}, fmt.Errorf("%s is missing: run packaging/deps.sh machines", tool)
 		}
 	}
+	if err := Able(); err != nil {
+		return Base{}, err
+	}
 	sum := sha256.Sum256([]byte(build))
 	dir := filepath.Join(Cache, "debian"+d.Number+"-"+hex.EncodeToString(sum[:6]))
 	err := once(dir, func(made string) error {

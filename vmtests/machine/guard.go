@@ -3,6 +3,7 @@ package machine
 import (
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"syscall"
 )
@@ -31,4 +32,18 @@ func newGuard(script string) (*guard, error) {
 func (g *guard) release() {
 	g.stdin.Close()
 	g.cmd.Wait()
+}
+
+// Scratch makes a folder for temporary files that is gone when remove is called or this process ends. Its path is short: sockets are made below it.
+func Scratch() (dir string, remove func(), err error) {
+	dir = fmt.Sprintf("/tmp/aesvm-%d-", os.Getpid())
+	g, err := newGuard(`rm -rf --one-file-system ` + dir)
+	if err != nil {
+		return "", nil, err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		g.release()
+		return "", nil, err
+	}
+	return dir, g.release, nil
 }

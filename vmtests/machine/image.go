@@ -100,7 +100,7 @@ rm -rf "$out"/kernel "$out"/over "$out"/work "$m" "$i"
 func PrepareImage(base Base, source string) (Image, error) {
 	for _, tool := range []string{"qemu-system-x86_64", "qemu-img", "mke2fs", "cpio", "busybox", "unshare"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			return Image{}, fmt.Errorf("%s is missing: run packaging/deps.sh machines", tool)
+			return Image{}, fmt.Errorf("%s is missing: run packaging/deps.sh vm", tool)
 		}
 	}
 	agent := filepath.Join(source, "build", "vm-agent")

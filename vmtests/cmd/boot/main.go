@@ -2,7 +2,10 @@
 //
 //	go run ./vmtests/cmd/boot [-debian 12] [-vm] [-hosts primary,backup] [-put FILE:PATH]... [-deb FILE]... [LINE]...
 //
+//	go run ./vmtests/cmd/boot -able
+//
 // A line "backup: systemctl status" runs on that host, any other on the first. Without a line there is a shell. It ends with the first line that fails.
+// -able boots nothing: it says whether this machine can run containers at all, by its exit code and in one line.
 package main
 
 import (
@@ -35,7 +38,7 @@ func main() {
 
 type options struct {
 	debian     string
-	vm         bool
+	vm, able   bool
 	hosts      []string
 	puts, debs []string
 	lines      []string
@@ -46,6 +49,7 @@ func parse(args []string) (options, error) {
 	f := flag.NewFlagSet("boot", flag.ContinueOnError)
 	f.StringVar(&o.debian, "debian", "12", "release: 12 or 13")
 	f.BoolVar(&o.vm, "vm", false, "virtual machines with a kernel of their own, not containers")
+	f.BoolVar(&o.able, "able", false, "only find out whether containers can be run here")
 	hosts := f.String("hosts", "primary", "names of the machines, separated by commas")
 	f.Func("put", "FILE:PATH, a file and where it goes in every machine; may be repeated", func(s string) error {
 		o.puts = append(o.puts, s)
@@ -64,6 +68,9 @@ func run(ctx context.Context, args []string) error {
 	o, err := parse(args)
 	if err != nil {
 		return err
+	}
+	if o.able {
+		return machine.Able()
 	}
 	release, err := machine.Release(o.debian)
 	if err != nil {
