@@ -19,7 +19,7 @@ import (
 
 func (a *app) doctorCommand() *cobra.Command {
 	var role, audit string
-	var full, asJSON bool
+	var full, asJSON, unattended bool
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Examine this machine and the appliance on it, and say what to do",
@@ -28,6 +28,9 @@ and pending updates; on a backup host the copies and the alarm. It changes nothi
 
 Run it as root. The exit code is 0 when nothing is bad, 1 when something is, 2 when nothing is bad but something could not be judged; warnings do not count. docs/doctor.md
 lists every check.
+
+With --unattended, as the daily timer runs it, what is bad also goes into the journal as errors, the outcome into the portal's metrics, and when it is not good, help is called by
+every way of [alarm] in the configuration.
 
 With --audit it examines all of a primary and writes a new folder: the report as JSON and as text, held against clauses of DSPT, DTAC and ETSI EN 319 401, 411-1 and 421,
 signed and time-stamped by the appliance, with what an auditor needs to judge it by openssl alone.`,
@@ -39,7 +42,7 @@ signed and time-stamped by the appliance, with what an auditor needs to judge it
 				return usage("--audit is of a primary: a backup host signs nothing but cosignatures")
 			}
 			examine := func() (doctor.Report, error) {
-				return a.examineMachine(cmd.Context(), examination{Role: doctor.Role(role), Full: full, Quiet: asJSON})
+				return a.examineMachine(cmd.Context(), examination{Role: doctor.Role(role), Full: full, Quiet: asJSON, Announce: unattended})
 			}
 			if audit != "" {
 				examine = func() (doctor.Report, error) { return a.auditMachine(cmd.Context(), audit) }
@@ -62,6 +65,7 @@ signed and time-stamped by the appliance, with what an auditor needs to judge it
 	cmd.Flags().StringVar(&role, "role", "", "primary or backup (default: by which configuration file there is)")
 	cmd.Flags().StringVar(&audit, "audit", "", "folder to make, for a signed report")
 	cmd.Flags().BoolVar(&full, "full", false, "read the whole log, however long that takes")
+	cmd.Flags().BoolVar(&unattended, "unattended", false, "as aes-doctor.service does daily: errors into the journal, the outcome into the metrics, and a call for help ([alarm]) when it is not good")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON (docs/doctor.md)")
 	return cmd
 }
@@ -77,11 +81,16 @@ func doctorExit(r doctor.Report) error {
 	return nil
 }
 
+// unattendedTime is what each group of checks may take when nobody waits: a slow machine is no bad one.
+const unattendedTime = 2 * time.Minute
+
 // examination says how this machine is examined.
 type examination struct {
 	Role  doctor.Role // "" = by which configuration file there is
 	Full  bool        // read the whole log
 	Quiet bool        // who reads the result is a program, or the journal: no line a second
+
+	Announce bool // see announce
 }
 
 // examineMachine examines this machine: what "appliance doctor" prints, and "appliance setup" ends in. The error is one of the arguments; what is wrong with the machine,
@@ -92,10 +101,19 @@ func (a *app) examineMachine(ctx context.Context, x examination) (doctor.Report,
 		return doctor.Report{}, err
 	}
 	cfg.Full = x.Full
-	if !x.Quiet {
-		defer a.progress("examining")()
+	if x.Announce {
+		cfg.Deadline = unattendedTime
 	}
-	return doctor.Examine(ctx, cfg), nil
+	done := func() {}
+	if !x.Quiet {
+		done = a.progress("examining")
+	}
+	r := doctor.Examine(ctx, cfg)
+	done()
+	if x.Announce {
+		a.announce(ctx, cfg, r)
+	}
+	return r, nil
 }
 
 // examined is what of this machine is looked at.

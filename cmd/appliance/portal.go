@@ -63,7 +63,8 @@ func (a *app) runPortal(ctx context.Context) error {
 
 // newPortal makes the portal that cfg describes.
 func newPortal(cfg config.Config, s portal.Signer, log *slog.Logger) (*portal.Portal, error) {
-	return portal.New(portal.Config{Portal: cfg.Portal, Limits: cfg.Limits, Signer: s, Version: version, Log: log})
+	return portal.New(portal.Config{Portal: cfg.Portal, Limits: cfg.Limits, Signer: s, Version: version, Log: log,
+		Examined: portal.ExaminedFile(cfg.Signer.PortalSocket)})
 }
 
 // reloadPortal has the TLS files and the medicines read again.

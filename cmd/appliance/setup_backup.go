@@ -16,12 +16,16 @@ import (
 	"github.com/veripath/aes-appliance/internal/setup"
 )
 
-func webhookCredential() setup.Credential {
-	return setup.Credential{Name: "webhook", File: "aes-receiver.webhook"}
+// alarmUnit is the service that calls for help in a role: it has the alarm's secrets. On a backup host aes-doctor.service has them too, by its unit.
+func (r *setupRun) alarmUnit() string {
+	if r.role == config.RoleBackup {
+		return receiverUnit
+	}
+	return doctorUnit
 }
 
-func mailCredential() setup.Credential {
-	return setup.Credential{Name: "mail-password", File: "aes-receiver.mail-password"}
+func (r *setupRun) alarmCredential(name string) setup.Credential {
+	return setup.Credential{Name: name, File: strings.TrimSuffix(r.alarmUnit(), "service") + name}
 }
 
 // backupSteps are what makes a backup host, in their order.
@@ -52,17 +56,17 @@ func (r *setupRun) keepAlarmSecrets(ctx context.Context) (string, error) {
 	for _, one := range []struct {
 		file string
 		c    setup.Credential
-	}{{s.Webhook, webhookCredential()}, {s.MailPassword, mailCredential()}} {
+	}{{s.Webhook, r.alarmCredential("webhook")}, {s.MailPassword, r.alarmCredential("mail-password")}} {
 		if one.file == "" {
 			continue
 		}
-		where, err := r.keepSecret(ctx, receiverUnit, one.c, one.file)
+		where, err := r.keepSecret(ctx, r.alarmUnit(), one.c, one.file)
 		if err != nil {
 			return "", err
 		}
 		said, creds = append(said, where), append(creds, one.c)
 	}
-	return strings.Join(said, "\n"), r.host.Give(receiverUnit, creds...)
+	return strings.Join(said, "\n"), r.host.Give(r.alarmUnit(), creds...)
 }
 
 // makeReceiverState makes the folder in which the service makes its keys.
@@ -163,7 +167,7 @@ func (r *setupRun) tryAlarm(ctx context.Context) (string, error) {
 	for _, one := range []struct {
 		path *string
 		c    setup.Credential
-	}{{&a.Webhook, webhookCredential()}, {&a.MailFile, mailCredential()}} {
+	}{{&a.Webhook, r.alarmCredential("webhook")}, {&a.MailFile, r.alarmCredential("mail-password")}} {
 		if *one.path == "" || !r.host.Has(one.c.Path()) {
 			continue
 		}

@@ -28,6 +28,7 @@ const (
 	primaryUnit  = "aes-appliance.target"
 	portalUnit   = "aes-portal.service"
 	receiverUnit = "aes-receiver.service"
+	doctorUnit   = "aes-doctor.service"
 )
 
 func pinCredential() setup.Credential {
@@ -48,6 +49,9 @@ func (r *setupRun) primarySteps() []setup.Step {
 	}
 	if r.answers.Config.Portal.TLS == config.TLSFiles {
 		steps = append(steps, setup.Step{Name: "TLS key", Run: r.keepTLSKey})
+	}
+	if s := r.answers.Config.Setup; s.Webhook != "" || s.MailPassword != "" {
+		steps = append(steps, setup.Step{Name: "alarm's secrets", Run: r.keepAlarmSecrets})
 	}
 	steps = append(steps, setup.Step{Name: "services", Run: r.startPrimary})
 	return append(steps, r.registrationSteps()...)

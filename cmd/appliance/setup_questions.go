@@ -152,6 +152,7 @@ func (r *setupRun) examinePrimary(context.Context) (problems setup.Problems) {
 			add(fault.New(fault.Invalid, "portal.certificate_file and setup.tls_key_file are not a certificate and its key"+reason(err)), "name two PEM files that belong together")
 		}
 	}
+	r.examineAlarm(add)
 	state := told.StateDir
 	if fixed, is := r.fixed["state_dir"].(string); is {
 		state = fixed
@@ -188,20 +189,8 @@ func (r *setupRun) examineBackup(context.Context) (problems setup.Problems) {
 			problems = append(problems, setup.Problem{Text: fault.PublicOf(err), Cure: cure})
 		}
 	}
+	r.examineAlarm(add)
 	s := r.answers.Config.Setup
-	if s.Webhook != "" && !r.host.Has(webhookCredential().Path()) {
-		add(goodWebhook(s.Webhook), "setup.webhook_file names a file that holds one https address")
-	}
-	if s.MailPassword != "" && !r.host.Has(mailCredential().Path()) {
-		text, err := os.ReadFile(s.MailPassword)
-		if err == nil && len(strings.TrimSpace(string(text))) == 0 {
-			err = errors.New("empty")
-		}
-		clear(text)
-		if err != nil {
-			add(unreadable(s.MailPassword, err), "setup.mail_password_file names a file that holds the password")
-		}
-	}
 	if s.Join != "" && s.Join != "-" && !r.host.Has(setupAnswers) { // a code that was taken in an earlier run may be gone, or over
 		text, err := os.ReadFile(s.Join)
 		if err != nil {
@@ -212,6 +201,25 @@ func (r *setupRun) examineBackup(context.Context) (problems setup.Problems) {
 		add(err, "have the primary print one: appliance backup enrol --to this host")
 	}
 	return problems
+}
+
+// examineAlarm looks at the files that hold the alarm's secrets.
+func (r *setupRun) examineAlarm(add func(err error, cure string)) {
+	s := r.answers.Config.Setup
+	if s.Webhook != "" && !r.host.Has(r.alarmCredential("webhook").Path()) {
+		add(goodWebhook(s.Webhook), "setup.webhook_file names a file that holds one https address")
+	}
+	if s.MailPassword == "" || r.host.Has(r.alarmCredential("mail-password").Path()) {
+		return
+	}
+	text, err := os.ReadFile(s.MailPassword)
+	if err == nil && len(strings.TrimSpace(string(text))) == 0 {
+		err = errors.New("empty")
+	}
+	clear(text)
+	if err != nil {
+		add(unreadable(s.MailPassword, err), "setup.mail_password_file names a file that holds the password")
+	}
 }
 
 func goodWebhook(file string) error {

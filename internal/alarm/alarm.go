@@ -1,4 +1,4 @@
-// Package alarm is how a backup host calls for help by itself: a program of the operator's, a webhook, mail. Which of them, the configuration says;
+// Package alarm is how a machine calls for help by itself: a program of the operator's, a webhook, mail. Which of them, the configuration says;
 // each gets every alarm, whatever becomes of the others.
 package alarm
 
@@ -16,7 +16,7 @@ import (
 
 // Alarm is one call for help. It holds no secret and no patient's data.
 type Alarm struct {
-	Kind   string    `json:"kind"` // of what sort: silence, lag, refusal, restore, disk; return ends a silence
+	Kind   string    `json:"kind"` // of what sort: silence, lag, refusal, restore, disk, doctor; return ends a silence
 	Time   time.Time `json:"time"`
 	Origin string    `json:"origin,omitempty"` // of the log
 	Text   string    `json:"text"`             // one sentence for people
@@ -29,6 +29,7 @@ type Alarm struct {
 const (
 	KindSilence = "silence"
 	KindReturn  = "return"
+	KindDoctor  = "doctor" // the daily examination of a machine
 )
 
 // channel is one way to call.
@@ -175,28 +176,45 @@ func (c *Caller) keepSending(ctx context.Context, ch channel, queue <-chan Alarm
 		case <-ctx.Done():
 			return
 		case a := <-queue:
-			c.insist(ctx, ch, a)
+			_ = c.insist(ctx, ch, a) // it has said so
 		}
 	}
 }
 
-// insist sends one alarm, again and again until it has gone.
-func (c *Caller) insist(ctx context.Context, ch channel, a Alarm) {
+// insist sends one alarm, again and again until it has gone. The error is that of the last attempt.
+func (c *Caller) insist(ctx context.Context, ch channel, a Alarm) error {
 	for _, pause := range append(pauses(), 0) {
 		err := sendOne(ctx, ch, a)
 		if err == nil || ctx.Err() != nil {
-			return
+			return err
 		}
 		c.log.Error("an alarm could not be sent", "by", ch.name(), "error", err.Error(), "again_in", pause.String())
 		if pause == 0 {
-			return
+			return err
 		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return
+			return err
 		}
 	}
+	return nil
+}
+
+// Call sends one alarm by every channel, each again and again until it has gone or ctx ends, and returns what did not go: for who runs once, and has no time to come back to it.
+func (c *Caller) Call(ctx context.Context, a Alarm) error {
+	a.Host, a.Count = c.host, 1
+	errs := make([]error, len(c.channels))
+	var sending sync.WaitGroup
+	for i, ch := range c.channels {
+		sending.Go(func() {
+			if err := c.insist(ctx, ch, a); err != nil {
+				errs[i] = fmt.Errorf("%s: %w", ch.name(), err)
+			}
+		})
+	}
+	sending.Wait()
+	return errors.Join(errs...)
 }
 
 func sendOne(ctx context.Context, ch channel, a Alarm) error {

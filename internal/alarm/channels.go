@@ -205,14 +205,17 @@ func (m mail) text(a Alarm) string {
 			return r
 		}, s)
 	}
-	again := ""
+	again, subject, more := "", "[aes-backup] "+line(a.Kind)+": "+line(a.Origin), `"appliance receiver status" on that host says more.`
+	if a.Kind == KindDoctor {
+		subject, more = "[aes-appliance] "+line(a.Host)+": not in order", `"appliance doctor" on that host says more, and what to do.`
+	}
 	if a.Again {
 		again = " (it lasts)"
 	}
 	return strings.Join([]string{
 		"From: " + m.cfg.MailFrom,
 		"To: " + strings.Join(m.cfg.MailTo, ", "),
-		"Subject: [aes-backup] " + line(a.Kind) + ": " + line(a.Origin),
+		"Subject: " + subject,
 		"Date: " + a.Time.Format(time.RFC1123Z),
 		"MIME-Version: 1.0",
 		"Content-Type: text/plain; charset=utf-8",
@@ -225,7 +228,7 @@ func (m mail) text(a Alarm) string {
 		fmt.Sprintf("time   %s", a.Time.UTC().Format(time.RFC3339)),
 		fmt.Sprintf("count  %d since the last message of this sort", a.Count),
 		"",
-		`"appliance receiver status" on that host says more.`,
+		more,
 		"",
 	}, "\r\n")
 }

@@ -75,15 +75,15 @@ func answers(role Role) document {
 		sections: slices.Concat(first, doc.sections),
 		keys:     slices.Concat(own, answered(doc.keys)),
 		agree: func(c Config) Problems {
-			doc.settle(&c)
+			doc.settle(role, &c)
 			return slices.Concat(agree(c), c.Setup.agree(c, role))
 		},
 	}
 }
 
 // settle sets what nobody is asked for.
-func (doc document) settle(c *Config) {
-	secrets := c.Setup.secrets()
+func (doc document) settle(role Role, c *Config) {
+	secrets := c.Setup.secrets(role)
 	for _, k := range doc.keys {
 		value, is := settled()[k.ref()]
 		if !is {
@@ -102,12 +102,15 @@ func (doc document) settle(c *Config) {
 }
 
 // secrets are where the services find what setup encrypts for them.
-func (s Setup) secrets() map[ref]any {
-	m := map[ref]any{}
+func (s Setup) secrets(role Role) map[ref]any {
+	m, calls := map[ref]any{}, "/run/credentials/aes-doctor.service/" // who calls for help
+	if role == RoleBackup {
+		calls = "/run/credentials/aes-receiver.service/"
+	}
 	for r, one := range map[ref][2]string{
 		{"portal", "key_file"}:          {s.TLSKey, "/run/credentials/aes-portal.service/tls-key"},
-		{"alarm", "webhook_file"}:       {s.Webhook, "/run/credentials/aes-receiver.service/webhook"},
-		{"alarm", "mail_password_file"}: {s.MailPassword, "/run/credentials/aes-receiver.service/mail-password"},
+		{"alarm", "webhook_file"}:       {s.Webhook, calls + "webhook"},
+		{"alarm", "mail_password_file"}: {s.MailPassword, calls + "mail-password"},
 	} {
 		if one[0] != "" {
 			m[r] = one[1]
@@ -125,7 +128,7 @@ func file(role Role) document {
 }
 
 func (doc document) tool() string {
-	if slices.Contains(doc.sectionNames(), "alarm") {
+	if slices.Contains(doc.sectionNames(), "witness") {
 		return "appliance receiver config"
 	}
 	return "appliance config"
@@ -168,7 +171,7 @@ func ParseAnswers(role Role, data []byte, dir string) (Answers, error) {
 	if err != nil {
 		return Answers{}, err
 	}
-	file(role).settle(&cfg)
+	file(role).settle(role, &cfg)
 	given, problems := doc.decode(data)
 	if len(problems) > 0 {
 		return Answers{}, problems
@@ -219,7 +222,7 @@ func (a Answers) File(fixed map[string]any) []byte {
 		if value := settled()[k.ref()]; value != nil {
 			values[k.ref()] = value
 		}
-		if value, is := a.Config.Setup.secrets()[k.ref()]; is {
+		if value, is := a.Config.Setup.secrets(a.Role)[k.ref()]; is {
 			values[k.ref()] = value
 		}
 		if value, is := fixed[k.ref().String()]; is {
@@ -247,7 +250,7 @@ func (doc document) ownAnswer(role Role, k key) bool {
 // primaryAsked and backupAsked are the keys of the configuration files that setup asks for though they need not be set.
 func primaryAsked() []ref {
 	return []ref{{"pki", "organisation_id"}, {"portal", "tls"}, {"portal", "acme_email"}, {"portal", "certificate_file"}, {"clock", "mode"},
-		{"firewall", "admin_networks"}, {"replication", "required"}}
+		{"alarm", "mail_server"}, {"alarm", "mail_from"}, {"alarm", "mail_to"}, {"alarm", "mail_user"}, {"firewall", "admin_networks"}, {"replication", "required"}}
 }
 
 func backupAsked() []ref {

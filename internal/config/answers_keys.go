@@ -26,6 +26,7 @@ func primaryAnswers() []key {
 		confine(),
 		{"setup", "tls_key_file", "With portal.tls = \"files\": the private key (PEM) of portal.certificate_file. It is encrypted for the portal's service; remove the file afterwards.",
 			"/root/tls-key.pem", "", told(optional(absolute), func(s *Setup) *string { return &s.TLSKey })},
+	}, alarmAnswers(), []key{
 		{"ceremony", "led_by", "Who holds the key ceremony: for its transcript.", "Ada Example, operations", nil, told(upTo(100), func(s *Setup) *string { return &s.LedBy })},
 		{"ceremony", "witnesses", "Who watches, with semicolons between: each gets a line to sign in the transcript.", "Ben Example, director; Cleo Example, auditor", "",
 			func(c *Config, value any) (err error) {
@@ -65,11 +66,17 @@ func clinicAnswers() []key {
 
 // backupAnswers are the answers for a backup host that go into no configuration file.
 func backupAnswers() []key {
-	return []key{
+	return slices.Concat([]key{
 		{"setup", "demo", "For trying it out: this host's clock need not be proven.", true, false, flag(func(c *Config) *bool { return &c.Setup.Demo })},
 		confine(),
 		{"setup", "join_file", "File with the code that \"appliance backup enrol\" or setup printed on the primary; - is standard input. Empty: it is told later, with \"appliance receiver --join -\".",
 			"/root/join-code", "", told(optional(fileOrDash), func(s *Setup) *string { return &s.Join })},
+	}, alarmAnswers())
+}
+
+// alarmAnswers are the secrets of how a host calls for help.
+func alarmAnswers() []key {
+	return []key{
 		{"setup", "webhook_file", "File with the https address to which alarms go. It is encrypted for the service; remove the file afterwards. Empty: none.",
 			"/root/webhook", "", told(optional(absolute), func(s *Setup) *string { return &s.Webhook })},
 		{"setup", "mail_password_file", "File with the password of alarm.mail_user. It is encrypted for the service; remove the file afterwards. Empty: none.",
@@ -133,10 +140,14 @@ func (s Setup) agree(c Config, role Role) (problems Problems) {
 	}
 	add(s.Confine && len(filter.AdminNetworks) == 0, "firewall.admin_networks", "is empty, and the firewall is to be put in force: nobody could log in over ssh",
 		"name the addresses that you administer from, or set setup.firewall = false")
+	calls := c.Alarm
+	if role == RoleBackup {
+		calls = c.Receiver.Alarm
+	}
+	add((s.MailPassword == "") != (calls.MailUser == ""), "setup.mail_password_file", "goes with alarm.mail_user", "set both, or none")
 	if role == RoleBackup {
 		add(s.Confine && len(filter.Primaries) == 0, "firewall.primaries", "is empty, and the firewall is to be put in force: no primary could send its log",
 			"name the primary's addresses, or set setup.firewall = false")
-		add((s.MailPassword == "") != (c.Receiver.Alarm.MailUser == ""), "setup.mail_password_file", "goes with alarm.mail_user", "set both, or none")
 		return problems
 	}
 	add(c.Clock.Mode != "system" && !s.Demo, "clock.mode", "is for a demo only", "let chrony keep the clock right, or set setup.demo = true")

@@ -41,6 +41,7 @@ type Config struct {
 	Replication Replication
 	Log         AuditLog
 	Firewall    Firewall
+	Alarm       Alarm
 	Receiver    Receiver // set by LoadReceiver only, which sets nothing else
 	Setup       Setup    // set by ParseAnswers only
 }
@@ -263,7 +264,7 @@ func agree(c Config) Problems {
 		problems = append(problems, Problem{Key: "tsa.policy", Text: "is not under pki.policy_arc", Cure: "leave it out, or choose one under " + arc.String()})
 	}
 	problems = append(problems, agreePortal(c.Portal)...)
-	return slices.Concat(problems, c.agreeBackup(), c.agreeLog(), c.Firewall.agree())
+	return slices.Concat(problems, c.agreeBackup(), c.agreeLog(), c.Alarm.agree(), c.Firewall.agree())
 }
 
 // Problem is one thing that is wrong with a configuration.

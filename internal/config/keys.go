@@ -90,6 +90,7 @@ func sections() []section {
 		{"log", "Who else vouches for the audit log: witnesses that cosign it, and another time-stamping authority."},
 		{"medicines", "By what it is decided which medicines are controlled drugs, besides what the prescription says and a built-in list of names."},
 		{"limits", "What is taken in at most."},
+		{"alarm", "How this machine calls for help by itself when its daily examination (\"appliance doctor\") finds something bad. Without a way only the journal and the metrics say so."},
 		{"firewall", filterSection},
 	}
 }
@@ -115,7 +116,7 @@ func table() []key {
 			"/etc/aes-appliance/dmd.dat", "", text(optional(absolute), func(c *Config) *string { return &c.Medicines.DMD })},
 		{"limits", "pdf_bytes", "Largest PDF that is signed or verified, in bytes.", int64(64 << 20), int64(64 << 20),
 			number(1<<16, 1<<30, func(c *Config, n int64) { c.Limits.PDFBytes = n })},
-	}, applianceFirewallKeys())
+	}, wayKeys(func(c *Config) *Alarm { return &c.Alarm }, "aes-doctor.service"), applianceFirewallKeys())
 }
 
 func pkiKeys() []key {

@@ -71,9 +71,9 @@ type Receiver struct {
 	Firewall   Firewall
 }
 
-// Alarm is how the backup host calls for help.
+// Alarm is how a machine calls for help.
 type Alarm struct {
-	Silence  time.Duration // of a primary's heartbeat
+	Silence  time.Duration // of a primary's heartbeat; this and the two after it are a backup host's only
 	Lag      time.Duration // between a line's time and its coming
 	Every    time.Duration // an alarm that lasts is repeated
 	Command  string        // absolute; "" = none
@@ -120,17 +120,15 @@ func receiver() document {
 			{"", "log_quota", "What one primary may fill of this disk, lines and objects together, in GiB; 0: no limit. Set it where several primaries share the disk: one that was taken over " +
 				"then cannot fill it for all. Nearly full, it is an alarm; full, that primary's answers wait in vain.",
 				int64(200), int64(0), number(0, 1<<20, func(c *Config, n int64) { c.Receiver.LogQuota = n << 30 })},
-		}, alarmKeys(), witnessKeys(), receiverFirewallKeys()),
+		}, watchKeys(), wayKeys(func(c *Config) *Alarm { return &c.Receiver.Alarm }, "aes-receiver.service"), witnessKeys(), receiverFirewallKeys()),
 		agree: func(c Config) Problems {
 			return slices.Concat(c.Receiver.Alarm.agree(), c.Receiver.Witness.agree(), c.Receiver.Firewall.agree())
 		},
 	}
 }
 
-func alarmKeys() []key {
-	alarm := func(at func(*Alarm) *string) func(*Config) *string {
-		return func(c *Config) *string { return at(&c.Receiver.Alarm) }
-	}
+// watchKeys are what a backup host calls for help at.
+func watchKeys() []key {
 	return []key{
 		{"alarm", "silence", "How long nothing of a primary may arrive and be cosigned, not even its heartbeat: 5s to 24h.", "1m", "1m",
 			duration(5*time.Second, 24*time.Hour, func(c *Config) *time.Duration { return &c.Receiver.Alarm.Silence })},
@@ -138,21 +136,30 @@ func alarmKeys() []key {
 			duration(5*time.Second, 24*time.Hour, func(c *Config) *time.Duration { return &c.Receiver.Alarm.Lag })},
 		{"alarm", "every", "How often an alarm that lasts is repeated; of the same sort there are no more in between: 1m to 168h.", "1h", "1h",
 			duration(time.Minute, 168*time.Hour, func(c *Config) *time.Duration { return &c.Receiver.Alarm.Every })},
+	}
+}
+
+// wayKeys are how a machine calls for help; at is where the role has its alarm, unit whose credentials hold secrets.
+func wayKeys(at func(*Config) *Alarm, unit string) []key {
+	alarm := func(field func(*Alarm) *string) func(*Config) *string {
+		return func(c *Config) *string { return field(at(c)) }
+	}
+	return []key{
 		{"alarm", "command", "Program that is run with the alarm as JSON on its standard input; no argument, no shell. Empty: none.",
 			"/usr/local/bin/page-operator", "", text(optional(absolute), alarm(func(a *Alarm) *string { return &a.Command }))},
 		{"alarm", "webhook_file", "File that holds the https address to which the alarm is sent as JSON by POST: such an address is a secret. Empty: none.",
-			"/run/credentials/aes-receiver.service/webhook", "", text(optional(absolute), alarm(func(a *Alarm) *string { return &a.Webhook }))},
+			"/run/credentials/" + unit + "/webhook", "", text(optional(absolute), alarm(func(a *Alarm) *string { return &a.Webhook }))},
 		{"alarm", "roots_file", "PEM file of the only authorities that may vouch for the certificates of the webhook and the mail server. Empty: the system's.",
 			"/etc/aes-appliance/alarm-ca.pem", "", text(optional(absolute), alarm(func(a *Alarm) *string { return &a.Roots }))},
 		{"alarm", "mail_server", "Mail server as host:port, with STARTTLS. Empty: no mail.",
 			"mail.example.org:587", "", text(optional(hostPort), alarm(func(a *Alarm) *string { return &a.MailHost }))},
-		{"alarm", "mail_from", "Sender of the mails.", "backup@example.org", "", text(optional(mailAddress), alarm(func(a *Alarm) *string { return &a.MailFrom }))},
+		{"alarm", "mail_from", "Sender of the mails.", "alarm@example.org", "", text(optional(mailAddress), alarm(func(a *Alarm) *string { return &a.MailFrom }))},
 		{"alarm", "mail_to", "Who gets the mails, separated by spaces.", "on-call@example.org", "",
-			texts(mailAddress, func(c *Config, each []string) { c.Receiver.Alarm.MailTo = each })},
+			texts(mailAddress, func(c *Config, each []string) { at(c).MailTo = each })},
 		{"alarm", "mail_user", "User at the mail server. Empty: it takes mail without a log-in.", "backup", "",
 			text(optional(upTo(64)), alarm(func(a *Alarm) *string { return &a.MailUser }))},
 		{"alarm", "mail_password_file", "File that holds the password of mail_user.",
-			"/run/credentials/aes-receiver.service/mail-password", "", text(optional(absolute), alarm(func(a *Alarm) *string { return &a.MailFile }))},
+			"/run/credentials/" + unit + "/mail-password", "", text(optional(absolute), alarm(func(a *Alarm) *string { return &a.MailFile }))},
 	}
 }
 

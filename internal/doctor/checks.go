@@ -51,7 +51,7 @@ func Checks() []Check {
 		{"copies.fresh", "backup", "Each copy was cosigned within three times alarm.silence, at least; bad otherwise."},
 		{"copies.refusals", "backup", "Nothing was refused of a primary: what was is a warning until it has been looked at."},
 		{"copies.listener", "backup", "The receiver answers a TLS handshake with its own key."},
-		{"alarm.ways", "backup", "At least one way of calling for help is configured; a warning otherwise."},
+		{"alarm.ways", "both", "At least one way of calling for help is configured; a warning otherwise."},
 		{"services.units", "both", "The role's units are running, and their restarts; a unit that failed is bad."},
 		{"services.sandbox", "both", "The properties of the running units that their protection rests on, as systemd has them in force; bad where one is missing."},
 		{"services.apparmor", "both", "The services are confined by AppArmor in enforce mode; a warning otherwise."},

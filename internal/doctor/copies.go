@@ -116,9 +116,13 @@ func (e *exam) receiverAnswers(ctx context.Context, s *sheet, h *replica.Host) {
 }
 
 func (e *exam) alarm(_ context.Context, s *sheet) {
-	ways := alarm.New(e.Receiver.Alarm, "", slog.New(slog.DiscardHandler)).Channels()
+	cfg, try := e.Appliance.Alarm, "it is used by the daily examination"
+	if e.Role == Backup {
+		cfg, try = e.Receiver.Alarm, "then: appliance receiver test-alarm"
+	}
+	ways := alarm.New(cfg, "", slog.New(slog.DiscardHandler)).Channels()
 	if len(ways) == 0 {
-		s.warn("alarm.ways", "set alarm.command, alarm.webhook_file or alarm.mail_server; then: appliance receiver test-alarm", "this host cannot call for help by itself")
+		s.warn("alarm.ways", "set alarm.command, alarm.webhook_file or alarm.mail_server; "+try, "this host cannot call for help by itself")
 		return
 	}
 	s.ok("alarm.ways", "this host calls for help by %s", strings.Join(ways, ", "))

@@ -150,7 +150,7 @@ func (e *exam) groups() []group {
 	}
 	return slices.Concat(common, []group{
 		{"signer", true, e.signerChecks}, {"token", true, e.token}, {"certificates", true, e.certificates}, {"tls", true, e.tls}, {"revocation", true, e.revocation},
-		{"realms", true, e.realms}, {"log", true, e.log}, {"backup", true, e.backup},
+		{"realms", true, e.realms}, {"log", true, e.log}, {"backup", true, e.backup}, {"alarm", true, e.alarm},
 	}, services)
 }
 

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // listsAge is how old apt's lists may be.
@@ -90,10 +93,43 @@ func (e *exam) restart(ctx context.Context, s *sheet) {
 		}
 	}
 	for unit, pid := range e.runningUnits(ctx) {
-		if exe, err := os.Readlink(e.m.path(fmt.Sprintf("/proc/%d/exe", pid))); err == nil && strings.HasSuffix(exe, " (deleted)") {
+		if e.replaced(pid) {
 			s.warn(check, "systemctl restart "+unit, "%s runs a program that was replaced since", unit)
 			return
 		}
 	}
 	s.ok(check, "nothing waits for a restart")
 }
+
+// replaced reports whether the program of a process has been replaced on the disk since. Its exe is for who may trace it; else it goes by times: when the file came to
+// its place, and when the process began.
+func (e *exam) replaced(pid int) bool {
+	if exe, err := os.Readlink(e.m.path(fmt.Sprintf("/proc/%d/exe", pid))); err == nil {
+		return strings.HasSuffix(exe, " (deleted)")
+	}
+	age, err1 := e.age(pid)
+	var file unix.Stat_t
+	err2 := unix.Stat(e.m.path(program), &file)
+	return errors.Join(err1, err2) == nil && e.Now().Sub(time.Unix(file.Ctim.Unix())) < age
+}
+
+// age is how long a process has been there: field 22 of /proc/PID/stat (proc_pid_stat(5)) says when it began, in hundredths of a second after the boot.
+func (e *exam) age(pid int) (time.Duration, error) {
+	stat, err1 := e.m.read(fmt.Sprintf("/proc/%d/stat", pid))
+	up, err2 := e.m.read("/proc/uptime")
+	if err := errors.Join(err1, err2); err != nil {
+		return 0, err
+	}
+	_, rest, _ := cutLast(stat, ")") // its name may hold anything
+	fields := strings.Fields(rest)
+	if len(fields) < 20 {
+		return 0, fmt.Errorf("/proc/%d/stat has %d fields after the name", pid, len(fields))
+	}
+	began, err1 := strconv.ParseInt(fields[19], 10, 64)
+	seconds, _, _ := strings.Cut(up, " ")
+	since, err2 := strconv.ParseFloat(seconds, 64)
+	return time.Duration(since*float64(time.Second)) - time.Duration(began)*10*time.Millisecond, errors.Join(err1, err2)
+}
+
+// program is what the services run.
+const program = "/usr/bin/appliance"

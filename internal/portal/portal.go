@@ -39,9 +39,11 @@ type Config struct {
 	config.Portal
 	Limits  config.Limits
 	Signer  Signer
-	Version string       // of the program
-	Log     *slog.Logger // nil: silent
-	Now     func() time.Time
+	Version string // of the program
+	// Examined is the file with what the last examination of the machine came to (ExaminedFile); empty: none.
+	Examined string
+	Log      *slog.Logger // nil: silent
+	Now      func() time.Time
 	// Resolver looks names up of those that the portal connects to; nil: the system's.
 	Resolver *net.Resolver
 	// Dial makes the connections that the signer asks for; nil: the portal's own way out, which looks where a name leads.

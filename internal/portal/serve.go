@@ -184,6 +184,9 @@ func (p *Portal) inside() http.Handler {
 		if status, _, err := p.now(ctx); err == nil { // without the signer these are unknown, and absent
 			writeBackup(w, status)
 		}
+		if p.cfg.Examined != "" {
+			writeExamined(w, p.cfg.Examined)
+		}
 	})
 	mux.HandleFunc("GET /readyz", p.readyz)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
