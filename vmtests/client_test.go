@@ -103,13 +103,18 @@ func (c *client) sign(t *testing.T, id string) (signed, error) {
 	return a, nil
 }
 
-// signs asks for a prescription that must be signed.
-func (c *client) signs(t *testing.T, id string) signed {
+// signs asks for a prescription that must be signed; told to ask again, it does, as an app does.
+func (c *client) signs(t *testing.T, id string) (a signed) {
 	t.Helper()
-	a, err := c.sign(t, id)
-	if err != nil || a.Status != http.StatusOK {
-		t.Fatalf("%s: %v, %d %s %s", id, err, a.Status, a.Type, a.Detail)
-	}
+	waitFor(t, 20*time.Second, "signing "+id, func() (err error) {
+		if a, err = c.sign(t, id); err != nil || a.Status != http.StatusOK && a.Status != http.StatusServiceUnavailable {
+			t.Fatalf("%s: %v, %d %s %s", id, err, a.Status, a.Type, a.Detail)
+		}
+		if a.Status != http.StatusOK {
+			err = fmt.Errorf("%d %s %s", a.Status, a.Type, a.Detail)
+		}
+		return err
+	})
 	return a
 }
 

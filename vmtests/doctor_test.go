@@ -55,7 +55,7 @@ func (l *life) doctor(t *testing.T) {
 
 	const drop = "/run/systemd/system/aes-signer.service.d"
 	l.on(t, "primary", "mkdir -p "+drop+" && printf '[Service]\\nPrivateNetwork=no\\nLimitCORE=infinity\\n' >"+drop+"/weak.conf && systemctl daemon-reload && systemctl restart aes-signer && systemctl stop aes-expiry.timer && "+
-		"chmod 755 /var/lib/aes-appliance/signer && systemd-run --quiet --unit=stranger python3 -m http.server 8123 && sleep 1")
+		"chmod 755 /var/lib/aes-appliance/signer && systemd-run --quiet --unit=stranger python3 -m http.server 8123 && until ss -Hltn | grep -q :8123; do sleep 0.1; done")
 	all = l.examined(t, "primary", "primary")
 	finds(t, "weakened", all, "bad", "services.sandbox", "machine.cores", "services.timers", "permissions.paths")
 	finds(t, "weakened", all, "warn", "services.sockets")

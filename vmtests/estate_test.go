@@ -72,6 +72,7 @@ type estate struct {
 	provider *oidctest.Provider
 	repo     string // what the repository serves
 	make     func(host string, number int) (machine.Machine, error)
+	binds    []string // folders that containers made from now on can read: see machine.NewContainer
 	machines map[string]machine.Machine
 	mu       sync.Mutex
 }
@@ -124,7 +125,7 @@ func newEstate(t *testing.T, d machine.Debian) *estate {
 	t.Cleanup(lab.Close)
 	e := &estate{t: t, release: d, lab: lab, machines: map[string]machine.Machine{}}
 	e.make = func(host string, number int) (machine.Machine, error) {
-		return machine.NewContainer(base, lab, host, number)
+		return machine.NewContainer(base, lab, host, number, e.binds...)
 	}
 	if *tier == "vm" {
 		image, err := machine.PrepareImage(base, "..")
@@ -300,9 +301,10 @@ func together[T any](each []T, do func(T)) {
 	all.Wait()
 }
 
-// waitFor asks until ok, for at most limit.
+// waitFor asks until ok, for at most limit: what a quiet machine takes at the very most. A busy one is given more, for what is waited for is no less true later.
 func waitFor(t *testing.T, limit time.Duration, what string, ok func() error) time.Duration {
 	t.Helper()
+	limit = time.Duration(float64(limit) * 3 * max(1, busy(t)))
 	began := time.Now()
 	for {
 		err := ok()

@@ -147,14 +147,11 @@ func (l *life) kills(t *testing.T) {
 	l.sameLog(t)
 }
 
-// startLimit is how long both services may take from nothing to ready.
-const startLimit = 1500 * time.Millisecond
-
 // coldStart is of both services at once, as at a boot.
 func (l *life) coldStart(t *testing.T) {
-	l.on(t, "primary", "systemctl stop aes-portal.service aes-signer.service")
+	l.on(t, "primary", "systemctl stop "+bothServices)
 	began := time.Now()
-	l.on(t, "primary", "systemctl start aes-signer.service aes-portal.service") // ends when both have said that they are ready
+	l.on(t, "primary", "systemctl start "+bothServices) // ends when both have said that they are ready
 	took := time.Since(began)
 	if took > startLimit && busy(t) < 2 {
 		t.Errorf("both services are ready after %v, not %v", took, startLimit)

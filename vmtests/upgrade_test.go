@@ -35,7 +35,7 @@ type traffic struct {
 }
 
 // think is how long an app waits between two prescriptions: the machine is to be busy, not the tests' own processor.
-const think = 50 * time.Millisecond
+const think = 150 * time.Millisecond
 
 // eightApps begins to sign with eight clients, one document after another each.
 func (l *life) eightApps(t *testing.T, prefix string) *traffic {

@@ -1,0 +1,68 @@
+//go:build vm
+
+package vmtests
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/veripath/aes-appliance/vmtests/machine"
+)
+
+// startLimit is how long both services may take from nothing to ready.
+const startLimit = 1500 * time.Millisecond
+
+// TestColdStart starts the services of an appliance with 10,000 certificates and a log of a million lines, which "make grown" makes: "make vmtest" does. It is timed in a
+// container, beside nothing else.
+func TestColdStart(t *testing.T) {
+	needRoot(t)
+	grown, err := filepath.Abs(filepath.Join(*build, "grown"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(grown); err != nil || *tier == "vm" {
+		t.Skip("in containers, after make grown: make vmtest has it")
+	}
+	for number := range strings.FieldsSeq(*releases) {
+		d, err := machine.Release(number)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Run("debian"+number, func(t *testing.T) {
+			u := &units{estate: newEstate(t, d)}
+			u.binds = []string{grown + ":/opt/demo"}
+			u.boot(map[string]int{"primary": atPrimary})
+			u.furnishWith(t, grown)
+			u.start(t)
+			u.starts(t)
+		})
+	}
+}
+
+const bothServices = "aes-signer.service aes-portal.service"
+
+// starts times some starts: with the state in the page cache, as after an upgrade, and, not judged because it is the disk's, without, as after a boot.
+func (u *units) starts(t *testing.T) {
+	if out := u.on(t, "primary", "wc -l </var/lib/aes-appliance/signer/audit_chain.jsonl"); len(out) < len("1000000") {
+		t.Fatalf("the log has %s lines", out)
+	}
+	var took []time.Duration
+	for _, before := range []string{"true", "true", "true", "find /var/lib/aes-appliance/signer -type f -exec sh -c 'sync \"$1\"; dd if=\"$1\" iflag=nocache count=0 status=none' sh {} ';'"} {
+		u.on(t, "primary", "systemctl stop "+bothServices+" && "+before)
+		began := time.Now()
+		u.on(t, "primary", "systemctl start "+bothServices) // ends when both have said that they are ready
+		took = append(took, time.Since(began))
+		if err := u.page(); err != nil {
+			t.Error(err)
+		}
+	}
+	warm := took[:3]
+	t.Logf("with 10,000 certificates and a million lines both services are ready after %v; %v when nothing of them is in memory", warm, took[3])
+	if best := slices.Min(warm); best > startLimit && busy(t) < 2 {
+		t.Errorf("at best after %v, not %v", best, startLimit)
+	}
+}
