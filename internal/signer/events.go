@@ -11,13 +11,15 @@ import (
 
 // Event types that this package writes; docs/audit-log.md lists all.
 const (
-	eventFounded    = "appliance_founded"  // first line of a log: what kind of appliance this is, for good
-	eventStartup    = "system_startup"     // the first act after an opening: the token, the keys and the clock were found in order
-	eventClock      = "clock_high_water"   // no time stamp after this line bears an earlier time
-	eventCreated    = "signature_created"  // a signature exists; its line precedes its leaving this process
-	eventSigned     = "document_signed"    // the document that holds it is complete
-	eventIncomplete = "signing_incomplete" // a signature_created whose document was never completed
-	eventRenewed    = "document_renewed"   // a document got a further document time stamp
+	eventFounded     = "appliance_founded"    // first line of a log: what kind of appliance this is, for good
+	eventStartup     = "system_startup"       // the first act after an opening: the token, the keys and the clock were found in order
+	eventClock       = "clock_high_water"     // no time stamp after this line bears an earlier time
+	eventClockLost   = "clock_proof_lost"     // the kernel does not prove the time any more: nothing is stamped
+	eventClockProven = "clock_proof_regained" // and does again
+	eventCreated     = "signature_created"    // a signature exists; its line precedes its leaving this process
+	eventSigned      = "document_signed"      // the document that holds it is complete
+	eventIncomplete  = "signing_incomplete"   // a signature_created whose document was never completed
+	eventRenewed     = "document_renewed"     // a document got a further document time stamp
 
 	eventPrescriptionSigned  = "prescription_signed"             // document_signed of a prescription: this line precedes the answer
 	eventRenewalOpened       = "prescription_opened_for_renewal" // this line precedes the unsealing

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +30,8 @@ type ServerConfig struct {
 	Cosigned Cosigned
 	// Patrol is when the whole log is read again.
 	Patrol Patrol
+	// Clock is when the proof of time is looked at, for the record.
+	Clock ClockWatch
 	// Backup connects to backup hosts; nil: none is shipped to, and an appliance whose backup held everything once signs nothing.
 	Backup backup.Connector
 }
@@ -195,11 +198,9 @@ func (v *Server) Serve(ctx context.Context, portal, admin *net.UnixListener) err
 	}()
 	hangUp := v.ship(ctx)
 	look := v.watch(ctx)
-	patrolled := make(chan struct{})
-	go func() {
-		defer close(patrolled)
-		v.patrol(ctx)
-	}()
+	var watching sync.WaitGroup
+	watching.Go(func() { v.patrol(ctx) })
+	watching.Go(func() { v.watchClock(ctx) })
 
 	var errs []error
 	select {
@@ -216,7 +217,7 @@ func (v *Server) Serve(ctx context.Context, portal, admin *net.UnixListener) err
 	v.ops.shut()
 	errs = append(errs, <-ended, <-ended)
 	<-kept
-	<-patrolled
+	watching.Wait()
 	look()
 	if err := v.s.ledger.Err(); err != nil {
 		errs = append(errs, err)

@@ -173,6 +173,24 @@ func TestStatementIsWhatIsIssued(t *testing.T) {
 	}
 }
 
+// TestStatementOfADemo: names and policies are those that a demo's certificates have, and nobody takes it for real.
+func TestStatementOfADemo(t *testing.T) {
+	real, demo := filled(t, load(t, "", "", "", "")), filled(t, load(t, "", "", "", `mode = "unproven"`))
+	for name, want := range map[string][]string{
+		"cps.md":        {"A demonstration's.", "| time-ca | DEMO ONLY Example Time CA |", "| clinician | 1.3.6.1.4.1.32473.7.0.1 |"},
+		"tsa-policy.md": {"A demonstration's.", "| policy in every token | 1.3.6.1.4.1.32473.7.0.100 |", "evidence of no time"},
+	} {
+		for _, text := range want {
+			if !strings.Contains(demo[name], text) || strings.Contains(real[name], text) {
+				t.Errorf("%s: %q", name, text)
+			}
+		}
+		if strings.Contains(demo[name], ".7.1.") {
+			t.Errorf("%s names a policy of real certificates", name)
+		}
+	}
+}
+
 func TestFillRefuses(t *testing.T) {
 	for name, text := range map[string]string{
 		"no such value": "{{.Nothing}}", "no such kind": `{{with .Certificate "pope"}}{{.}}{{end}}`, "open": "{{.Name", "no function": "{{env}}", "no method": "{{.Name.Foo}}",

@@ -11,6 +11,7 @@ import (
 
 	"github.com/veripath/aes-appliance/internal/ca"
 	"github.com/veripath/aes-appliance/internal/cert"
+	"github.com/veripath/aes-appliance/internal/clock"
 	"github.com/veripath/aes-appliance/internal/config"
 	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/tsa"
@@ -19,6 +20,7 @@ import (
 
 // Values are what a template can name.
 type Values struct {
+	Demo    bool   // of a demo: nothing of it is to be taken for real, and its certificates say so
 	Version string // of the program
 	Date    string // of the statement
 
@@ -59,12 +61,13 @@ type Certificate struct {
 func Of(cfg config.Config, version string, at time.Time) (Values, error) {
 	p := cfg.PKI
 	profiles, err := cert.NewProfiles(cert.Settings{Name: p.Name, Organization: p.Organisation, OrganizationID: p.OrganisationID, Country: p.Country,
-		BaseURL: p.BaseURL, PolicyArc: p.PolicyArc.String()})
+		BaseURL: p.BaseURL, PolicyArc: p.PolicyArc.String(), Demo: cfg.Clock.Mode == clock.Unproven}) // which the signer of no other appliance takes
 	if err != nil {
 		return Values{}, fault.New(fault.Invalid, "no certificate can be issued by this configuration").WithHint(err.Error()).WithCause(err)
 	}
 	policy := ca.DefaultPolicy()
 	v := Values{
+		Demo: profiles.Settings().Demo,
 		Version: version, Date: at.UTC().Format(time.DateOnly),
 		Name: p.Name, Organisation: p.Organisation, OrganisationID: p.OrganisationID, Country: p.Country, BaseURL: p.BaseURL, Arc: p.PolicyArc.String(),
 		Token: "SoftHSM2, which is software", CAKey: keyName(policy.Algorithm), ClinicianKey: keyName(cert.Algorithm(p.ClinicianKey)),
@@ -151,9 +154,17 @@ func usage(u x509.KeyUsage) string {
 
 func replication(r config.Replication) string {
 	if r.Mode == config.ModeAsync {
-		return "the backup host follows; answers do not wait for it, and are refused when it is " + Period(r.MaxLag) + " behind"
+		return begun(r) + "the host follows; answers do not wait for it, and are refused when it is " + Period(r.MaxLag) + " behind"
 	}
-	return "answers wait for the backup host, at most " + Period(r.Wait) + ", and are refused after that"
+	return begun(r) + "answers wait for it, at most " + Period(r.Wait) + ", and are refused after that"
+}
+
+// begun says what holds before a backup host has everything.
+func begun(r config.Replication) string {
+	if r.Required {
+		return "without an enrolled backup host nothing is signed, and "
+	}
+	return "once a backup host is enrolled and has everything, "
 }
 
 const year = 365 * 24 * time.Hour // as in package cert
