@@ -61,8 +61,9 @@ install -m 644 packaging/debian/templates "$stage/templates"
 # What the maintainer scripts go through: every unit but templates, and of the services those that go on running.
 units=$(cd systemd && printf '%s\n' aes-* | grep -v @ | paste -sd ' ')
 services=$(grep -l '^Type=notify' systemd/aes-*.service | xargs -n 1 basename | sort -r | paste -sd ' ')
-for script in postinst prerm postrm; do
-  sed "s/@UNITS@/$units/; s/@SERVICES@/$services/" "packaging/debian/$script" >"$stage/$script"
+mkdir -p "$stage/usr/lib/aes-appliance"
+for script in postinst prerm postrm usr/lib/aes-appliance/upgrade; do
+  sed "s/@UNITS@/$units/; s/@SERVICES@/$services/" "packaging/debian/${script##*/}" >"$stage/$script"
   chmod 755 "$stage/$script"
 done
 chmod -R u=rwX,go=rX "$stage"

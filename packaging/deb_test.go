@@ -152,12 +152,30 @@ func TestPackageScripts(t *testing.T) {
 			t.Errorf("%s: %v %s", script, err, out)
 		}
 	}
-	text := run(t, "dpkg-deb", "-I", deb, "postinst")
+	// What the installed version refuses, no later one overrules: dpkg asks it second.
+	for _, script := range []string{"prerm", "postrm"} {
+		if text := run(t, "dpkg-deb", "-I", deb, script); !strings.Contains(text, "\nfailed-upgrade) exit 1 ;;") {
+			t.Errorf("%s failed-upgrade does not fail: an upgrade that is no good could not be undone", script)
+		}
+	}
+	text := upgradeScript(t, deb)
 	for _, service := range []string{"aes-signer.service", "aes-portal.service", "aes-receiver.service"} {
 		if !regexp.MustCompile(`(?m)^services='.*\b` + service + `\b`).MatchString(text) {
 			t.Errorf("an upgrade does not restart %s", service)
 		}
 	}
+}
+
+// upgradeScript is what the maintainer scripts have an upgrade tried by.
+func upgradeScript(t *testing.T, deb string) string {
+	t.Helper()
+	out := run(t, "sh", "-c", `dpkg-deb --fsys-tarfile "$0" | tar -xO ./usr/lib/aes-appliance/upgrade`, deb)
+	cmd := exec.Command("sh", "-n")
+	cmd.Stdin = strings.NewReader(out)
+	if said, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v %s", err, said)
+	}
+	return out
 }
 
 // TestLintian: Debian's own judge has nothing to say but what packaging/debian/lintian-overrides explains, and each of those is still needed.

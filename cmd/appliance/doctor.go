@@ -18,8 +18,9 @@ import (
 )
 
 func (a *app) doctorCommand() *cobra.Command {
-	var role, audit string
-	var full, asJSON, unattended bool
+	var role, audit, since string
+	var full, asJSON, serving, unattended bool
+	var within time.Duration
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Examine this machine and the appliance on it, and say what to do",
@@ -41,11 +42,19 @@ signed and time-stamped by the appliance, with what an auditor needs to judge it
 			if audit != "" && role == string(doctor.Backup) {
 				return usage("--audit is of a primary: a backup host signs nothing but cosignatures")
 			}
+			if !serving && (since != "" || within != 0) || serving && (audit != "" || full) {
+				return usage("--within and --since go with --serving, and --audit and --full do not")
+			}
 			examine := func() (doctor.Report, error) {
 				return a.examineMachine(cmd.Context(), examination{Role: doctor.Role(role), Full: full, Quiet: asJSON, Announce: unattended})
 			}
 			if audit != "" {
 				examine = func() (doctor.Report, error) { return a.auditMachine(cmd.Context(), audit) }
+			}
+			if serving {
+				examine = func() (doctor.Report, error) {
+					return a.examineServing(cmd.Context(), doctor.Role(role), within, since)
+				}
 			}
 			r, err := examine()
 			if err != nil {
@@ -66,6 +75,9 @@ signed and time-stamped by the appliance, with what an auditor needs to judge it
 	cmd.Flags().StringVar(&audit, "audit", "", "folder to make, for a signed report")
 	cmd.Flags().BoolVar(&full, "full", false, "read the whole log, however long that takes")
 	cmd.Flags().BoolVar(&unattended, "unattended", false, "as aes-doctor.service does daily: errors into the journal, the outcome into the metrics, and a call for help ([alarm]) when it is not good")
+	cmd.Flags().BoolVar(&serving, "serving", false, "only whether the services do their work, and verify the whole log")
+	cmd.Flags().DurationVar(&within, "within", 0, "with --serving: ask again until they do, for so long")
+	cmd.Flags().StringVar(&since, "since", "", "with --serving: a report of it in JSON; what that found wrong already does not count")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON (docs/doctor.md)")
 	return cmd
 }

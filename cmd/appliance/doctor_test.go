@@ -315,6 +315,47 @@ func TestDoctorOfABackupHost(t *testing.T) {
 	expectVerdicts(t, "the primary without it", r, map[string]doctor.Verdict{"backup.enrolled": doctor.Bad})
 }
 
+// TestDoctorServing: only what tells whether the services do their work is asked, a time stamp among it; what a report before found wrong does not count, and what
+// has gone wrong since does. systemd is not there: what it says is seen on machines.
+func TestDoctorServing(t *testing.T) {
+	e := newEstate(t)
+	a := &app{configPath: e.config, stderr: io.Discard}
+	r, err := a.examineServing(t.Context(), doctor.Primary, 0, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	expectVerdicts(t, "all is up", r, map[string]doctor.Verdict{"signer.answers": doctor.OK, "signer.stamps": doctor.OK, "signer.portal": doctor.OK, "token.keys": doctor.OK, "tls.listener": doctor.OK, "log.whole": doctor.OK})
+	if _, text := verdict(r, "clock.kernel"); text != "" {
+		t.Errorf("the clock was examined: %s", text)
+	}
+	text, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := filepath.Join(t.TempDir(), "before.json")
+	if err := os.WriteFile(before, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := a.examineServing(t.Context(), doctor.Primary, time.Minute, before); err != nil || r.Verdict != doctor.OK || len(r.Findings) != 0 {
+		t.Errorf("nothing has changed: %v %+v", err, r.Findings)
+	}
+	e.portal.stop()
+	r, err = a.examineServing(t.Context(), doctor.Primary, time.Second, before)
+	if err != nil || r.Verdict != doctor.Bad {
+		t.Errorf("the portal is down: %v %s", err, r.Verdict)
+	}
+	expectVerdicts(t, "the portal is down", r, map[string]doctor.Verdict{"signer.stamps": doctor.Bad, "signer.portal": doctor.Bad, "tls.listener": doctor.Bad})
+	if _, text := verdict(r, "signer.answers"); text != "" {
+		t.Errorf("what is as good as before is told: %s", text)
+	}
+	if err := os.WriteFile(before, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.examineServing(t.Context(), doctor.Primary, 0, before); err == nil {
+		t.Error("a report of nothing was taken")
+	}
+}
+
 // TestDoctorDocumented: docs/doctor.md has every check, in the words of the program.
 func TestDoctorDocumented(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join("..", "..", "docs", "doctor.md"))

@@ -15,10 +15,11 @@ import (
 
 // Exit codes, the same for every verb (docs/commands.md).
 const (
-	exitGood     = 0
-	exitBad      = 1  // the answer is no: an invalid signature, a failed check, an operation that did not happen
-	exitUnjudged = 2  // no judgement was possible: no trust anchor, no signature, an unreadable file
-	exitUsage    = 64 // the command line is wrong (EX_USAGE)
+	exitGood       = 0
+	exitBad        = 1  // the answer is no: an invalid signature, a failed check, an operation that did not happen
+	exitUnjudged   = 2  // no judgement was possible: no trust anchor, no signature, an unreadable file
+	exitUnfinished = 3  // setup did all that it does, and the doctor finds something bad on the machine
+	exitUsage      = 64 // the command line is wrong (EX_USAGE)
 )
 
 // exit is an error that ends the program with its own code. A nil cause prints nothing: the verb has said it all.

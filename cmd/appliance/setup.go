@@ -54,7 +54,8 @@ func (a *app) setupCommand() *cobra.Command {
 		Use:   "setup",
 		Short: "Take this host from installed to at work: keys, configuration, services, firewall",
 		Long: `Asks what it must know, or takes it from an answers file, finds out whether this machine is fit, and only then changes anything: configuration, the token's PIN (encrypted by
-systemd-creds), key ceremony, services, the first clinic, firewall, the backup host's join. It ends with "appliance doctor".
+systemd-creds), key ceremony, services, the first clinic, firewall, the backup host's join. It ends with "appliance doctor": the exit code is 3 when everything
+was done and that finds something bad on the machine.
 
 It looks what there is and does what is missing: run again, after whatever stopped it, it goes on from there. Keys and files that are there are never overwritten.
 

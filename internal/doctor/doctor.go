@@ -90,6 +90,7 @@ type Config struct {
 
 	Version  string
 	Full     bool          // read the whole log
+	Serving  bool          // make only the checks that tell whether the services do their work
 	Deadline time.Duration // for each group of checks; 0: 15 seconds, an hour with Full
 	Machine  *Machine      // nil: this one
 	Now      func() time.Time
@@ -149,7 +150,7 @@ func (e *exam) groups() []group {
 		return slices.Concat(common, []group{{"copies", true, e.copies}, {"alarm", true, e.alarm}}, services)
 	}
 	return slices.Concat(common, []group{
-		{"signer", true, e.signerChecks}, {"token", true, e.token}, {"certificates", true, e.certificates}, {"tls", true, e.tls}, {"revocation", true, e.revocation},
+		{"signer", true, e.signerWhole}, {"token", true, e.token}, {"certificates", true, e.certificates}, {"tls", true, e.tls}, {"revocation", true, e.revocation},
 		{"realms", true, e.realms}, {"log", true, e.log}, {"backup", true, e.backup}, {"alarm", true, e.alarm},
 	}, services)
 }
@@ -157,6 +158,9 @@ func (e *exam) groups() []group {
 // all runs the groups beside each other.
 func (e *exam) all(ctx context.Context) []Finding {
 	groups := e.groups()
+	if e.Serving {
+		groups = e.servingGroups()
+	}
 	sheets := make([]*sheet, len(groups))
 	var running sync.WaitGroup
 	for i, g := range groups {
@@ -174,6 +178,9 @@ func (e *exam) all(ctx context.Context) []Finding {
 	all := e.configuration()
 	for _, s := range sheets {
 		all = append(all, s.findings...)
+	}
+	if e.Serving {
+		all = onlyServing(all)
 	}
 	return all
 }

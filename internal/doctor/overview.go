@@ -128,7 +128,7 @@ func (w *Watcher) Look(ctx context.Context) Overview {
 	if sp, err := e.m.space(e.stateDir()); err == nil {
 		o.Disk = &DiskView{Free: sp.free, Total: sp.total}
 	}
-	groups := []group{{"clock", true, e.clock}, {"disk", true, e.disk}}
+	groups := []group{{"clock", true, e.clock}, {"disk", true, e.disk}, {"updates", false, e.upgrade}}
 	if w.cfg.Role == Backup {
 		e.copyViews(&o)
 		groups = append(groups, group{"copies", true, e.copies}, group{"alarm", true, e.alarm})

@@ -16,6 +16,7 @@ import (
 const listsAge = 72 * time.Hour
 
 func (e *exam) updates(ctx context.Context, s *sheet) {
+	e.upgrade(ctx, s)
 	out, err := e.m.Run(ctx, "apt-get", "--simulate", "--quiet", "-o", "Debug::NoLocking=1", "upgrade")
 	switch {
 	case errors.Is(err, errNoProgram):
