@@ -245,16 +245,3 @@ func (a *app) readRoot(f rootFlags) (sealed, identity []byte, err error) {
 	}
 	return sealed, identity, err
 }
-
-// ownerOf is as whom root does something with a state folder: as its owner. nil: as this process.
-func ownerOf(dir string) (*syscall.Credential, error) {
-	info, err := os.Stat(dir)
-	if err != nil {
-		return nil, unreadable(dir, err)
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || os.Geteuid() != 0 || st.Uid == 0 {
-		return nil, nil
-	}
-	return &syscall.Credential{Uid: st.Uid, Gid: st.Gid}, nil
-}

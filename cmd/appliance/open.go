@@ -25,6 +25,9 @@ func (a *app) openSigner(ctx context.Context) (*signer.Signer, config.Config, er
 	if err != nil {
 		return nil, cfg, err
 	}
+	if err := ownOnly(cfg.StateDir, "start the services, which then do it: systemctl start aes-appliance.target"); err != nil {
+		return nil, cfg, err
+	}
 	pin, err := readPIN(cfg.Token.PINFile)
 	if err != nil {
 		return nil, cfg, err

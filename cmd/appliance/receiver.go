@@ -41,7 +41,7 @@ socket named receiver from its unit, and says when it is ready.`,
 		Args: noSuch,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cmd.Flags().Changed("join") {
-				return a.receiverJoin(join)
+				return a.inVault(cmd.Context(), func(_ config.Receiver, h *replica.Host) error { return a.receiverJoin(h, join) })
 			}
 			return a.runReceiver(cmd.Context())
 		},
@@ -63,14 +63,20 @@ func (a *app) loadReceiver() (config.Receiver, error) {
 	return cfg, err
 }
 
-// openHost opens the backup host's state.
-func (a *app) openHost() (config.Receiver, *replica.Host, error) {
+// inVault does something with the backup host's state, as its owner.
+func (a *app) inVault(ctx context.Context, f func(config.Receiver, *replica.Host) error) error {
 	cfg, err := a.loadReceiver()
 	if err != nil {
-		return cfg, nil, err
+		return err
+	}
+	if done, err := a.asOwner(ctx, cfg.StateDir); done {
+		return err
 	}
 	h, err := replica.OpenHost(cfg.StateDir, time.Now)
-	return cfg, h, err
+	if err != nil {
+		return err
+	}
+	return f(cfg, h)
 }
 
 // maxCodeInput bounds what is read as a code.
@@ -88,12 +94,8 @@ func (a *app) readCode(code string) (string, error) {
 	return string(data), nil
 }
 
-func (a *app) receiverJoin(code string) error {
+func (a *app) receiverJoin(h *replica.Host, code string) error {
 	code, err := a.readCode(code)
-	if err != nil {
-		return err
-	}
-	_, h, err := a.openHost()
 	if err != nil {
 		return err
 	}
@@ -107,7 +109,14 @@ func (a *app) receiverJoin(code string) error {
 }
 
 func (a *app) runReceiver(ctx context.Context) (err error) {
-	cfg, h, err := a.openHost()
+	cfg, err := a.loadReceiver()
+	if err != nil {
+		return err
+	}
+	if err := ownOnly(cfg.StateDir, "systemctl start aes-receiver"); err != nil {
+		return err
+	}
+	h, err := replica.OpenHost(cfg.StateDir, time.Now)
 	if err != nil {
 		return err
 	}
@@ -201,44 +210,44 @@ func (a *app) receiverStatus() *cobra.Command {
 		Use:   "status",
 		Short: "Show which logs this host keeps, and how far each is cosigned",
 		Args:  exactly(0, "none"),
-		RunE: func(*cobra.Command, []string) error {
-			cfg, h, err := a.openHost()
-			if err != nil {
-				return err
-			}
-			list, err := h.Held()
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return writeJSON(a.stdout, list)
-			}
-			fmt.Fprintf(a.stdout, "state     %s\nkey       %s\ncosigner  %s\nalarm     %s\n", cfg.StateDir, h.Identity.Pin(), h.Name, alarmWays(cfg.Alarm))
-			w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-			if len(list) > 0 {
-				fmt.Fprintln(w, "\nLOG\tLINES\tCOSIGNED\tREFUSALS\tFOLDER")
-			}
-			for _, l := range list {
-				at := "never"
-				if !l.Cosigned.IsZero() {
-					at = l.Cosigned.Format(time.RFC3339)
-				}
-				fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%s\n", l.Origin, l.Lines, at, l.Refusals, l.Dir)
-			}
-			if err := w.Flush(); err != nil {
-				return err
-			}
-			for _, l := range list {
-				if l.Damage != "" {
-					return fault.New(fault.Corrupt, "the copy of "+l.Origin+" is damaged: "+l.Damage).
-						WithHint("keep its folder as it is; on the primary \"appliance backup replace\" has a copy made anew, here under another state folder or on another host")
-				}
-			}
-			return nil
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.inVault(cmd.Context(), func(cfg config.Receiver, h *replica.Host) error { return a.showHeld(cfg, h, asJSON) })
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
 	return cmd
+}
+
+func (a *app) showHeld(cfg config.Receiver, h *replica.Host, asJSON bool) error {
+	list, err := h.Held()
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return writeJSON(a.stdout, list)
+	}
+	fmt.Fprintf(a.stdout, "state     %s\nkey       %s\ncosigner  %s\nalarm     %s\n", cfg.StateDir, h.Identity.Pin(), h.Name, alarmWays(cfg.Alarm))
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	if len(list) > 0 {
+		fmt.Fprintln(w, "\nLOG\tLINES\tCOSIGNED\tREFUSALS\tFOLDER")
+	}
+	for _, l := range list {
+		at := "never"
+		if !l.Cosigned.IsZero() {
+			at = l.Cosigned.Format(time.RFC3339)
+		}
+		fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%s\n", l.Origin, l.Lines, at, l.Refusals, l.Dir)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, l := range list {
+		if l.Damage != "" {
+			return fault.New(fault.Corrupt, "the copy of "+l.Origin+" is damaged: "+l.Damage).
+				WithHint("keep its folder as it is; on the primary \"appliance backup replace\" has a copy made anew, here under another state folder or on another host")
+		}
+	}
+	return nil
 }
 
 func alarmWays(cfg config.Alarm) string {
@@ -261,25 +270,19 @@ may read the log and its sealed objects until the code expires, and nobody else.
 			}
 			return nil
 		},
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if life < time.Minute || life > 24*time.Hour {
 				return usage("--for is from 1m to 24h")
 			}
-			_, h, err := a.openHost()
-			if err != nil {
-				return err
-			}
-			origin := ""
-			if len(args) == 1 {
-				origin = args[0]
-			}
-			code, r, err := h.Allow(origin, life)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(a.stderr, "log      %s\nexpires  %s\n", r.Origin, r.Expires.Format(time.RFC3339))
-			fmt.Fprintln(a.stdout, code)
-			return nil
+			return a.inVault(cmd.Context(), func(_ config.Receiver, h *replica.Host) error {
+				code, r, err := h.Allow(strings.Join(args, ""), life) // none, or one
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(a.stderr, "log      %s\nexpires  %s\n", r.Origin, r.Expires.Format(time.RFC3339))
+				fmt.Fprintln(a.stdout, code)
+				return nil
+			})
 		},
 	}
 	cmd.Flags().DurationVar(&life, "for", 2*time.Hour, "how long it may read")
@@ -293,17 +296,15 @@ func (a *app) receiverRotate() *cobra.Command {
 		Long: `Makes a new key for this host to show in TLS. Start the service anew, then have each primary print a join code with "appliance backup replace --to" this host, and tell it to this
 one with --join: copies and cosigning key stay, and the primary goes on from where it stopped. Until then its answers wait, and are refused after replication.wait.`,
 		Args: exactly(0, "none"),
-		RunE: func(*cobra.Command, []string) error {
-			_, h, err := a.openHost()
-			if err != nil {
-				return err
-			}
-			if err := h.RotateIdentity(); err != nil {
-				return err
-			}
-			fmt.Fprintf(a.stdout, "new key  %s\n\nNow start this host's service anew (until then it shows the old key). Each primary is a stranger to it from then on, and its answers wait, until\n"+
-				"\"appliance backup replace --to THIS-HOST\" there has printed a code, and \"appliance receiver --join CODE\" here has been told it.\n", h.Identity.Pin())
-			return nil
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.inVault(cmd.Context(), func(_ config.Receiver, h *replica.Host) error {
+				if err := h.RotateIdentity(); err != nil {
+					return err
+				}
+				fmt.Fprintf(a.stdout, "new key  %s\n\nNow start this host's service anew (until then it shows the old key). Each primary is a stranger to it from then on, and its answers wait, until\n"+
+					"\"appliance backup replace --to THIS-HOST\" there has printed a code, and \"appliance receiver --join CODE\" here has been told it.\n", h.Identity.Pin())
+				return nil
+			})
 		},
 	}
 }

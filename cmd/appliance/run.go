@@ -49,6 +49,7 @@ type app struct {
 	configPath     string
 	site           site // what setup works on
 	verbose        bool
+	args           []string // the command line
 }
 
 // Main runs one command line and returns its exit code. Errors go to stderr as "error:" and "hint:".
@@ -93,6 +94,7 @@ func (o *output) Write(p []byte) (int, error) {
 }
 
 func (a *app) run(ctx context.Context, args []string) error {
+	a.args = args
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(a.stdin)

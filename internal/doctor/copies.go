@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -18,13 +17,8 @@ import (
 
 const cureReceiver = "systemctl status aes-receiver; journalctl -u aes-receiver -n 50"
 
-// host opens the backup host's state; nil when there is none. It is asked first, because opening makes what is missing.
-func (e *exam) host() (*replica.Host, error) {
-	if _, err := os.Stat(filepath.Join(e.Receiver.StateDir, "identity.pem")); err != nil {
-		return nil, err
-	}
-	return replica.OpenHost(e.Receiver.StateDir, e.Now)
-}
+// host is the backup host's state, looked at and not changed.
+func (e *exam) host() (*replica.Host, error) { return replica.LookAtHost(e.Receiver.StateDir, e.Now) }
 
 // held are the copies of a backup host, none when they cannot be read.
 func (e *exam) held() []replica.Held {

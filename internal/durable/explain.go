@@ -37,6 +37,8 @@ func explainErrno(errno unix.Errno) (what, hint string) {
 		return "this user has no right to it", "run as the user that the appliance's folder belongs to"
 	case unix.ENOENT:
 		return "it is not there", "restore it from the backup, or correct the path in the configuration"
+	case unix.ELOOP:
+		return "a symbolic link stands in its place", "see who put it there, then remove it"
 	case unix.EISDIR:
 		return "it is a folder, not a file", "move the folder away and restore the file from the backup"
 	case unix.ENOTDIR:

@@ -38,12 +38,25 @@ func TestExplain(t *testing.T) {
 	if public, hint := Explain(errors.New("own")); public != "" || hint != "" {
 		t.Errorf("what the system did not say: %q %q", public, hint)
 	}
-	// The real thing.
-	name := filepath.Join(t.TempDir(), "f")
-	if err := os.Symlink("/dev/full", name+".tmp"); err != nil {
+	// The real things.
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if public, _ := Explain(WriteFile(OS{}, name, []byte("x"), 0o600)); public != name+".tmp: the disk is full" {
+	defer full.Close()
+	_, err = full.Write([]byte("x"))
+	if public, _ := Explain(err); public != "/dev/full: the disk is full" {
 		t.Errorf("%q", public)
+	}
+	dir := t.TempDir()
+	name, other := filepath.Join(dir, "f"), filepath.Join(dir, "other")
+	if err := os.Symlink(other, name+".tmp"); err != nil {
+		t.Fatal(err)
+	}
+	if public, _ := Explain(WriteFile(OS{}, name, []byte("x"), 0o600)); public != name+".tmp: a symbolic link stands in its place" {
+		t.Errorf("%q", public)
+	}
+	if _, err := os.Lstat(other); err == nil {
+		t.Error("written through a link that somebody put there")
 	}
 }

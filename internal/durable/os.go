@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	flagRead   = os.O_RDONLY
-	flagCreate = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
+	flagRead = os.O_RDONLY | unix.O_NONBLOCK // a pipe in the place of a file is empty, and holds nobody up
+	// What somebody else has put under the temporary name leads nowhere.
+	flagCreate = os.O_WRONLY | os.O_CREATE | os.O_TRUNC | unix.O_NOFOLLOW
 )
 
 // OS is the machine's file system.

@@ -160,7 +160,7 @@ func (h *Host) enforce(ctx context.Context, p Plan, o Options) (until time.Time,
 			return until, errors.Join(fault.New(fault.Unavailable, "no timer to undo the change can be set").WithHint("on a machine with a console, --keep does without").WithCause(err), h.clean())
 		}
 	}
-	if err := h.record(until); err != nil {
+	if err := h.record(until, o.Within); err != nil {
 		return until, errors.Join(err, h.clean())
 	}
 	err = mend(ctx)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -130,7 +131,7 @@ func TestBackupTakesItsPrimaryOnly(t *testing.T) {
 	})
 }
 
-// TestUnconfirmed: what nobody confirms is undone, and until then the files that a boot reads are the old ones.
+// TestUnconfirmed: what nobody confirms is undone, also when the clock is set back meanwhile, and until then the files that a boot reads are the old ones.
 func TestUnconfirmed(t *testing.T) {
 	if machine(t) == "" {
 		return
@@ -143,7 +144,15 @@ func TestUnconfirmed(t *testing.T) {
 		t.Fatalf("%v %s", err, out)
 	}
 	files, filter := onDisk(t), kernel(t)
+	var setBack atomic.Bool
+	h.now = func() time.Time {
+		if setBack.Load() {
+			return time.Now().Add(-time.Hour)
+		}
+		return time.Now()
+	}
 	result, err := h.Apply(t.Context(), primary(), Options{Within: 10 * time.Second})
+	setBack.Store(true)
 	if err != nil || result.Until.IsZero() || len(result.Others) != 2 {
 		t.Fatalf("%+v, %v", result, err)
 	}

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/veripath/aes-appliance/internal/fault"
 )
 
@@ -20,7 +22,8 @@ import (
 type Host struct {
 	timer Timer
 	now   func() time.Time
-	run   string // folder that a reboot empties: what waits for confirmation
+	awake func() time.Duration // how long the machine runs: it goes on evenly when the clock is set
+	run   string               // folder that a reboot empties: what waits for confirmation
 }
 
 // Timer has Rollback called in a while, by a process that outlives this one and the session that it was started in.
@@ -33,7 +36,16 @@ type Timer interface {
 
 // New returns this machine's packet filter. Nothing of it is looked at or changed before a method says so.
 func New(t Timer, now func() time.Time) *Host {
-	return &Host{timer: t, now: now, run: "/run/aes-firewall"}
+	return &Host{timer: t, now: now, awake: awake, run: "/run/aes-firewall"}
+}
+
+// awake is the clock by which systemd's timers go; every process sees the same.
+func awake() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
+		panic("firewall: the kernel has no monotonic clock: " + err.Error())
+	}
+	return time.Duration(t.Nano())
 }
 
 // Where ufw is.

@@ -19,7 +19,8 @@ import (
 
 // pending is a change that is in force and waits for confirmation. It is kept where a reboot forgets it, as the kernel does.
 type pending struct {
-	Until time.Time         `json:"until"`
+	Until time.Time         `json:"until"` // for people: the clock may be set meanwhile
+	Due   time.Duration     `json:"due"`   // the same by Host.awake
 	Files map[string]string `json:"files"` // SHA-256 of ufw's own files when the change was made, by name
 }
 
@@ -50,12 +51,12 @@ func (h *Host) Pending() (until time.Time, waits bool, err error) {
 }
 
 // record writes down that a change waits.
-func (h *Host) record(until time.Time) error {
+func (h *Host) record(until time.Time, within time.Duration) error {
 	sums, err := sums()
 	if err != nil {
 		return err
 	}
-	data, err := json.Marshal(pending{Until: until.UTC().Truncate(time.Second), Files: sums})
+	data, err := json.Marshal(pending{Until: until.UTC().Truncate(time.Second), Due: h.awake() + within, Files: sums})
 	if err != nil {
 		return err
 	}
@@ -151,7 +152,7 @@ func (h *Host) Rollback(ctx context.Context, due bool) (undone bool, err error) 
 	}
 	defer unlock()
 	p, err := h.pending()
-	if errors.Is(err, fs.ErrNotExist) || err == nil && due && h.now().Add(time.Second).Before(p.Until) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && due && h.awake()+time.Second < p.Due {
 		return false, nil
 	}
 	return true, h.undo(ctx)

@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/durable"
@@ -87,25 +86,33 @@ const (
 	maxHostFile  = 64 << 10
 )
 
-// OpenHost opens the state of a backup host in dir, making its keys the first time.
+// OpenHost opens the state of a backup host in dir, making its keys the first time. Only the folder's owner does so: what root makes there could be led elsewhere by links.
 func OpenHost(dir string, now func() time.Time) (*Host, error) {
 	h := &Host{dir: dir, now: now}
 	for _, d := range []string{"", peersDir, codesDir, logsDir} {
 		if err := durable.Mkdir(durable.OS{}, filepath.Join(dir, d), 0o700); err != nil {
 			return nil, storage(err)
 		}
-		if err := h.giveAway(filepath.Join(dir, d)); err != nil {
-			return nil, err
-		}
 	}
-	shown, err := h.key(identityName)
+	return h.open(h.key)
+}
+
+// LookAtHost opens the state of a backup host to look at it: nothing is made or removed, whoever looks. fs.ErrNotExist is in the error's tree when there is none.
+func LookAtHost(dir string, now func() time.Time) (*Host, error) {
+	h := &Host{dir: dir, now: now}
+	return h.open(h.keptKey)
+}
+
+// open takes the keys from where they are.
+func (h *Host) open(key func(name string) (ed25519.PrivateKey, error)) (*Host, error) {
+	shown, err := key(identityName)
 	if err != nil {
 		return nil, err
 	}
 	if h.Identity, err = NewIdentity(shown); err != nil {
 		return nil, err
 	}
-	if h.Key, err = h.key(cosignerName); err != nil {
+	if h.Key, err = key(cosignerName); err != nil {
 		return nil, err
 	}
 	// A key serves one name only: the name is of the key.
@@ -118,13 +125,20 @@ func (h *Host) Logs() string { return filepath.Join(h.dir, logsDir) }
 
 // key reads a key, or makes it.
 func (h *Host) key(name string) (ed25519.PrivateKey, error) {
+	key, err := h.keptKey(name)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return key, err
+	}
+	if err := h.firstKey(filepath.Join(h.dir, name)); err != nil {
+		return nil, err
+	}
+	return h.keptKey(name)
+}
+
+// keptKey reads a key.
+func (h *Host) keptKey(name string) (ed25519.PrivateKey, error) {
 	path := filepath.Join(h.dir, name)
 	data, err := durable.ReadFile(durable.OS{}, path, maxHostFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		if data, err = h.firstKey(path); err != nil {
-			return nil, err
-		}
-	}
 	if err != nil {
 		return nil, storage(err)
 	}
@@ -144,29 +158,25 @@ func (h *Host) key(name string) (ed25519.PrivateKey, error) {
 	return key, nil
 }
 
-// firstKey makes a key where there is none, and returns the file that is there then: when the service and a command begin at the same moment one of them makes it, and
-// both have it. What one of them held alone would sign until its end, and nobody would know it afterwards.
-func (h *Host) firstKey(path string) ([]byte, error) {
+// firstKey makes a key where there is none: when the service and a command begin at the same moment one of them makes it, and both read it afterwards. What one of them
+// held alone would sign until its end, and nobody would know it afterwards.
+func (h *Host) firstKey(path string) error {
 	own, err := os.MkdirTemp(h.dir, "key-")
 	if err != nil {
-		return nil, storage(err)
+		return storage(err)
 	}
 	defer os.RemoveAll(own)
 	made := filepath.Join(own, filepath.Base(path))
 	if _, err := h.newKey(made); err != nil {
-		return nil, err
+		return err
 	}
 	if err := os.Link(made, path); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, storage(err)
+		return storage(err)
 	}
 	if err := (durable.OS{}).SyncDir(h.dir); err != nil {
-		return nil, storage(err)
+		return storage(err)
 	}
-	data, err := durable.ReadFile(durable.OS{}, path, maxHostFile)
-	if err != nil {
-		return nil, storage(err)
-	}
-	return data, nil
+	return nil
 }
 
 func (h *Host) newKey(path string) (ed25519.PrivateKey, error) {
@@ -191,28 +201,9 @@ func (h *Host) RotateIdentity() error {
 	return err
 }
 
-// write makes a file that appears whole, the state folder's owner's.
+// write makes a file that appears whole.
 func (h *Host) write(path string, data []byte) error {
 	if err := durable.WriteFile(durable.OS{}, path, data, 0o600); err != nil {
-		return storage(err)
-	}
-	return h.giveAway(path)
-}
-
-// giveAway gives what root has made to the owner of the state folder: the service must be able to read it.
-func (h *Host) giveAway(path string) error {
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	info, err := os.Stat(h.dir)
-	if err != nil {
-		return storage(err)
-	}
-	owner, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return nil
-	}
-	if err := os.Lchown(path, int(owner.Uid), int(owner.Gid)); err != nil {
 		return storage(err)
 	}
 	return nil
