@@ -4,7 +4,8 @@
 # The key is the first that can sign in the GNUPGHOME that the caller gives, or KEY names one. Without GNUPGHOME a key is made for tests beside the
 # repository (FOLDER.gnupg): it has no password, and whoever reads that folder can sign.
 #
-# What is there already stays: clients go back to an earlier version with it. Index files of the generation before are kept under their hashes, for
+# What is there already stays: clients go back to an earlier version with it. But the folder may have lain where others write: what is signed anew is what a key
+# of ours has signed before, and what is put in now. Index files of the generation before are kept under their hashes, for
 # clients that are in the midst of an update. VALID_FOR (seconds) says how long clients may believe this Release: who sets it, against servers that go on
 # showing an old state, signs anew in time.
 set -euo pipefail
@@ -30,7 +31,33 @@ key=${KEY:-$(gpg --batch --with-colons --list-secret-keys 2>/dev/null | awk -F: 
 [ -n "$key" ] || die "there is no key to sign with in $GNUPGHOME" 'gpg --quick-generate-key "NAME <ADDRESS>" ed25519 sign 3y'
 
 pool=pool/main/a/aes-appliance
+dist=$folder/dists/$suite
+index=main/binary-amd64
 mkdir -p "$folder/$pool"
+
+# trusted prints the SHA-256 of the packages that a key of ours has signed. The list that was signed is to be had under its hash, also when the last run was broken off.
+trusted() {
+  [ -f "$dist/InRelease" ] || return 0
+  local signed by list
+  signed=$(gpg --quiet --batch --status-file "$new/status" --output - --decrypt "$dist/InRelease" 2>/dev/null) || signed=
+  by=$(awk '$2 == "VALIDSIG" { print $NF }' "$new/status" 2>/dev/null)
+  [ -n "$by" ] && gpg --batch --with-colons --list-secret-keys 2>/dev/null | awk -F: '$1 == "fpr" { print $10 }' | grep -qxF "$by" ||
+    die "$dist/InRelease is not signed by a key of ours" 'find out who wrote there; a new repository begins in an empty folder, with the packages that were built'
+  list=$(awk -v name="$index/Packages" '/^[A-Z]/ { on = $1 == "SHA256:" } on && $3 == name { print $1 }' <<<"$signed")
+  [ -n "$list" ] && [ "$(sha256sum <"$dist/$index/by-hash/SHA256/$list" | cut -d' ' -f1)" = "$list" ] ||
+    die "the list of packages that was signed is not in $dist/$index/by-hash" 'find out who removed it'
+  awk '$1 == "SHA256:" { print $2 }' "$dist/$index/by-hash/SHA256/$list"
+}
+new=$(mktemp -d "$folder/.new.XXXXXX")
+trap 'rm -rf "$new"; [ -z "${agent:-}" ] || gpgconf --kill gpg-agent' EXIT
+trusted >"$new/trusted"
+sha256sum "$@" | cut -d' ' -f1 >>"$new/trusted"
+while IFS= read -r -d '' there; do
+  grep -qxF "$(sha256sum <"$there" | cut -d' ' -f1)" "$new/trusted" ||
+    die "$there is in the repository, and no key of ours has signed it" 'find out who put it there; if it was you, broken off in the midst: name the package once more'
+done < <(find "$folder/pool" ! -type d -print0)
+rm -f "$new/trusted" "$new/status"
+
 for deb in "$@"; do
   name=$(dpkg-deb -f "$deb" Package)_$(dpkg-deb -f "$deb" Version)_$(dpkg-deb -f "$deb" Architecture).deb
   if [ -f "$folder/$pool/$name" ] && ! cmp -s "$deb" "$folder/$pool/$name"; then
@@ -40,9 +67,6 @@ for deb in "$@"; do
 done
 
 # The indices are made beside those that are served, and take their place at the end, Release last: it is what clients begin with.
-new=$(mktemp -d "$folder/.new.XXXXXX")
-trap 'rm -rf "$new"; [ -z "${agent:-}" ] || gpgconf --kill gpg-agent' EXIT
-index=main/binary-amd64
 mkdir -p "$new/$index"
 (cd "$folder" && apt-ftparchive packages pool) >"$new/$index/Packages"
 xz -9 -k "$new/$index/Packages"
@@ -57,7 +81,6 @@ release >"$folder/.Release" && mv "$folder/.Release" "$new/Release"
 gpg --quiet --batch --yes --local-user "$key" --digest-algo SHA256 --clearsign --output "$new/InRelease" "$new/Release"
 gpg --quiet --batch --yes --local-user "$key" --digest-algo SHA256 --armor --detach-sign --output "$new/Release.gpg" "$new/Release"
 
-dist=$folder/dists/$suite
 mkdir -p "$dist/$index/by-hash/SHA256"
 # Of what is there under hashes, the generation that is being replaced stays.
 kept=$(cd "$dist/$index" && sha256sum Packages Packages.xz Packages.gz Release 2>/dev/null | cut -d' ' -f1 || true)

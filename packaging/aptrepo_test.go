@@ -2,6 +2,7 @@ package packaging
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -173,6 +174,65 @@ func TestRepositoryByHash(t *testing.T) {
 	}
 }
 
+// TestRepositorySignsNothingPlanted: who can write where the repository is served leaves a package there, or exchanges one, and waits until the next is signed.
+func TestRepositorySignsNothingPlanted(t *testing.T) {
+	r := newRepository(t)
+	r.add(t, small(t, "aes-appliance", "1", "one"))
+	script, err := filepath.Abs("apt-repo.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, dist := filepath.Join(r.folder, "pool/main/a/aes-appliance"), filepath.Join(r.folder, "dists/stable")
+	two, evil := small(t, "aes-appliance", "2", "two"), small(t, "aes-appliance", "1", "evil")
+	copyFile := func(from, to string) func() error {
+		return func() error { return exec.Command("cp", from, to).Run() }
+	}
+	for what, c := range map[string]struct {
+		plant func() error
+		says  string
+	}{
+		"a package beside":      {copyFile(small(t, "aes-appliance", "99", "evil"), filepath.Join(pool, "aes-appliance_99_amd64.deb")), "no key of ours"},
+		"a package elsewhere":   {copyFile(small(t, "libc6", "99", "evil"), filepath.Join(r.folder, "pool/x.deb")), "no key of ours"},
+		"a link":                {func() error { return os.Symlink(evil, filepath.Join(pool, "x.deb")) }, "no key of ours"},
+		"another in its place":  {copyFile(evil, filepath.Join(pool, "aes-appliance_1_amd64.deb")), "no key of ours"},
+		"no signature any more": {func() error { return os.Remove(filepath.Join(dist, "InRelease")) }, "no key of ours"},
+		"a signature of others": {func() error {
+			return exec.Command("sh", "-c", `GNUPGHOME=$(mktemp -d /tmp/aptXXXXXX); export GNUPGHOME; cd "$1" && gpg -q --batch --passphrase '' --quick-generate-key evil ed25519 sign 1y 2>/dev/null &&
+gpg -q --batch --yes --clearsign --output InRelease Release; e=$?; gpgconf --kill gpg-agent; rm -rf "$GNUPGHOME"; exit $e`, "sh", dist).Run()
+		}, "not signed by a key of ours"},
+		"another list": {func() error {
+			return exec.Command("sh", "-c", `for f in "$1"/main/binary-amd64/by-hash/SHA256/*; do echo >>"$f"; done`, "sh", dist).Run()
+		}, "is not in"},
+	} {
+		if err := exec.Command("cp", "-a", r.folder, r.folder+".good").Run(); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.plant(); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		release, err := os.ReadFile(filepath.Join(dist, "Release"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out, err := r.try(script, r.folder, two); err == nil || !strings.Contains(out, c.says) {
+			t.Errorf("%s: %v %s", what, err, out)
+		}
+		if now, err := os.ReadFile(filepath.Join(dist, "Release")); err != nil || !bytes.Equal(now, release) {
+			t.Errorf("%s: signed anew, %v", what, err)
+		}
+		if err := errors.Join(os.RemoveAll(r.folder), os.Rename(r.folder+".good", r.folder)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Broken off after the package was put in, and named again.
+	if err := copyFile(two, filepath.Join(pool, "aes-appliance_2_amd64.deb"))(); err != nil {
+		t.Fatal(err)
+	}
+	if out := r.add(t, two); !strings.Contains(out, "2 packages, signed by") {
+		t.Error(out)
+	}
+}
+
 // TestRepositoryTampered: what anybody without the key changes, apt refuses; what was published once is not replaced.
 func TestRepositoryTampered(t *testing.T) {
 	change := func(file, from, to string) func(*testing.T, *repository) {
@@ -190,7 +250,7 @@ func TestRepositoryTampered(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Rename(r.folder+".gnupg", r.folder+".gnupg-lost"); err != nil {
+		if err := errors.Join(os.Rename(r.folder+".gnupg", r.folder+".gnupg-lost"), os.RemoveAll(filepath.Join(r.folder, "dists")), os.RemoveAll(filepath.Join(r.folder, "pool"))); err != nil {
 			t.Fatal(err)
 		}
 		r.add(t, small(t, "aes-appliance", "2", "evil"))
