@@ -44,6 +44,9 @@ is used: the others start it, and speak with it over its standard input and outp
 			if a.interactive() {
 				return cmd.Help()
 			}
+			if err := unseen(); err != nil {
+				return err
+			}
 			cfg := ca.RootConfig{Now: time.Now(), Rand: rand.Reader}
 			if dir == "" {
 				return a.sealedCeremony(cmd.Context(), module, cfg)
@@ -126,7 +129,10 @@ func inMemory() (dir string, release func() error, err error) {
 		return "", nil, err
 	}
 	for _, one := range old {
-		if lock, err := (durable.OS{}).Lock(filepath.Join(one, scratchLock), false); err == nil { // else it is another user's, or of a ceremony that lasts
+		if !ours(one) { // anybody can put something there
+			continue
+		}
+		if lock, err := (durable.OS{}).Lock(filepath.Join(one, scratchLock), false); err == nil { // else it is of a ceremony that lasts
 			_ = os.RemoveAll(one)
 			_ = lock.Close()
 		}
@@ -139,6 +145,24 @@ func inMemory() (dir string, release func() error, err error) {
 		return "", nil, errors.Join(fault.New(fault.Unavailable, "cannot lock "+dir+reason(err)).WithCause(err), os.RemoveAll(dir))
 	}
 	return dir, func() error { return errors.Join(os.RemoveAll(dir), lock.Close()) }, nil
+}
+
+// ours reports whether a folder is this user's, and nobody else can change what is in it.
+func ours(dir string) bool {
+	info, err := os.Lstat(dir)
+	if err != nil || !info.IsDir() || info.Mode().Perm()&0o022 != 0 {
+		return false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(st.Uid) == os.Geteuid()
+}
+
+// unseen keeps this process's memory from the other processes of its user, and out of core dumps, whatever the machine does with these.
+func unseen() error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fault.New(fault.Unavailable, "the kernel does not protect this process's memory"+reason(err)).WithCause(err)
+	}
+	return nil
 }
 
 // holdCeremony returns a ceremony held by another process of this program, over a root token that stays in dir.

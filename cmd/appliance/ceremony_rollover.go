@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/big"
 	"slices"
 	"text/tabwriter"
 	"time"
@@ -145,6 +146,10 @@ func (a *app) laterCeremony(ctx context.Context, f rootFlags, begin wire.Ceremon
 	if err := json.Unmarshal(begun.Request, &request); err != nil {
 		return fault.New(fault.Internal, "what the signer asks of the root cannot be read").WithCause(err)
 	}
+	if !sameWish(begin, request) {
+		return fault.New(fault.Forbidden, "the signer asks something else of the root than was ordered here: nothing was signed").
+			WithHint("take the sealed root token away, and look into the signer: it was tampered with (docs/operations.md)")
+	}
 	answer, err := root(ctx, request)
 	if err != nil {
 		return err
@@ -158,6 +163,34 @@ func (a *app) laterCeremony(ctx context.Context, f rootFlags, begin wire.Ceremon
 		return err
 	}
 	return a.showCeremony(done)
+}
+
+// sameWish reports whether the signer asks the root for exactly what the operator ordered. Who has taken the signer over would else have a list signed again become a
+// CA of their own, whose key is not in the token.
+func sameWish(ordered wire.CeremonyBegin, asked ca.CeremonyRequest) bool {
+	plain := func(serial string) string {
+		n, ok := new(big.Int).SetString(serial, 16)
+		if !ok {
+			return serial
+		}
+		return n.Text(16)
+	}
+	var want, have []string
+	for _, kind := range ordered.Succeed {
+		want = append(want, kind)
+	}
+	for _, one := range ordered.Revoke {
+		want = append(want, plain(one.Serial)+" "+one.Reason)
+	}
+	for kind := range asked.Requests {
+		have = append(have, string(kind))
+	}
+	for _, one := range asked.Revoke {
+		have = append(have, plain(one.Serial)+" "+one.Reason)
+	}
+	slices.Sort(want)
+	slices.Sort(have)
+	return slices.Equal(slices.Compact(want), have)
 }
 
 // showCeremony prints what is in use now.

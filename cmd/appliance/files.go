@@ -238,11 +238,26 @@ func (a *app) findConfig() (string, error) {
 	}
 	for _, path := range defaultConfigs() {
 		if _, err := os.Stat(path); err == nil {
-			return path, nil
+			return path, foreign(path)
 		}
 	}
 	return "", fault.New(fault.NotFound, "there is no configuration: neither "+defaultConfigs()[0]+" nor ./"+defaultConfigs()[1]).
 		WithHint(`name one with --config, or make a demo appliance with "appliance demo"`)
+}
+
+// foreign refuses a configuration that was found, not named, in a folder that anybody else could have put there: it says which PKCS#11 module is loaded into this process.
+func foreign(path string) error {
+	for _, one := range []string{path, filepath.Dir(path)} {
+		info, err := os.Lstat(one)
+		if err != nil {
+			return unreadable(one, err)
+		}
+		st, ok := info.Sys().(*syscall.Stat_t)
+		if by := info.Mode().Perm() & 0o022; !filepath.IsAbs(path) && (!ok || int(st.Uid) != os.Geteuid() || by != 0 || info.Mode()&fs.ModeSymlink != 0) {
+			return fault.New(fault.Forbidden, one+" here is another user's, or others may write to it").WithHint("name the configuration with --config; or go to another folder")
+		}
+	}
+	return nil
 }
 
 // loadConfig reads the configuration that applies.

@@ -51,6 +51,9 @@ func (b *broughtBack) lost() string {
 // bringBack makes a state folder of what the backup holds.
 func (a *app) bringBack(ctx context.Context, f restoreFlags, cfg config.Config) (b broughtBack, err error) {
 	defer a.progress("fetching from " + f.from)()
+	if err := unseen(); err != nil {
+		return b, err
+	}
 	identity, err := os.ReadFile(f.identity)
 	if err != nil {
 		return b, unreadable(f.identity, err)

@@ -16,11 +16,14 @@ import (
 
 	"filippo.io/age"
 
+	"github.com/veripath/aes-appliance/internal/ca"
+	"github.com/veripath/aes-appliance/internal/cert"
 	"github.com/veripath/aes-appliance/internal/cms"
 	"github.com/veripath/aes-appliance/internal/config"
 	"github.com/veripath/aes-appliance/internal/escrow"
 	"github.com/veripath/aes-appliance/internal/pdf"
 	"github.com/veripath/aes-appliance/internal/token"
+	"github.com/veripath/aes-appliance/internal/wire"
 )
 
 // rolled is a demo whose root token has been sealed and taken away, as setup does with a real one's.
@@ -90,6 +93,33 @@ func TestRollover(t *testing.T) {
 		t.Errorf("the last Time CA: %s", text)
 	}
 	run(t, "audit", "verify", filepath.Join(r.dir, "state", "audit_chain.jsonl"))
+}
+
+// TestRootIsAskedForWhatWasOrdered: a signer that was taken over asks the root for more than the operator ordered.
+func TestRootIsAskedForWhatWasOrdered(t *testing.T) {
+	csr := map[cert.Kind][]byte{cert.ClinicianCA: {1}}
+	ends := []ca.CeremonyRevocation{{Serial: "5f1c", Reason: "superseded"}}
+	ordered := wire.CeremonyBegin{Succeed: []string{"clinician-ca"}, Revoke: []wire.CeremonyEnding{{Serial: "005F1C", Reason: "superseded"}}}
+	for what, c := range map[string]struct {
+		ordered wire.CeremonyBegin
+		asked   ca.CeremonyRequest
+		good    bool
+	}{
+		"a list alone":               {wire.CeremonyBegin{}, ca.CeremonyRequest{}, true},
+		"as ordered":                 {ordered, ca.CeremonyRequest{Requests: csr, Revoke: ends}, true},
+		"ordered twice":              {wire.CeremonyBegin{Succeed: []string{"clinician-ca", "clinician-ca"}}, ca.CeremonyRequest{Requests: csr}, true},
+		"a CA with a list":           {wire.CeremonyBegin{}, ca.CeremonyRequest{Requests: csr}, false},
+		"an end with a list":         {wire.CeremonyBegin{}, ca.CeremonyRequest{Revoke: ends}, false},
+		"no end":                     {ordered, ca.CeremonyRequest{Requests: csr}, false},
+		"another's end":              {ordered, ca.CeremonyRequest{Requests: csr, Revoke: []ca.CeremonyRevocation{{Serial: "5f1d", Reason: "superseded"}}}, false},
+		"for another reason":         {ordered, ca.CeremonyRequest{Requests: csr, Revoke: []ca.CeremonyRevocation{{Serial: "5f1c", Reason: "keyCompromise"}}}, false},
+		"another kind":               {ordered, ca.CeremonyRequest{Requests: map[cert.Kind][]byte{cert.TimeCA: {1}}, Revoke: ends}, false},
+		"two kinds, one was ordered": {wire.CeremonyBegin{Succeed: []string{"clinician-ca"}}, ca.CeremonyRequest{Requests: map[cert.Kind][]byte{cert.ClinicianCA: {1}, cert.TimeCA: {1}}}, false},
+	} {
+		if got := sameWish(c.ordered, c.asked); got != c.good {
+			t.Errorf("%s: %t", what, got)
+		}
+	}
 }
 
 func newRolled(t *testing.T) *rolled {
@@ -186,7 +216,11 @@ func (r *rolled) certificates() map[string]string {
 		Serial string `json:"serial"`
 		Next   string `json:"renewed_by"`
 	}
-	if err := json.Unmarshal([]byte(run(r.t, "--config", r.config, "cert", "list", "--status", "valid", "--json")), &list); err != nil {
+	out, err := program(r.t, "--config", r.config, "cert", "list", "--status", "valid", "--json").Output() // what takes its time is said on standard error
+	if err == nil {
+		err = json.Unmarshal(out, &list)
+	}
+	if err != nil {
 		r.t.Fatal(err)
 	}
 	newest := map[string]string{}

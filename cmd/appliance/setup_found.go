@@ -33,11 +33,14 @@ type foundRequest struct {
 
 // held is a ceremony that was held, kept beside the appliance that it founds until that is in its place.
 type held struct {
-	At     time.Time         `json:"at"`
-	Clock  string            `json:"clock"`
-	Swap   bool              `json:"swap"`
-	Opened bool              `json:"opened"`
-	Answer signer.RootAnswer `json:"answer"`
+	At     time.Time `json:"at"`
+	Clock  string    `json:"clock"`
+	Swap   bool      `json:"swap"`
+	Opened bool      `json:"opened"`
+	Demo   bool      `json:"demo"`
+	// Recipients are those that the root was sealed to, whatever setup is told when it goes on.
+	Recipients []string          `json:"recipients"`
+	Answer     signer.RootAnswer `json:"answer"`
 }
 
 // foundAnswer is what that process answers: public all of it, or sealed.
@@ -68,7 +71,7 @@ func (a *app) setupFound() *cobra.Command {
 		Args:   exactly(0, "none"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var r foundRequest
-			if err := a.readRequest(&r); err != nil {
+			if err := errors.Join(unseen(), a.readRequest(&r)); err != nil {
 				return err
 			}
 			defer clear(r.PIN)
@@ -136,7 +139,7 @@ func (a *app) found(ctx context.Context, dir string, r foundRequest) (answer fou
 // holdFirst holds the ceremony that makes the root. What it answers is durable, the sealed root with it, before the appliance that it founds can come to be.
 func holdFirst(dir string, cfg config.Config, r foundRequest) ca.Root {
 	return func(ctx context.Context, c ca.CeremonyRequest) (ca.CeremonyAnswer, error) {
-		h := held{At: time.Now().UTC(), Swap: swapping(), Opened: len(r.Identity) > 0, Clock: clockSaid(cfg)}
+		h := held{At: time.Now().UTC(), Swap: swapping(), Opened: len(r.Identity) > 0, Clock: clockSaid(cfg), Demo: r.Demo, Recipients: r.Recipients}
 		var err error
 		h.Answer, err = holdSealed(ctx, nil, cfg.Token.Module, signer.RootRequest{Ceremony: c, Recipients: r.Recipients, Identity: r.Identity})
 		if err != nil {

@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"github.com/veripath/aes-appliance/internal/cert"
 	"github.com/veripath/aes-appliance/internal/config"
@@ -140,26 +139,25 @@ func (r *setupRun) holdCeremonyStep(ctx context.Context) (string, error) {
 		return "", err
 	}
 	// Everything of the ceremony is durable off the founding folder. A crash before this rename goes through the above again, over the same ceremony; one after it finds a founded appliance.
-	return r.settle(as)
+	return r.settle()
 }
 
-// settle moves what was founded to its place.
-func (r *setupRun) settle(as *syscall.Credential) (string, error) {
+// settle moves what was founded to its place. The folder is the signer's user's, and was made by it: root changes nothing in or of it, or links in there would lead elsewhere.
+func (r *setupRun) settle() (string, error) {
 	from := r.host.Path(setupFound)
 	if err := os.Rename(filepath.Join(from, foundState), r.cfg.StateDir); err != nil {
 		return "", fault.New(fault.Unavailable, "cannot move the founded appliance to "+r.cfg.StateDir+reason(err)).WithCause(err).
 			WithHint("that folder must be empty or not there, and on the same file system as " + from)
+	}
+	// In its place nobody but root can exchange it any more.
+	if info, err := os.Lstat(r.cfg.StateDir); err != nil || !info.IsDir() {
+		return "", errors.Join(fault.New(fault.Forbidden, "what was founded is no folder: somebody tampers with "+from).WithHint("find out who has the user "+signerUser+" before anything else"), os.Remove(r.cfg.StateDir))
 	}
 	if err := (durable.OS{}).SyncDir(filepath.Dir(r.cfg.StateDir)); err != nil {
 		return "", err
 	}
 	if err := os.RemoveAll(from); err != nil {
 		return "", fault.New(fault.Unavailable, "cannot remove "+from+reason(err)).WithCause(err)
-	}
-	if as != nil {
-		if err := os.Chown(r.cfg.StateDir, int(as.Uid), int(as.Gid)); err != nil {
-			return "", err
-		}
 	}
 	return r.rootSaid()
 }
@@ -221,7 +219,7 @@ func (r *setupRun) transcript(f foundAnswer, root *x509.Certificate, sealed stri
 	t = setup.Transcript{
 		Organisation: told.PKI.Organisation, At: f.Held.At, Clock: f.Held.Clock, LedBy: told.Setup.LedBy, Witnesses: told.Setup.Witnesses,
 		Version: version, Root: root, LogKey: f.LogKey, Lines: f.Lines, Head: f.Head, Sealed: f.Held.Answer.Sealed, SealedName: sealed,
-		Recipients: r.rootRecipients(), Opened: f.Held.Opened, Swap: f.Held.Swap, Demo: told.Setup.Demo,
+		Recipients: f.Held.Recipients, Opened: f.Held.Opened, Swap: f.Held.Swap, Demo: f.Held.Demo,
 	}
 	if t.Host, err = os.Hostname(); err != nil {
 		return t, err

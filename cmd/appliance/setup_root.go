@@ -25,6 +25,9 @@ where the identity is kept, with the same program, once after the ceremony and t
 			if f.file == "" || f.identity == "" || trust == "" {
 				return usage("--root, --identity and --trust name three files")
 			}
+			if err := unseen(); err != nil {
+				return err
+			}
 			roots, err := readCertificates(trust)
 			if err != nil {
 				return err

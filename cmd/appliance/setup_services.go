@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -15,6 +17,7 @@ import (
 	"github.com/veripath/aes-appliance/internal/activation"
 	"github.com/veripath/aes-appliance/internal/backup"
 	"github.com/veripath/aes-appliance/internal/cert"
+	"github.com/veripath/aes-appliance/internal/durable"
 	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/objects"
 	"github.com/veripath/aes-appliance/internal/setup"
@@ -95,9 +98,9 @@ func (r *setupRun) carryTokenBackup(ctx context.Context) (string, error) {
 	if !r.host.Has(setupCarry) {
 		return "made; what was in " + r.host.Path(setupCarry) + " has been carried off", nil
 	}
-	sealed, err := os.ReadFile(filepath.Join(r.cfg.StateDir, "objects", objects.Place(id)))
+	sealed, err := r.object(id)
 	if err != nil {
-		return "", unreadable("the token's backup", err)
+		return "", err
 	}
 	file, err := r.carry(fmt.Sprintf("token-%s.age", id[:8]), sealed)
 	if err != nil {
@@ -110,6 +113,21 @@ func (r *setupRun) carryTokenBackup(ctx context.Context) (string, error) {
 		}
 	}
 	return file, err
+}
+
+// object reads a sealed object of the state. That folder is the signer's user's: what lies there is taken for what its name says, or not at all.
+func (r *setupRun) object(id string) ([]byte, error) {
+	if sum, err := hex.DecodeString(id); err != nil || len(sum) != sha256.Size {
+		return nil, fault.New(fault.Corrupt, fmt.Sprintf("the signer names its token's backup %.80q, which is no object", id)).WithHint("journalctl -u aes-signer")
+	}
+	data, err := durable.ReadFile(durable.OS{}, filepath.Join(r.cfg.StateDir, "objects", objects.Place(id)), maxInput)
+	if err != nil {
+		return nil, unreadable("the token's backup", err)
+	}
+	if fmt.Sprintf("%x", sha256.Sum256(data)) != id {
+		return nil, fault.New(fault.Corrupt, "the token's backup is not what its name says").WithHint("appliance backup token makes another; then run setup again")
+	}
+	return data, nil
 }
 
 // registrationSteps are the clinic, its realm, its first clinician, the firewall and the backup host, as far as they were answered, and the backup of the token.

@@ -13,7 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
+
 	"github.com/veripath/aes-appliance/internal/porttest"
+	"github.com/veripath/aes-appliance/internal/signer"
 )
 
 // TestSetup sets a primary up by answers, signs, and does it again: then nothing changes.
@@ -108,6 +111,58 @@ func TestSetupKilled(t *testing.T) {
 	}
 	p.check(t)
 	p.sign(t)
+}
+
+// TestTranscriptTellsOfTheCeremonyThatWasHeld: setup is killed once the appliance is founded, and goes on with other answers. The record that people sign names those who can open the
+// sealed root, not those whom the last run was told.
+func TestTranscriptTellsOfTheCeremonyThatWasHeld(t *testing.T) {
+	p := newPlot(t)
+	first, second := p.keeper, p.keeper
+	for _, one := range []**age.X25519Identity{&first, &second} {
+		var err error
+		if *one, err = age.GenerateX25519Identity(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	told, err := os.ReadFile(p.answers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tell := func(keeper *age.X25519Identity) {
+		p.write(t, "answers.toml", strings.Replace(string(told), "[ceremony]\n", fmt.Sprintf("[ceremony]\nroot_recipients = %q\n", keeper.Recipient()), 1))
+	}
+	tell(first)
+	cmd, r, _ := p.setup(t, "--answers", p.answers)
+	go io.Copy(io.Discard, r)
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(p.path("var/lib/aes-appliance/founding/signer/audit_chain.jsonl")); err == nil {
+			break
+		}
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	tell(second)
+	if out, problems, code := p.finish(t, "--answers", p.answers); code != exitGood {
+		t.Fatalf("exit code %d\n%s%s", code, out, problems)
+	}
+	sealed, err := os.ReadFile(p.glob(t, "var/lib/aes-appliance/carry-off/root-*.age"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots, err := readCertificates(p.path("var/lib/aes-appliance/signer/root.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	transcript, err := os.ReadFile(p.glob(t, "var/lib/aes-appliance/carry-off/ceremony-*.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, one := range []*age.X25519Identity{first, second} {
+		_, err := signer.OpenRoot(sealed, []byte(one.String()), roots[0])
+		if opens, named := err == nil, strings.Contains(string(transcript), one.Recipient().String()); opens != named {
+			t.Errorf("it opens: %t, and is named: %t\n%s", opens, named, transcript)
+		}
+	}
 }
 
 // TestSetupRefuses: wrong answers and a machine that is not fit change nothing.

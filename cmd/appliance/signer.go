@@ -47,6 +47,9 @@ func serverSettings(cfg config.Config, medicines *dmd.Dictionary) signer.Setting
 }
 
 func (a *app) runSigner(ctx context.Context) (err error) {
+	if err := unseen(); err != nil {
+		return err
+	}
 	cfg, err := a.loadConfig()
 	if err != nil {
 		return err

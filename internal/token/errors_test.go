@@ -35,13 +35,13 @@ func TestErrorsForPeople(t *testing.T) {
 			}
 			return os.Mkdir(lock, 0o700)
 		}, "lock: it is a folder, not a file"},
-		{"full disk", func(cfg *Config) error {
+		{"a link where a file is to be written", func(cfg *Config) error {
 			conf := filepath.Join(cfg.Dir, "softhsm2.conf")
 			if err := os.Remove(conf); err != nil && !os.IsNotExist(err) {
 				return err
 			}
 			return os.Symlink("/dev/full", conf+".tmp")
-		}, "softhsm2.conf.tmp: the disk is full"},
+		}, "softhsm2.conf.tmp: a symbolic link stands in its place"},
 	} {
 		cfg := initNew(t)
 		if err := c.spoil(&cfg); err != nil {
