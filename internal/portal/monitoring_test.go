@@ -33,6 +33,11 @@ func allMetrics(t *testing.T) map[string]family {
 	p.metrics.write(&b)
 	now := time.Unix(1700000000, 0)
 	writeBackup(&b, wire.Status{Ready: true, Clock: wire.Clock{Proven: true, MaxError: time.Millisecond}, Backup: wire.Backup{State: "sync", At: now}, Verified: wire.LogVerified{At: now}, Witnessed: wire.Witnessed{Asked: 1, At: now}})
+	examined := filepath.Join(t.TempDir(), "doctor.json")
+	if err := os.WriteFile(examined, []byte(`{"at":"2026-03-01T06:00:00Z","findings":{"ok":1}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	writeExamined(&b, examined)
 	all := map[string]family{}
 	for line := range strings.Lines(b.String()) {
 		if f := strings.Fields(line); f[0] == "#" {
@@ -100,7 +105,7 @@ func expressions(t *testing.T) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range regexp.MustCompile(`alert: (\w+)\n\s+expr: '(.*)'\n`).FindAllStringSubmatch(string(rules), -1) {
+	for _, m := range regexp.MustCompile(`alert: (\w+)\n(?:\s+#.*\n)?\s+expr: '(.*)'\n`).FindAllStringSubmatch(string(rules), -1) {
 		all[m[1]] = m[2]
 	}
 	if n := strings.Count(string(rules), "- alert:"); n != len(all) || n == 0 {

@@ -67,7 +67,7 @@ func Of(cfg config.Config, version string, at time.Time) (Values, error) {
 	}
 	policy := ca.DefaultPolicy()
 	v := Values{
-		Demo: profiles.Settings().Demo,
+		Demo:    profiles.Settings().Demo,
 		Version: version, Date: at.UTC().Format(time.DateOnly),
 		Name: p.Name, Organisation: p.Organisation, OrganisationID: p.OrganisationID, Country: p.Country, BaseURL: p.BaseURL, Arc: p.PolicyArc.String(),
 		Token: "SoftHSM2, which is software", CAKey: keyName(policy.Algorithm), ClinicianKey: keyName(cert.Algorithm(p.ClinicianKey)),
