@@ -95,7 +95,7 @@ const (
 
 // demoClockMode is "system" when the kernel can prove the time now.
 func demoClockMode() string {
-	c, err := clock.Open(clock.Config{Mode: clock.System, MaxError: 200 * time.Millisecond}, time.Time{})
+	c, err := clock.Open(clock.Config{Mode: clock.System, MaxError: 200 * time.Millisecond})
 	if err == nil {
 		if _, err = c.Now(); err == nil {
 			return clock.System

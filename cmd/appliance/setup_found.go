@@ -155,7 +155,7 @@ func holdFirst(dir string, cfg config.Config, r foundRequest) ca.Root {
 
 // clockSaid is how the time is known, for the transcript.
 func clockSaid(cfg config.Config) string {
-	c, err := clock.Open(clock.Config{Mode: clock.System, MaxError: cfg.Clock.MaxError}, time.Time{})
+	c, err := clock.Open(clock.Config{Mode: clock.System, MaxError: cfg.Clock.MaxError})
 	if err == nil {
 		var r clock.Reading
 		if r, err = c.Now(); err == nil {

@@ -46,7 +46,7 @@ const unknown = "unknown"
 // a refusal. Each refusal is an event.
 //
 // Errors: *NeedKeys (see there); Unauthorized (the token is not to be believed), Forbidden (it is, but its holder has no part here),
-// Unavailable (the realm's keys could not be had).
+// Unavailable (the realm's keys could not be had; what the time is decides, and it is not proven).
 func (a *Activation) Authenticate(ctx context.Context, token string, now time.Time) (Caller, error) {
 	issuer, err := a.believed.issuer(token)
 	if err != nil {
@@ -70,6 +70,9 @@ func (a *Activation) Authenticate(ctx context.Context, token string, now time.Ti
 	case errors.As(err, &need):
 		return Caller{}, err
 	case errors.As(err, &no):
+		if err := a.undecided(no, now); err != nil {
+			return Caller{}, err
+		}
 		return Caller{}, a.disbelieve(ctx, no, id, now)
 	case err != nil:
 		return Caller{}, err
@@ -81,6 +84,17 @@ func (a *Activation) Authenticate(ctx context.Context, token string, now time.Ti
 		return Caller{}, no
 	}
 	return c, nil
+}
+
+// undecided returns why a refusal on account of the time cannot be told: it may be another time than now. nil when it stands.
+func (a *Activation) undecided(no *fault.Error, now time.Time) error {
+	switch {
+	case a.cfg.Unproven == nil || !slices.Contains([]string{string(jwt.Expired), string(jwt.NotYet), OldLogin}, no.Code):
+		return nil
+	case no.Code != string(jwt.NotYet) && a.cfg.Reached(now): // what had ended by then has ended
+		return nil
+	}
+	return a.cfg.Unproven()
 }
 
 func (d refusedDetails) with(no *fault.Error) refusedDetails {
@@ -177,9 +191,12 @@ func (a *Activation) RequireAdmin(ctx context.Context, c Caller, act string, now
 }
 
 // RequireLogin says whether the caller has logged in as strongly, and as lately, as the clinic's policy wants of those who sign. act is what for, for the log.
-// Errors: Forbidden, Unauthorized.
+// Errors: Forbidden, Unauthorized, Unavailable (the time is not proven).
 func (a *Activation) RequireLogin(ctx context.Context, c Caller, act string, now time.Time) error {
 	if no := c.freshLogin(now, a.cfg.Timing.Leeway); no != nil {
+		if err := a.undecided(no, now); err != nil && !c.AuthTime.IsZero() {
+			return err
+		}
 		return a.refuseAct(ctx, c, act, no, now)
 	}
 	return nil

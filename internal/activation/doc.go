@@ -32,6 +32,10 @@ type Config struct {
 	Log    *slog.Logger
 	Roots  *x509.CertPool // that realms without a CA of their own are held against; nil: the system's
 	Timing Timing
+	// Unproven says why the time is not proven, nil when it is; Reached whether a time is certainly past. The time that callers hand over is then the best
+	// guess, and nothing is refused that only the guess refuses. May be nil.
+	Unproven func() error
+	Reached  func(time.Time) bool
 }
 
 // Timing holds the periods of the key cache; zero values are the defaults in brackets.

@@ -98,6 +98,7 @@ type spentDetails struct {
 	Expires time.Time `json:"token_expires"`
 	Clinic  string    `json:"clinic"`
 	Sub     string    `json:"actor_sub"`
+	GenTime time.Time `json:"gen_time"`
 }
 
 // spentSecond is how many signatures somebody made in one second.
@@ -116,10 +117,13 @@ func (fold) spent(tx *index.Tx, r ledger.Record) error {
 	if err != nil || len(hash) != sha256.Size {
 		return fmt.Errorf("token_input_sha256 %.80q", d.Token)
 	}
+	if d.GenTime.IsZero() {
+		d.GenTime = r.Time
+	}
 	b := tx.Bucket(bucketSpent)
 	var ended [][]byte
 	for key := range b.Seek(nil) {
-		if len(key) >= 8 && r.Time.Unix()-int64(binary.BigEndian.Uint64(key)) <= int64(spentKept/time.Second) {
+		if len(key) >= 8 && d.GenTime.Unix()-int64(binary.BigEndian.Uint64(key)) <= int64(spentKept/time.Second) {
 			break
 		}
 		ended = append(ended, bytes.Clone(key))
@@ -137,7 +141,8 @@ func (fold) spent(tx *index.Tx, r ledger.Record) error {
 	if err := b.Put(key, binary.BigEndian.AppendUint64(nil, n+1)); err != nil {
 		return err
 	}
-	return spentNow(tx.Bucket(bucketRecent), spender(d.Clinic, d.Sub), r.Time.Unix())
+	// When it was signed is what the clock said then: the line's own time can be one that the line before had.
+	return spentNow(tx.Bucket(bucketRecent), spender(d.Clinic, d.Sub), d.GenTime.Unix())
 }
 
 // spentNow adds one signature at that second to what somebody signed in the minute before.

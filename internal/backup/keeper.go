@@ -304,13 +304,37 @@ func (k *Keeper) lag(s snapshot) error {
 	if lines, _ := k.cfg.Ledger.Head(); s.Cosigned.Size >= lines {
 		return nil
 	}
-	oldest, err := k.cfg.Ledger.Read(s.Cosigned.Size)
-	if err != nil {
+	behind, err := k.behind(s.Cosigned.Size)
+	if err != nil || behind <= k.cfg.MaxLag {
 		return err
-	}
-	if k.cfg.Now().Sub(oldest.Time) <= k.cfg.MaxLag {
-		return nil
 	}
 	return fault.New(fault.Unavailable, "signing is off: the backup lags behind by more than replication.max_lag").WithCode(CodeLag).
 		WithHint(`try again in a moment; an operator sees the cause with "appliance backup status"`)
+}
+
+// stuck bounds how many lines without a time of their own are looked past.
+const stuck = 256
+
+// behind returns how long ago the first of the log's lines was written that a backup does not hold which has the first size of them. A line that bears the time of
+// the line before says nothing of that: it was written without proof of the time, and the next that bears another counts.
+func (k *Keeper) behind(size uint64) (time.Duration, error) {
+	lines, _ := k.cfg.Ledger.Head()
+	var before time.Time
+	if size > 0 {
+		r, err := k.cfg.Ledger.Read(size - 1)
+		if err != nil {
+			return 0, err
+		}
+		before = r.Time
+	}
+	for n := size; n < lines; n++ {
+		r, err := k.cfg.Ledger.Read(n)
+		if err != nil {
+			return 0, err
+		}
+		if !r.Time.Equal(before) || n == size+stuck {
+			return max(0, k.cfg.Now().Sub(r.Time)), nil
+		}
+	}
+	return 0, nil
 }

@@ -37,11 +37,10 @@ func (k *Keeper) Report() (Report, error) {
 	}
 	k.mu.Unlock()
 	if r.Lines < lines && r.Peer != nil {
-		oldest, err := k.cfg.Ledger.Read(r.Lines)
-		if err != nil {
+		var err error
+		if r.Lag, err = k.behind(r.Lines); err != nil {
 			return r, err
 		}
-		r.Lag = max(0, k.cfg.Now().Sub(oldest.Time))
 	}
 	t, err := load[tokenState](k.cfg.Ledger, keyToken)
 	if err != nil {

@@ -3,8 +3,10 @@
 // The proof is the kernel's: adjtimex tells whether a time service keeps the clock synchronised and how far off it is at most. On top of
 // that come two laws:
 //
-//   - in either mode, no reading is earlier than one before it, nor than the high-water mark handed over at start, which comes from the log;
+//   - in either mode, no reading is earlier than one before it, nor than the high-water mark: the newest time that was proven and used before the start;
 //   - in mode System, a clock that was stepped is not believed until it has gone on without another step for a while.
+//
+// Where there is no proof, Least says how late it is at least. No wall clock counts for that, so that one that is wrong leaves no trace.
 //
 // Steps are seen without a watcher: the kernel slews CLOCK_REALTIME and CLOCK_BOOTTIME by the same amounts, so that their difference
 // changes only when the wall clock is set or a leap second passes. Every reading compares that difference with the one it started with.
@@ -87,7 +89,8 @@ type Clock struct {
 	kernel Kernel
 
 	mu     sync.Mutex
-	last   time.Time     // the newest reading, or the high-water mark
+	last   time.Time     // the newest reading, or the high-water mark: there is no reading before it
+	least  time.Time     // the newest reading, or what was known at the start to have been reached
 	since  time.Duration // Boot at the newest reading
 	read   bool          // there was a reading, so that since is known
 	offset time.Duration // of Wall against Boot since the last step
@@ -96,8 +99,8 @@ type Clock struct {
 	until  time.Duration // Boot at which the last step is settled
 }
 
-// Open returns a Clock whose readings are not earlier than highWater, the newest time known to have been used.
-func Open(cfg Config, highWater time.Time) (*Clock, error) {
+// Open returns a Clock that knows of no time before it; see Begin.
+func Open(cfg Config) (*Clock, error) {
 	switch {
 	case cfg.Mode != System && cfg.Mode != Unproven:
 		return nil, fault.New(fault.Invalid, fmt.Sprintf("clock mode %q is neither %q nor %q", cfg.Mode, System, Unproven))
@@ -107,13 +110,32 @@ func Open(cfg Config, highWater time.Time) (*Clock, error) {
 	if cfg.Kernel == nil {
 		cfg.Kernel = linux{}
 	}
-	return &Clock{cfg: cfg, kernel: cfg.Kernel, last: highWater.Round(0).UTC()}, nil
+	return &Clock{cfg: cfg, kernel: cfg.Kernel}, nil
+}
+
+// Begin says what was before this process. highWater is the newest time that was proven and used: no reading is earlier. reached is a time that has been
+// reached, proven or not: Least is not earlier, and readings do not heed it. Neither moves anything back.
+func (c *Clock) Begin(highWater, reached time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if highWater = highWater.Round(0).UTC(); highWater.After(c.last) {
+		c.last = highWater
+	}
+	for _, t := range []time.Time{highWater, reached.Round(0).UTC()} {
+		if !c.read && t.After(c.least) {
+			c.least = t
+		}
+	}
 }
 
 // Now returns the time, or a fault.Unavailable that says why it is not known.
 func (c *Clock) Now() (Reading, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.now()
+}
+
+func (c *Clock) now() (Reading, error) {
 	proven := c.cfg.Mode == System
 	s, err := c.kernel.Sample(proven)
 	if err != nil {
@@ -130,9 +152,9 @@ func (c *Clock) Now() (Reading, error) {
 	now := s.Wall.Round(0).UTC()
 	if now.Before(c.last) {
 		return Reading{}, unavailable(fmt.Sprintf("the clock is %v behind the newest time on record, %s", c.last.Sub(now), c.last.Format(time.RFC3339Nano))).
-			WithHint("set the clock right; a time that was used is never used again")
+			WithHint("try again then, or set the clock right if it is wrong; a time that was used is never used again")
 	}
-	c.last, c.since, c.read = now, s.Boot, true
+	c.last, c.least, c.since, c.read = now, now, s.Boot, true
 	r := Reading{Time: now, Proven: proven}
 	if proven {
 		r.MaxError = s.State.MaxError
@@ -140,24 +162,45 @@ func (c *Clock) Now() (Reading, error) {
 	return r, nil
 }
 
-// Estimate returns the time for what need not be proven: the machine's, but never before the newest reading (or the high-water mark) and the time that
-// has passed since by a clock that nobody can set. Whoever sets the wall clock back revives nothing by it that had ended; whoever sets it forward ends
-// things too early.
+// Least returns how late it is at least: what Now says, or without proof the newest reading and the time that has passed since by a clock that nobody can
+// set, or before the first reading what was reached before the start. ok says that it is a reading.
+//
+// However the wall clock is set: Least never goes back, and is ahead of the true time by no more than a reading was, and what the kernel's oscillator drifts.
+func (c *Clock) Least() (t time.Time, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r, err := c.now(); err == nil {
+		return r.Time, true
+	}
+	t, _ = c.held()
+	return t, false
+}
+
+// held is Least without a reading. The sample is zero when the kernel gave none.
+func (c *Clock) held() (time.Time, Sample) {
+	s, err := c.kernel.Sample(false)
+	if err != nil {
+		return c.least, Sample{}
+	}
+	if !c.read {
+		return c.least, s
+	}
+	return c.least.Add(s.Boot - c.since), s
+}
+
+// Estimate returns the time for what need not be proven but is about now, such as whether a token has ended: Least, or the machine's time while that is
+// later and there was no reading since the start. Whoever sets the wall clock back revives nothing by it that had ended.
 func (c *Clock) Estimate() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s, err := c.kernel.Sample(false)
-	if err != nil {
-		return c.last
+	if r, err := c.now(); err == nil {
+		return r.Time
 	}
-	least := c.last
-	if c.read {
-		least = least.Add(s.Boot - c.since)
+	t, s := c.held()
+	if wall := s.Wall.Round(0).UTC(); !c.read && wall.After(t) {
+		return wall
 	}
-	if now := s.Wall.Round(0).UTC(); now.After(least) {
-		return now
-	}
-	return least
+	return t
 }
 
 // follow compares the sample with the ones before and takes note of a step.

@@ -46,10 +46,11 @@ func newMachine() *machine {
 
 func open(t *testing.T, mode string, m *machine, highWater time.Time) *clock.Clock {
 	t.Helper()
-	c, err := clock.Open(clock.Config{Mode: mode, MaxError: 500 * time.Millisecond, Kernel: m}, highWater)
+	c, err := clock.Open(clock.Config{Mode: mode, MaxError: 500 * time.Millisecond, Kernel: m})
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.Begin(highWater, highWater)
 	return c
 }
 
@@ -286,14 +287,14 @@ func TestConfigRejected(t *testing.T) {
 		{Mode: clock.System, MaxError: -time.Second},
 		{Mode: clock.System, MaxError: time.Second + 1},
 	} {
-		if _, err := clock.Open(cfg, time.Time{}); fault.KindOf(err) != fault.Invalid {
+		if _, err := clock.Open(cfg); fault.KindOf(err) != fault.Invalid {
 			t.Errorf("%+v: error %v", cfg, err)
 		}
 	}
 }
 
 func TestThisMachineAndConcurrency(t *testing.T) {
-	c, err := clock.Open(clock.Config{Mode: clock.Unproven}, time.Time{})
+	c, err := clock.Open(clock.Config{Mode: clock.Unproven})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -321,32 +322,90 @@ func TestThisMachineAndConcurrency(t *testing.T) {
 	}
 }
 
-// TestEstimateNeverGoesBack: the estimate is there when no reading is, and no setting of the clock makes it earlier than it is.
-func TestEstimateNeverGoesBack(t *testing.T) {
+// TestLeastIsNotMovedByTheWallClock: without proof, time goes on by the boot clock alone, from the newest reading; setting the wall clock does nothing.
+func TestLeastIsNotMovedByTheWallClock(t *testing.T) {
 	m := newMachine()
 	c := open(t, clock.System, m, start.Add(-time.Minute))
 	given(t, c)
+	least := func(what string, want time.Time, proven bool) {
+		t.Helper()
+		got, ok := c.Least()
+		if !got.Equal(want) || ok != proven {
+			t.Errorf("%s: %v (proven %v), want %v", what, got, ok, want)
+		}
+		if e := c.Estimate(); !e.Equal(want) {
+			t.Errorf("%s: the estimate is %v, want %v", what, e, want)
+		}
+	}
 	m.pass(time.Hour)
 	m.step(-3 * time.Hour)
-	if got := c.Estimate(); !got.Equal(start.Add(time.Hour)) {
-		t.Errorf("set back: %v", got)
-	}
+	least("set back", start.Add(time.Hour), false)
 	m.step(5 * time.Hour)
-	if got := c.Estimate(); !got.Equal(start.Add(3 * time.Hour)) {
-		t.Errorf("set forward: %v", got)
-	}
+	m.pass(time.Second)
+	least("set forward", start.Add(time.Hour+time.Second), false)
 	m.step(-2 * time.Hour)
-	if got := c.Estimate(); !got.Equal(start.Add(time.Hour)) {
-		t.Errorf("set right again: %v", got)
-	}
+	least("set right again, and watched", start.Add(time.Hour+time.Second), false)
+	m.pass(settled)
+	least("settled", start.Add(time.Hour+time.Second+settled), true)
 	m.state.Unsynchronised = true
-	refused(t, c, "not synchronised")
-	if got := c.Estimate(); !got.Equal(start.Add(time.Hour)) {
-		t.Errorf("unsynchronised: %v", got)
+	m.pass(time.Hour)
+	least("unsynchronised", start.Add(2*time.Hour+time.Second+settled), false)
+	m.err = errors.New("operation not permitted")
+	least("adjtimex barred", start.Add(2*time.Hour+time.Second+settled), false)
+}
+
+// settled is how long a stepped clock is watched.
+const settled = 10 * time.Second
+
+// TestStartWithoutProof: before the first reading the machine's time counts for nothing that lasts. It may be years ahead (a wrong RTC) without a trace.
+func TestStartWithoutProof(t *testing.T) {
+	for _, wrong := range []time.Duration{-24 * time.Hour, 24 * time.Hour, 11 * 365 * 24 * time.Hour} {
+		m := newMachine()
+		m.state.Unsynchronised = true
+		m.step(wrong)
+		c, err := clock.Open(clock.Config{Mode: clock.System, MaxError: 500 * time.Millisecond, Kernel: m})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mark, reached := start.Add(-time.Hour), start.Add(-time.Minute)
+		c.Begin(mark, reached)
+		for range 2 {
+			if got, ok := c.Least(); !got.Equal(reached) || ok {
+				t.Errorf("wrong by %v: at least %v, proven %v", wrong, got, ok)
+			}
+			want := reached // what had ended by then stays ended
+			if m.wall.After(want) {
+				want = m.wall
+			}
+			if got := c.Estimate(); !got.Equal(want) {
+				t.Errorf("wrong by %v: estimate %v, want %v", wrong, got, want)
+			}
+			refused(t, c, "not synchronised")
+			m.pass(time.Minute)
+		}
+		m.step(-wrong) // the time service sets it
+		m.state.Unsynchronised = false
+		refused(t, c, "stepped by")
+		m.pass(settled)
+		if r := given(t, c); !r.Time.Equal(m.wall) {
+			t.Errorf("wrong by %v: then %v, want %v", wrong, r.Time, m.wall)
+		}
 	}
-	// Without a reading there is only what the log says.
-	m.step(-24 * time.Hour)
-	if got := open(t, clock.System, m, start).Estimate(); !got.Equal(start) {
-		t.Errorf("after a restart: %v", got)
+}
+
+// TestReachedIsNoMark: a time that was reached without proof, in whatever future, keeps no reading back.
+func TestReachedIsNoMark(t *testing.T) {
+	m := newMachine()
+	c := open(t, clock.System, m, start.Add(-time.Minute))
+	c.Begin(time.Time{}, start.Add(24*time.Hour))
+	if got := c.Estimate(); !got.Equal(start) { // a reading is better than any estimate
+		t.Errorf("estimate %v", got)
 	}
+	if r := given(t, c); !r.Time.Equal(start) {
+		t.Errorf("reading %v", r.Time)
+	}
+	c.Begin(start.Add(time.Minute), time.Time{})
+	refused(t, c, "1m0s behind the newest time on record")
+	c.Begin(start.Add(-time.Hour), time.Time{})
+	refused(t, c, "1m0s behind the newest time on record")
 }

@@ -22,7 +22,7 @@ func (e *exam) clock(ctx context.Context, s *sheet) {
 	}
 	if e.Role == Primary && e.Appliance.Clock.Mode != clock.System {
 		s.bad("clock.kernel", `set clock.mode = "system": what is signed meanwhile is no evidence of time`, "clock.mode is %s: time is not proven", e.Appliance.Clock.Mode)
-	} else if c, err := clock.Open(clock.Config{Mode: clock.System, MaxError: most, Kernel: e.m.Kernel}, time.Time{}); err != nil {
+	} else if c, err := clock.Open(clock.Config{Mode: clock.System, MaxError: most, Kernel: e.m.Kernel}); err != nil {
 		s.unknown("clock.kernel", cureOf(err, "appliance config check"), "%s", textOf(err))
 	} else if r, err := c.Now(); err != nil {
 		s.bad("clock.kernel", "systemctl status chrony; chronyc tracking ("+cureOf(err, "it takes a minute after a start")+")", "%s", textOf(err))

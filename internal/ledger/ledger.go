@@ -68,9 +68,9 @@ type Config struct {
 	Dir   string    // holds audit_chain.jsonl and what belongs to it; made when missing
 	Index *index.DB // of this log alone
 	Folds []Fold
-	Now   func() time.Time
-	Log   *slog.Logger // nil: silent
-	FS    durable.FS   // nil: the machine's
+	Now   func() time.Time // what a line bears, unless that is before the line before
+	Log   *slog.Logger     // nil: silent
+	FS    durable.FS       // nil: the machine's
 }
 
 // Ledger is an open log. Its methods may be called from several goroutines at once.
@@ -198,7 +198,7 @@ func (l *Ledger) Tree() chain.Tree {
 	return l.seen.cur.tree.Tree()
 }
 
-// LastTime returns the time of the last acknowledged line, the zero time when there is none: the clock's high-water mark.
+// LastTime returns the time of the last acknowledged line, the zero time when there is none.
 func (l *Ledger) LastTime() time.Time {
 	l.smu.RLock()
 	defer l.smu.RUnlock()

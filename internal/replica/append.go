@@ -139,6 +139,8 @@ func (m *mirror) commit(w *walk, cp chain.Checkpoint, a Append) ([]byte, error) 
 	if err != nil {
 		return nil, m.fail(err)
 	}
+	// A line that bears the time of the line before was written without proof of the time: it does not tell how late it comes.
+	tells := len(a.Lines) > 0 && w.Micros > m.held.Micros
 	next := held{State: w.State, offset: w.offset, tree: w.tree, table: hashBlocks(m.held.table, w.full), note: append(bytes.Clone(a.Checkpoint), line...)}
 	if next.Size == 0 {
 		next.note = nil // nothing of an empty log needs to be remembered
@@ -151,7 +153,7 @@ func (m *mirror) commit(w *walk, cp chain.Checkpoint, a Append) ([]byte, error) 
 	m.blocks = append(m.blocks, w.full...)
 	m.heard(now)
 	m.late = 0
-	if len(a.Lines) > 0 {
+	if tells {
 		m.late = now.Sub(time.UnixMicro(next.Micros))
 	}
 	m.counted = true

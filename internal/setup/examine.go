@@ -95,7 +95,7 @@ const clockTime = 2 * time.Minute
 // proven waits until the clock is.
 func proven(ctx context.Context, n Needs, wait func(string)) error {
 	for end, told := time.Now().Add(clockTime), false; ; {
-		c, err := clock.Open(clock.Config{Mode: clock.System, MaxError: n.MaxError, Kernel: n.Kernel}, time.Time{})
+		c, err := clock.Open(clock.Config{Mode: clock.System, MaxError: n.MaxError, Kernel: n.Kernel})
 		if err == nil {
 			_, err = c.Now()
 		}

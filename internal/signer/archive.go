@@ -178,6 +178,9 @@ func (v *Server) archiveStamp(ctx context.Context, in wire.ArchiveStamp) (wire.S
 	if err != nil {
 		return wire.Stamped{}, err
 	}
+	if err := v.s.cover(ctx, info.GenTime, 0); err != nil {
+		return wire.Stamped{}, err
+	}
 	a.digest, a.token, a.info, a.serial = bytes.Clone(in.Digest), token, info, fmt.Sprintf("%032x", authority.certificate.SerialNumber)
 	return wire.Stamped{Token: token}, nil
 }

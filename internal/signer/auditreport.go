@@ -63,7 +63,7 @@ func (v *Server) signReport(ctx context.Context, report []byte, lines uint64) (w
 	if err != nil {
 		return wire.AuditSigned{}, err
 	}
-	token, _, err := v.s.time.Load().Stamp(ctx, tsp.Imprint{Hash: crypto.SHA256, Digest: digest[:]})
+	token, err := v.s.Stamp(ctx, digest[:])
 	if err != nil {
 		return wire.AuditSigned{}, err
 	}

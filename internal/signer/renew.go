@@ -17,8 +17,11 @@ func (s *Signer) StampSize() int { return s.time.Load().TokenSize() + sizeSlack 
 
 // Stamp implements pades.Stamper: a time-stamp token over a SHA-256 digest.
 func (s *Signer) Stamp(ctx context.Context, digest []byte) ([]byte, error) {
-	token, _, err := s.time.Load().Stamp(ctx, tsp.Imprint{Hash: crypto.SHA256, Digest: digest})
-	return token, err
+	token, info, err := s.time.Load().Stamp(ctx, tsp.Imprint{Hash: crypto.SHA256, Digest: digest})
+	if err != nil {
+		return nil, err
+	}
+	return token, s.cover(ctx, info.GenTime, 0)
 }
 
 // Renewed records that a document got a further document time stamp.

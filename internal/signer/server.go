@@ -224,7 +224,7 @@ func (v *Server) Serve(ctx context.Context, portal, admin *net.UnixListener) err
 	} else {
 		last := context.WithoutCancel(ctx)
 		all := func(*operation) bool { return true }
-		errs = append(errs, v.abandon(last, all, "the signer was stopped"), v.publicLine(last))
+		errs = append(errs, v.abandon(last, all, "the signer was stopped"), v.publicLine(last), v.s.endLease(last))
 		_, err := v.s.ledger.Append(last, ledger.Event{Type: eventShutdown, Actor: "system"})
 		errs = append(errs, err)
 	}
@@ -249,6 +249,7 @@ func (v *Server) drain() {
 const (
 	expiryInterval = time.Second
 	upkeepInterval = 5 * time.Minute
+	upkeepRetry    = 15 * time.Second // after one that did not do all
 )
 
 // lostPeer is why an operation of which nobody knows any more is closed: whoever asks again must not wait for it.
@@ -259,6 +260,7 @@ func (v *Server) keep(ctx context.Context) {
 	expiry, upkeep := time.NewTicker(expiryInterval), time.NewTicker(upkeepInterval)
 	defer expiry.Stop()
 	defer upkeep.Stop()
+	tried := time.Now()
 	for {
 		var err error
 		select {
@@ -266,8 +268,13 @@ func (v *Server) keep(ctx context.Context) {
 			return
 		case now := <-expiry.C:
 			late := func(op *operation) bool { return now.After(op.expires) }
-			err = errors.Join(v.abandon(ctx, late, "it was not completed in time"), v.abandon(ctx, (*operation).orphaned, lostPeer))
-		case <-upkeep.C:
+			err = errors.Join(v.abandon(ctx, late, "it was not completed in time"), v.abandon(ctx, (*operation).orphaned, lostPeer), v.s.proven(ctx))
+			if v.s.due.Load() && now.Sub(tried) >= upkeepRetry {
+				tried = now
+				_, again := v.s.Maintain(ctx)
+				err = errors.Join(err, again)
+			}
+		case tried = <-upkeep.C:
 			_, err = v.s.Maintain(ctx)
 			err = errors.Join(err, v.publicLine(ctx))
 		}

@@ -23,7 +23,7 @@ import (
 // openBackup takes up what the log says of a backup host.
 func (s *Signer) openBackup() (err error) {
 	s.backup, err = backup.Open(backup.Config{
-		Replication: s.cfg.Replication, Ledger: s.ledger, Origin: s.Origin(), Key: s.ca.ReplicationKey, NewKey: s.ca.NewReplicationKey, KeyOf: s.ca.ReplicationKeyOf, Now: time.Now, Log: s.log,
+		Replication: s.cfg.Replication, Ledger: s.ledger, Origin: s.Origin(), Key: s.ca.ReplicationKey, NewKey: s.ca.NewReplicationKey, KeyOf: s.ca.ReplicationKeyOf, Now: s.clock.Estimate, Log: s.log,
 		LogKey: func() (ed25519.PublicKey, error) {
 			key, _, err := s.logKey()
 			if err != nil {

@@ -119,6 +119,7 @@ func (g *Signing) Sign(ctx context.Context, digest []byte) (pades.Signature, err
 		return pades.Signature{}, err
 	}
 	// A crash from here on leaves a signature_created without its end, which the next start closes: never an unlogged signature.
+	g.s.covers(info.GenTime)
 	g.signature, g.info = id, info
 	if err != nil {
 		return pades.Signature{}, err
@@ -134,6 +135,9 @@ func (g *Signing) Stamp(ctx context.Context, digest []byte) ([]byte, error) {
 	}
 	token, info, err := g.time.Stamp(ctx, tsp.Imprint{Hash: crypto.SHA256, Digest: digest})
 	if err != nil {
+		return nil, err
+	}
+	if err := g.s.cover(ctx, info.GenTime, 0); err != nil {
 		return nil, err
 	}
 	g.stamped, g.docInfo, g.token = append([]byte(nil), digest...), info, token

@@ -71,6 +71,9 @@ type Signer struct {
 	index    *index.DB
 	ledger   *journal
 	clock    *clock.Clock
+	marks    marks
+	held     atomic.Bool // there are lines without proof of their time
+	due      atomic.Bool // the last upkeep of the CA did not do all
 	ca       *ca.CA
 	time     atomic.Pointer[timeAuthority]
 	gate     *activation.Activation
@@ -198,17 +201,19 @@ func open(ctx context.Context, cfg Config) (s *Signer, err error) {
 		return s, err
 	}
 	s.opened(s.index.Close)
+	if s.clock, err = clock.Open(clock.Config{Mode: cfg.Clock.Mode, MaxError: cfg.Clock.MaxError, Kernel: cfg.Kernel}); err != nil {
+		return s, err
+	}
 	log, err := ledger.Open(ctx, ledger.Config{
-		Dir: cfg.StateDir, Index: s.index, Folds: []ledger.Fold{ca.Fold(), fold{}, prescriptionFold{}, activation.Fold(), backup.Fold(), logStampFold{}}, Now: time.Now, Log: s.log, FS: cfg.fs(),
+		Dir: cfg.StateDir, Index: s.index, Now: s.lineTime, Log: s.log, FS: cfg.fs(),
+		Folds: []ledger.Fold{ca.Fold(), fold{}, prescriptionFold{}, activation.Fold(), backup.Fold(), logStampFold{}, markFold{}},
 	})
 	if err != nil {
 		return s, err
 	}
 	s.ledger = &journal{Ledger: log}
 	s.opened(s.ledger.Close)
-	// The newest line is the high-water mark: no reading is ever before it, also across restarts.
-	s.clock, err = clock.Open(clock.Config{Mode: cfg.Clock.Mode, MaxError: cfg.Clock.MaxError, Kernel: cfg.Kernel}, s.ledger.LastTime())
-	if err != nil {
+	if err := s.readMark(); err != nil {
 		return s, err
 	}
 	if err := s.readFounded(); err != nil {
@@ -254,7 +259,7 @@ func (s *Signer) tokenConfig() token.Config {
 func (s *Signer) openCA(ctx context.Context) (err error) {
 	s.ca, err = ca.Open(ctx, ca.Config{
 		Ledger: s.ledger, Objects: s.objects, Keys: ca.TokenKeys(s.token), Settings: s.settings(),
-		Clock: s.clock, Now: time.Now, Rand: s.rand, Log: s.log,
+		Clock: s.clock, Now: s.least, Rand: s.rand, Log: s.log,
 	})
 	return err
 }
@@ -282,12 +287,12 @@ func (s *Signer) start(ctx context.Context) error {
 		return err
 	}
 	s.ledger.open(ledger.Event{Type: eventStartup, Actor: "system", Details: map[string]any{
-		"version": s.cfg.Version, "clock": s.cfg.Clock.Mode, "demo": s.founded.Demo,
+		"version": s.cfg.Version, "clock": s.cfg.Clock.Mode, "clock_proven": s.cfg.Clock.Mode == clock.System && s.unproven() == nil, "demo": s.founded.Demo,
 	}})
 	if err := s.closeOpenSignatures(ctx); err != nil {
 		return err
 	}
-	if _, err := s.ca.Maintain(ctx); err != nil {
+	if err := s.maintainAtStart(ctx); err != nil {
 		return err
 	}
 	if err := s.openTSA(); err != nil {
@@ -297,7 +302,10 @@ func (s *Signer) start(ctx context.Context) error {
 		return err
 	}
 	var err error
-	if s.gate, err = activation.Open(ctx, activation.Config{Ledger: s.ledger, Demo: s.founded.Demo, Log: s.log, Roots: s.cfg.RealmRoots}); err != nil {
+	if s.gate, err = activation.Open(ctx, activation.Config{
+		Ledger: s.ledger, Demo: s.founded.Demo, Log: s.log, Roots: s.cfg.RealmRoots,
+		Unproven: s.unproven, Reached: func(t time.Time) bool { return !t.After(s.least()) },
+	}); err != nil {
 		return err
 	}
 	if err := s.openBackup(); err != nil {
@@ -331,7 +339,7 @@ func (s *Signer) openTSA() error {
 	}
 	made, err := tsa.New(tsa.Config{
 		Policy: policy, Accuracy: tsa.MaxAccuracy, Certificate: stamper.Certificate, Chain: stamper.Chain,
-		Key: stamper.Key, Clock: s.clock, Rand: s.rand,
+		Key: stamper.Key, Clock: s.clock, Rand: s.rand, Release: s.release,
 	})
 	if err != nil {
 		return err
@@ -340,9 +348,21 @@ func (s *Signer) openTSA() error {
 	return nil
 }
 
+// maintainAtStart is Maintain for a start, which does not fail because of what must wait for a proven time: the upkeep tries again.
+func (s *Signer) maintainAtStart(ctx context.Context) error {
+	_, err := s.ca.Maintain(ctx)
+	if err == nil || fault.KindOf(err) != fault.Unavailable || s.ledger.Err() != nil {
+		return err
+	}
+	s.due.Store(true)
+	s.log.WarnContext(ctx, "upkeep must wait", "error", err)
+	return nil
+}
+
 // Maintain keeps the PKI alive (see ca.CA.Maintain) and takes up a new time-stamping authority. It is run every few minutes.
 func (s *Signer) Maintain(ctx context.Context) (ca.Upkeep, error) {
 	u, err := s.ca.Maintain(ctx)
+	s.due.Store(err != nil)
 	if u.NewTSA {
 		err = errors.Join(err, s.openTSA())
 	}

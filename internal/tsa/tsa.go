@@ -38,6 +38,8 @@ type Config struct {
 	Clock       Clock
 	Rand        io.Reader
 	OnIssue     func(Outcome) // called once for every request or imprint, before the answer leaves; may be nil
+	// Release is called by Respond with what a token says, before that leaves; an error keeps it back. Whoever calls Stamp answers for it himself. May be nil.
+	Release func(context.Context, tsp.TSTInfo) error
 }
 
 // Outcome is what became of one request.
@@ -168,6 +170,9 @@ func (t *TSA) Respond(ctx context.Context, request []byte) []byte {
 		return t.refuse(out)
 	}
 	der, err := tsp.Response{Status: tsp.Granted, Token: token}.Marshal()
+	if err == nil && t.cfg.Release != nil {
+		err = t.cfg.Release(ctx, out.Info)
+	}
 	if err != nil {
 		return t.refuse(systemFailure(out, err))
 	}
