@@ -103,6 +103,10 @@ func PrepareImage(base Base, source string) (Image, error) {
 			return Image{}, fmt.Errorf("%s is missing: run packaging/deps.sh vm", tool)
 		}
 	}
+	source, err := filepath.Abs(source)
+	if err != nil {
+		return Image{}, err
+	}
 	agent := filepath.Join(source, "build", "vm-agent")
 	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", agent, "./vmtests/cmd/agent")
 	cmd.Dir, cmd.Env = source, append(os.Environ(), "CGO_ENABLED=0")
