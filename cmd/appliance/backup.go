@@ -174,7 +174,9 @@ func meaning(state string) string {
 
 func showBackup(to io.Writer, st wire.BackupStatus) error {
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	line := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(w, "%s\t%s\n", name, fault.Plain(fmt.Sprintf(format, args...)))
+	}
 	line("state", "%s: %s", st.State, meaning(st.State))
 	if st.Address != "" {
 		line("backup", "%s, enrolled %s", st.Address, st.EnrolledAt.Format(time.RFC3339))

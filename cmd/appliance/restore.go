@@ -105,6 +105,17 @@ func (a *app) restore(ctx context.Context, f restoreFlags) (err error) {
 	} else if there {
 		return fault.New(fault.Conflict, "there is something in "+cfg.StateDir+" already").WithHint("an appliance is restored into an empty folder; move what is there away, and keep it")
 	}
+	if err := os.MkdirAll(filepath.Dir(cfg.StateDir), 0o755); err != nil {
+		return fault.New(fault.Unavailable, "cannot make the folder "+filepath.Dir(cfg.StateDir)+reason(err)).WithCause(err)
+	}
+	lock, err := durable.OS{}.Lock(cfg.StateDir+".restore-lock", false)
+	if errors.Is(err, durable.ErrLocked) {
+		return fault.New(fault.Unavailable, "another restore is running").WithCause(err).WithHint("wait for it, or end it")
+	}
+	if err != nil {
+		return fault.New(fault.Unavailable, "cannot lock "+cfg.StateDir+".restore-lock"+reason(err)).WithCause(err)
+	}
+	defer func() { err = errors.Join(err, os.Remove(cfg.StateDir+".restore-lock"), lock.Close()) }()
 	building := cfg
 	building.StateDir, building.Token.BackupRecipients = cfg.StateDir+".restoring", nil // the first start backs the token up again
 	if err := os.RemoveAll(building.StateDir); err != nil {

@@ -154,12 +154,12 @@ func (a *app) printError(err error) {
 		return
 	}
 	f := public(err)
-	fmt.Fprintf(a.stderr, "error: %s\n", f.Public)
+	fmt.Fprintf(a.stderr, "error: %s\n", fault.PlainLines(f.Public))
 	if a.verbose && f.Cause != nil {
-		fmt.Fprintf(a.stderr, "cause: %v\n", f.Cause)
+		fmt.Fprintf(a.stderr, "cause: %s\n", fault.PlainLines(f.Cause.Error()))
 	}
 	if f.Hint != "" {
-		fmt.Fprintf(a.stderr, "hint: %s\n", f.Hint)
+		fmt.Fprintf(a.stderr, "hint: %s\n", fault.PlainLines(f.Hint))
 	}
 }
 

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/veripath/aes-appliance/internal/config"
 	"github.com/veripath/aes-appliance/internal/durable"
@@ -148,7 +150,7 @@ func (r *setupRun) learn(ctx context.Context, file string) (fresh bool, err erro
 	if err := r.host.Examine(ctx, setup.Needs{State: stateRoot}, nil).Err(); err != nil { // before somebody answers for nothing
 		return false, err
 	}
-	r.talk = setup.NewInterview(r.role, r.stdin, r.stdout)
+	r.talk = setup.NewInterview(r.role, typed{ctx, r.stdin}, r.stdout)
 	saved, err := r.host.Read(setupAnswers, maxAnswers)
 	switch {
 	case err == nil && !bytes.HasPrefix(saved, []byte(r.savedHead())):
@@ -170,6 +172,31 @@ func (r *setupRun) learn(ctx context.Context, file string) (fresh bool, err erro
 		return false, err
 	}
 	return true, r.take(data, "", "your answers")
+}
+
+// typed is standard input, of which no reading outlasts ctx: whoever is asked something can end it all.
+type typed struct {
+	ctx context.Context
+	in  io.Reader
+}
+
+// Read implements io.Reader.
+func (t typed) Read(p []byte) (int, error) {
+	f, ok := t.in.(*os.File)
+	for ok {
+		if err := t.ctx.Err(); err != nil {
+			return 0, err
+		}
+		const often = 100 // milliseconds
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLIN}}, often)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return 0, err
+		}
+		if ok = n <= 0; !ok {
+			break
+		}
+	}
+	return t.in.Read(p)
 }
 
 // learnFrom takes the answers from a file.

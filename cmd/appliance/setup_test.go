@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
 	mathrand "math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -162,6 +164,60 @@ func TestTranscriptTellsOfTheCeremonyThatWasHeld(t *testing.T) {
 		if opens, named := err == nil, strings.Contains(string(transcript), one.Recipient().String()); opens != named {
 			t.Errorf("it opens: %t, and is named: %t\n%s", opens, named, transcript)
 		}
+	}
+}
+
+// TestSetupIsInterrupted: ctrl-C ends the questions at once, and nothing was changed.
+func TestSetupIsInterrupted(t *testing.T) {
+	p := newPlot(t)
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, underFolder, string(p.units), "setup")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	var problems strings.Builder
+	cmd.Stderr = &problems
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReader(out)
+	for _, question := range []string{"legal name", "Short name"} { // asked, and one answered
+		for said := ""; !strings.HasSuffix(said, ": ") || !strings.Contains(said, question); {
+			c, err := r.ReadByte()
+			if err != nil {
+				t.Fatalf("%v %s", err, &problems)
+			}
+			if said += string(c); c == '\n' {
+				said = ""
+			}
+		}
+		if question == "legal name" {
+			io.WriteString(in, "Plot Ltd\n")
+		}
+	}
+	_ = cmd.Process.Signal(os.Interrupt)
+	ended := make(chan error, 1)
+	go func() { _, _ = io.Copy(io.Discard, r); ended <- cmd.Wait() }()
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second):
+		_ = cmd.Process.Kill()
+		t.Fatal("it goes on asking")
+	}
+	if code := cmd.ProcessState.ExitCode(); code != exitBad || !strings.Contains(problems.String(), "interrupted") {
+		t.Errorf("exit code %d, %s", code, &problems)
+	}
+	if left, err := os.ReadDir(p.path("var/lib/aes-appliance")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
 

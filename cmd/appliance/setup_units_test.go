@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -39,7 +40,10 @@ func runUnder(dir string, args []string) {
 			return nil, units(dir).systemctl(ctx, args)
 		},
 	}
-	os.Exit(a.main(context.Background(), args))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt) // as main does
+	code := a.main(ctx, args)
+	stop()
+	os.Exit(code)
 }
 
 // units is as much of systemd as setup uses: it starts services that outlive setup, and hands out credentials.

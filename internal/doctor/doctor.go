@@ -213,7 +213,7 @@ func (s *sheet) add(check string, v Verdict, cure, text string) *Finding {
 	if v != OK && cure == "" {
 		panic("doctor: " + check + " is " + string(v) + " without a cure")
 	}
-	s.findings = append(s.findings, Finding{Check: check, Verdict: v, Text: text, Cure: cure})
+	s.findings = append(s.findings, Finding{Check: check, Verdict: v, Text: shown(text), Cure: shown(cure)})
 	return &s.findings[len(s.findings)-1]
 }
 

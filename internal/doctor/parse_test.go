@@ -1,10 +1,15 @@
 package doctor
 
 import (
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 )
 
 // What real programs printed: chronyc 4.3 and systemctl 252 on Debian 12, apt 2.6 on the same.
@@ -160,4 +165,37 @@ func FuzzParse(f *testing.F) {
 		judgeUFW(&sheet{group: "firewall"}, string(data))
 		coreLimit(string(data))
 	})
+}
+
+// TestReportIsNoTerminalsProgram: a portal that was taken over answers with lines of a report, and with what a terminal obeys.
+func TestReportIsNoTerminalsProgram(t *testing.T) {
+	evil := "x\x1b[2J\x1b]52;c;cm0gLXJmIC8=\x07\n  ok       all is well\n\u009b31m"
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		json.NewEncoder(w).Encode(ready{Reasons: []string{evil, strings.Repeat("y", 5*maxShown)}})
+	})}
+	go server.Serve(l)
+	defer server.Close()
+	e := &exam{m: Local()}
+	e.Appliance.Portal.ListenMetrics = l.Addr().String()
+	s := &sheet{group: "signer"}
+	e.portalReady(t.Context(), s)
+	if len(s.findings) != 1 || s.findings[0].Verdict != Bad || len(s.findings[0].Text) > 2*maxShown {
+		t.Fatalf("%+v", s.findings)
+	}
+	var report, screen strings.Builder
+	o := Overview{Role: Backup, Copies: []CopyView{{Origin: evil}}, Alarms: s.findings}
+	if err := errors.Join(Report{Findings: s.findings}.WriteText(&report), o.WriteText(&screen)); err != nil {
+		t.Fatal(err)
+	}
+	for what, text := range map[string]string{"report": report.String(), "screen": screen.String()} {
+		for line := range strings.Lines(text) {
+			if strings.ContainsFunc(strings.TrimSuffix(line, "\n"), unicode.IsControl) || strings.HasPrefix(strings.TrimSpace(line), "ok ") {
+				t.Errorf("the %s has the line %q", what, line)
+			}
+		}
+	}
 }

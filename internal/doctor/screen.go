@@ -14,7 +14,9 @@ const maxAlarms = 8
 // WriteText writes an overview as one screen of 80 columns or little more.
 func (o Overview) WriteText(to io.Writer) error {
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	line := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(w, "%s\t%s\n", name, shown(fmt.Sprintf(format, args...)))
+	}
 	line(string(o.Role), "%s, version %s, %s", o.Host, o.Version, o.At.Format(time.RFC3339))
 	if o.Role == Primary {
 		line("signing", "%s", map[bool]string{true: "yes", false: "NO: " + orElse(strings.Join(o.Reasons, "; "), "see below")}[o.Signing])

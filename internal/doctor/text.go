@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/fault"
@@ -20,6 +21,18 @@ func textOf(err error) string {
 		return "no answer came in time"
 	}
 	return err.Error() // root asks, about its own machine
+}
+
+// maxShown bounds what a finding says, in bytes.
+const maxShown = 2000
+
+// shown is what a report says of something: services that were taken over, and other machines, have their part in it, and nothing in there may look like lines of the report, or
+// be obeyed by a terminal.
+func shown(text string) string {
+	if len(text) > maxShown {
+		text = strings.ToValidUTF8(text[:maxShown], "") + "…"
+	}
+	return fault.Plain(text)
 }
 
 // cureOf is the hint of an error, or another.

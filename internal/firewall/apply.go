@@ -116,18 +116,22 @@ func reachable(p Plan, ask func(string) (bool, error)) error {
 			outside, add = append(outside, a.String()), append(add, a.String())
 		}
 	}
-	question := ""
+	question, hint := "", "name the addresses of administrators in firewall.admin_networks"
+	ports := sshdPorts()
+	admitted := func(port uint16) bool {
+		return slices.ContainsFunc(p.Rules, func(r Rule) bool { return r.Direction == In && r.Proto == "tcp" && r.Port == port })
+	}
 	switch {
 	case len(outside) > 0:
 		question = "ssh sessions from " + strings.Join(outside, ", ") + " are open, and firewall.admin_networks would keep these addresses out"
+		hint = "add " + strings.Join(add, " ") + " to firewall.admin_networks, or leave that session"
 	case len(p.Admins) == 0 && Listening(p.SSHPort):
 		question = "firewall.admin_networks is empty: nobody could come in over ssh again"
+	case len(ports) > 0 && !slices.ContainsFunc(ports, admitted):
+		question = fmt.Sprintf("ssh is at port %d, and firewall.ssh_port is %d: nobody could come in over ssh again", ports[0], p.SSHPort)
+		hint = fmt.Sprintf("set firewall.ssh_port = %d, and name the addresses of administrators in firewall.admin_networks", ports[0])
 	default:
 		return nil
-	}
-	hint := "name the addresses of administrators in firewall.admin_networks"
-	if len(add) > 0 {
-		hint = "add " + strings.Join(add, " ") + " to firewall.admin_networks, or leave that session"
 	}
 	refused := fault.New(fault.Conflict, question).WithHint(hint)
 	if ask == nil {

@@ -2,6 +2,8 @@ package firewall
 
 import (
 	"fmt"
+	"maps"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -79,6 +81,7 @@ func (s state) compareLive(p Plan) []Difference {
 			continue
 		}
 		d = append(d, live.compareFrame(v6)...)
+		d = append(d, s.compareAround(v6)...)
 		var known []string
 		for _, r := range p.Rules {
 			for _, w := range r.wanted() {
@@ -123,9 +126,58 @@ func (t saved) compareFrame(v6 bool) []Difference {
 			d = append(d, Difference{"inactive", "the kernel does not ask ufw's rules for " + chain + family(v6), cureApply})
 		}
 		for _, line := range t.chains[chain] {
-			if strings.Contains(line, "-j ACCEPT") {
+			if target := targetOf(line); target == "ACCEPT" || !strings.HasPrefix(target, "ufw") && t.admits(target, map[string]bool{}) {
 				d = append(d, Difference{"foreign", "a rule that lets through what ufw would not: " + line + family(v6), "find what adds it, and have that stop"})
 			}
+		}
+	}
+	return d
+}
+
+// targetOf is where a rule leads to; "" when it only counts.
+func targetOf(line string) string {
+	words := strings.Fields(line)
+	for i, w := range words[:max(0, len(words)-1)] {
+		if w == "-j" || w == "-g" {
+			return words[i+1]
+		}
+	}
+	return ""
+}
+
+// admits reports whether a chain, or one that it leads to, lets something through. seen are those that were looked at.
+func (t saved) admits(chain string, seen map[string]bool) bool {
+	if seen[chain] {
+		return false
+	}
+	seen[chain] = true
+	return slices.ContainsFunc(t.chains[chain], func(line string) bool {
+		target := targetOf(line)
+		return target == "ACCEPT" || t.admits(target, seen)
+	})
+}
+
+// frameChain is one that holds ufw's own rules around those of the plan.
+var frameChain = regexp.MustCompile(`^ufw6?-(before|after)-(input|output|forward)$`)
+
+// accepts counts the rules of each of those chains that let something through, in a file of ufw's or in the kernel: each writes the rest of a rule in its own way.
+func accepts(lines []string) map[string]int {
+	n := map[string]int{}
+	for _, line := range lines {
+		words := strings.Fields(line)
+		if len(words) > 2 && words[0] == "-A" && frameChain.MatchString(words[1]) && targetOf(line) == "ACCEPT" {
+			n[words[1]]++
+		}
+	}
+	return n
+}
+
+// compareAround looks for rules that were put between ufw's own, in the kernel only.
+func (s state) compareAround(v6 bool) []Difference {
+	var d []Difference
+	for _, chain := range slices.Sorted(maps.Keys(s.live[v6].chains)) {
+		if n := accepts(s.live[v6].chains[chain])[chain]; n > s.own[chain] {
+			d = append(d, Difference{"foreign", fmt.Sprintf("%s lets through by %d rules, and ufw's files have %d of them%s", chain, n, s.own[chain], family(v6)), cureApply})
 		}
 	}
 	return d

@@ -254,11 +254,28 @@ func TestSessionIsKept(t *testing.T) {
 	if _, err := h.Apply(t.Context(), none, Options{}); fault.KindOf(err) != fault.Conflict || !strings.Contains(err.Error(), "empty") {
 		t.Errorf("nobody could come in again: %v", err)
 	}
+	// OpenSSH is elsewhere than the configuration says.
+	elsewhere := exec.Command("perl", "-MIO::Socket::INET", "-e", `$0 = "sshd: /usr/sbin/sshd -D [listener]"; $l = IO::Socket::INET->new(Listen => 1, LocalPort => 2222) or die; $| = 1; print "x"; sleep`)
+	out, err := elsewhere.StdoutPipe()
+	if err == nil {
+		err = elsewhere.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Apply(t.Context(), primary(), Options{}); fault.KindOf(err) != fault.Conflict || !strings.Contains(err.Error(), "ssh is at port 2222") {
+		t.Errorf("ssh is at another port: %v", err)
+	}
+	_ = elsewhere.Process.Kill()
+	_ = elsewhere.Wait()
 	mine := connect(admin4)
 	defer mine.Close()
 	theirs := connect(other4)
 	files, filter := onDisk(t), kernel(t)
-	_, err := h.Apply(t.Context(), primary(), Options{Within: time.Minute})
+	_, err = h.Apply(t.Context(), primary(), Options{Within: time.Minute})
 	if fault.KindOf(err) != fault.Conflict || !strings.Contains(err.Error(), other4) || strings.Contains(err.Error(), admin4) {
 		t.Errorf("a session from elsewhere: %v", err)
 	}
@@ -297,6 +314,8 @@ func TestDifferences(t *testing.T) {
 		{"a rule taken out of the kernel", "iptables -D ufw-user-input -p tcp --dport 443 -j ACCEPT", "missing", "not in force: in 443/tcp from anywhere, IPv4"},
 		{"the same, IPv6", "ip6tables -D ufw6-user-output -p tcp -d " + backup6 + " --dport 7443 -j ACCEPT", "missing", "out to " + backup6 + " 7443/tcp, IPv6"},
 		{"a rule put into the kernel", "iptables -A ufw-user-input -p tcp --dport 9999 -j ACCEPT", "foreign", "in no file"},
+		{"a rule put between ufw's own", "iptables -I ufw-before-input 2 -p tcp --dport 9998 -j ACCEPT", "foreign", "ufw-before-input lets through by"},
+		{"the same, IPv6", "ip6tables -I ufw6-before-forward -j ACCEPT", "foreign", "ufw6-before-forward lets through by"},
 		{"policy of the kernel", "ip6tables -P OUTPUT ACCEPT", "inactive", "OUTPUT, IPv6"},
 		{"the way into ufw's rules", "iptables -D INPUT -j ufw-before-input", "inactive", "does not ask ufw's rules for INPUT, IPv4"},
 	}, {
@@ -355,13 +374,16 @@ func TestOthersAreShown(t *testing.T) {
 	if found, err := h.Check(t.Context(), primary()); err != nil || len(found) != 0 {
 		t.Errorf("%v, %v", found, err)
 	}
-	for _, change := range []string{"iptables -I INPUT -p tcp --dport 9999 -j ACCEPT", "echo '# by hand' >>/etc/ufw/before.rules"} {
+	for _, change := range []string{"iptables -I INPUT -p tcp --dport 9999 -j ACCEPT",
+		"iptables -N ban; iptables -A ban -s 192.0.2.9 -j REJECT; iptables -A ban -j RETURN; iptables -I INPUT -j ban",                                                        // as fail2ban does: it lets nothing through
+		"iptables -N outer; iptables -N inner; iptables -A inner -j ACCEPT; iptables -A outer -g inner; iptables -I FORWARD -j outer", // as docker does
+		"echo '# by hand' >>/etc/ufw/before.rules"} {
 		if out, err := exec.Command("sh", "-c", change).CombinedOutput(); err != nil {
 			t.Fatalf("%v %s", err, out)
 		}
 	}
 	found, err = h.Check(t.Context(), primary())
-	if err != nil || len(found) != 2 {
+	if err != nil || len(found) != 3 || !slices.ContainsFunc(found, func(d Difference) bool { return strings.Contains(d.Text, "-j outer") }) {
 		t.Errorf("%v, %v", found, err)
 	}
 }

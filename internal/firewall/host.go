@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -101,6 +102,7 @@ type state struct {
 	defaults     map[string]string // of default/ufw
 	rules        []stored          // of both families, in order
 	changed      []string          // files of the framework that are not ufw's own
+	own          map[string]int    // of their chains: how many rules let something through
 	live         map[bool]saved    // by whether it is IPv6; without IPv6 in the kernel there is none
 }
 
@@ -132,11 +134,13 @@ func inspect(ctx context.Context, dir string) (s state, err error) {
 		}
 		s.rules = append(s.rules, rules...)
 	}
+	s.own = map[string]int{}
 	for _, name := range framework() {
 		mine, err := readFile(filepath.Join(dir, "ufw", name))
 		if err != nil {
 			return s, unreadable(err)
 		}
+		maps.Copy(s.own, accepts(strings.Split(string(mine), "\n"))) // each chain is in one file
 		if own, err := readFile(filepath.Join(templates, name)); err == nil && !bytes.Equal(mine, own) {
 			s.changed = append(s.changed, filepath.Join(dir, "ufw", name))
 		}

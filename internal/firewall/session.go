@@ -71,6 +71,36 @@ func Listening(port uint16) bool {
 	return false
 }
 
+// sshdPorts returns the ports at which OpenSSH itself waits for connections, on other addresses than loopback's. None: it does not run, or systemd listens for it.
+func sshdPorts() []uint16 {
+	var waiting []peer
+	ports := map[string]uint16{}
+	for _, name := range []string{"/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"} {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			continue
+		}
+		rows, err := parseTCP(data)
+		if err != nil {
+			continue
+		}
+		for _, r := range rows {
+			if r.state == listening && !r.local.Addr().IsLoopback() {
+				waiting = append(waiting, peer{r.local.Addr(), r.inode})
+				ports[r.inode] = r.local.Port()
+			}
+		}
+	}
+	var all []uint16
+	for inode, titles := range owners(waiting) {
+		if slices.ContainsFunc(titles, sshdTitle.MatchString) && !slices.Contains(all, ports[inode]) {
+			all = append(all, ports[inode])
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
 // sshdTitle is how OpenSSH's processes call themselves: "sshd: alice@pts/0" once somebody is logged in, "sshd: [accepted]", "sshd: alice [priv]" or
 // "sshd: unknown [net]" before, with sshd-session for sshd since 9.8. The listener's has the path of its program.
 var sshdTitle = regexp.MustCompile(`^(/\S+/)?sshd(-session|-auth)?\b`)
