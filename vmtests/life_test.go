@@ -24,14 +24,7 @@ func TestLife(t *testing.T) {
 			l.timeServer(t)
 		}
 		wanted := regexp.MustCompile(*onlyParts)
-		for _, p := range l.parts() {
-			if !p.needed && !wanted.MatchString(p.name) {
-				continue
-			}
-			if !t.Run(p.name, p.beside) && p.needed {
-				t.Fatalf("nothing can be tried after %s failed", p.name)
-			}
-		}
+		runParts(t, slices.DeleteFunc(l.parts(), func(p part) bool { return !p.needed && !wanted.MatchString(p.name) }))
 	})
 }
 
@@ -48,15 +41,26 @@ var machines sync.RWMutex
 // timed are the parts that something is timed in.
 var timed = []string{"upgrade", "cold start"}
 
-func (p part) beside(t *testing.T) {
-	if slices.Contains(timed, p.name) {
-		machines.Lock()
-		defer machines.Unlock()
-	} else {
-		machines.RLock()
-		defer machines.RUnlock()
+// runParts runs parts in their order.
+func runParts(t *testing.T, parts []part) {
+	leave := func() {}
+	defer func() { leave() }()
+	alone := false
+	for i, p := range parts {
+		if now := slices.Contains(timed, p.name); i == 0 || !now || !alone { // two that are timed go on together: it takes long until all others have paused
+			leave()
+			if alone = now; alone {
+				machines.Lock()
+				leave = machines.Unlock
+			} else {
+				machines.RLock()
+				leave = machines.RUnlock
+			}
+		}
+		if !t.Run(p.name, p.run) && p.needed {
+			t.Fatalf("nothing can be tried after %s failed", p.name)
+		}
 	}
-	p.run(t)
 }
 
 // parts are what is to be seen in this kind of machine: in a VM what a container cannot show, since it is slow.

@@ -21,14 +21,10 @@ func TestPackage(t *testing.T) {
 		p.boot(map[string]int{"primary": atPrimary})
 		p.archive = p.newArchive(t, "apt", p.deb)
 		p.version = strings.TrimSpace(p.on(t, "primary", "echo "+field(t, p.deb, "Version")))
-		for _, p := range []part{
+		runParts(t, []part{
 			{"install", p.install, true}, {"unattended upgrade", p.unattended, true}, {"back", p.back, true}, {"remove", p.remove, true},
 			{"purge keeps", p.purgeKeeps, true}, {"purge by debconf", p.purgeByDebconf, true}, {"purge by flag", p.purgeByFlag, true}, {"leftovers", p.leftovers, true},
-		} {
-			if !t.Run(p.name, p.beside) {
-				t.Fatalf("what follows %s begins where it ends", p.name)
-			}
-		}
+		})
 	})
 }
 

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/veripath/aes-appliance/vmtests/machine"
 )
 
 // broken returns a package of a later version of deb, whose program starts, and is of no use as a service: it ends at once, or never gets ready.
@@ -50,6 +52,9 @@ func (l *life) undone(t *testing.T) {
 	} {
 		file := "/root/" + one.name + ".deb"
 		l.give(t, "primary", file, broken(t, l.deb, one.name, one.service))
+		if one.name == "hangs" && l.release == machine.Releases()[0] {
+			continue // minutes of waiting, which are seen on the other releases
+		}
 		version := l.on(t, "primary", "dpkg-query -W -f '${Version}' aes-appliance")
 		w := l.eightApps(t, strings.ToUpper(one.name))
 		w.goesOn(20)

@@ -34,13 +34,9 @@ func TestUnits(t *testing.T) {
 		u := &units{estate: newEstate(t, d)}
 		u.boot(map[string]int{"primary": atPrimary})
 		u.furnish(t)
-		for _, p := range []part{
+		runParts(t, []part{
 			{"start", u.start, true}, {"answer", u.answer, true}, {"tasks", u.tasks, true}, {"reload", u.reload, true}, {"watchdog", u.watchdog, true}, {"restart", u.restart, true}, {"stop", u.stop, true}, {"sandbox", u.sandbox, true},
-		} {
-			if !t.Run(p.name, p.beside) {
-				t.Fatalf("what follows %s begins where it ends", p.name)
-			}
-		}
+		})
 	})
 }
 

@@ -102,13 +102,13 @@ func once(dir string, make func(made string) error) error {
 	if err := os.MkdirAll(Cache, 0o755); err != nil {
 		return err
 	}
-	lock, err := os.OpenFile(filepath.Join(Cache, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	lock, err := os.OpenFile(filepath.Join(Cache, "lock-"+filepath.Base(dir)), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		return fmt.Errorf("locking %s: %w", Cache, err)
+		return fmt.Errorf("locking %s: %w", lock.Name(), err)
 	}
 	if _, err := os.Stat(dir); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return err
