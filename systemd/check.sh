@@ -14,6 +14,7 @@ aes-portal.service|10
 aes-receiver.service|10
 aes-expiry.service|1
 aes-renew-archive.service|1
+aes-drill.service|1
 '
 
 die() { printf 'error: %s\n' "$1" >&2; [ $# -lt 2 ] || printf 'hint: %s\n' "$2" >&2; exit 1; }
@@ -27,7 +28,7 @@ done
 cp "$work/aes-signer-pin@.service" "$work/aes-signer-pin@check.service"
 # chrony may be absent here, and with it its unit.
 said=$(SYSTEMD_UNIT_PATH="$work:" systemd-analyze verify --man=no --recursive-errors=no "$work"/aes-*.{socket,timer,target} \
-  "$work"/aes-{signer,portal,receiver,expiry,renew-archive,doctor,upgrade,signer-pin@check}.service 2>&1) || die "systemd-analyze verify: $said"
+  "$work"/aes-{signer,portal,receiver,expiry,renew-archive,doctor,upgrade,drill,signer-pin@check}.service 2>&1) || die "systemd-analyze verify: $said"
 [ -z "$said" ] || die "systemd-analyze verify: $said" "a directive is misspelt, or Debian 12's systemd does not know it"
 
 while IFS='|' read -r unit most; do

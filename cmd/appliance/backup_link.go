@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"crypto"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -85,6 +87,29 @@ func (c *connector) Enrol(ctx context.Context, o backup.Offer, key crypto.Signer
 		return backup.Identity{}, fmt.Errorf("the backup's answer to the join code: %w", err)
 	}
 	return backup.Identity{Receiver: pin.String(), Cosigner: said.Cosigner}, nil
+}
+
+// Fetch implements backup.Connector: over a connection of its own, as the primary that the host knows.
+func (c *connector) Fetch(ctx context.Context, p backup.Peer, key crypto.Signer, dir string) (out backup.Copied, err error) {
+	_, logKey, err := c.s.LogKey()
+	if err != nil {
+		return out, err
+	}
+	id, err := replica.NewIdentity(key)
+	if err != nil {
+		return out, err
+	}
+	server, err := replica.ParsePin(p.Receiver)
+	if err != nil {
+		return out, err
+	}
+	client, err := replica.NewClient(ctx, replica.ClientConfig{Origin: c.s.Origin(), Identity: id, Server: server, Dial: c.dial(p.Address)})
+	if err != nil {
+		return out, err
+	}
+	defer func() { err = errors.Join(err, client.Close()) }()
+	got, err := replica.Fetch(ctx, client, replica.Trust{Origin: c.s.Origin(), LogKey: logKey, Cosigner: p.Cosigner}, dir)
+	return backup.Copied{From: p.Address, Lines: got.Size, Root: hex.EncodeToString(got.Root[:]), At: got.Cosigned, Objects: got.Objects}, err
 }
 
 // link is a replica.Shipper as package backup wants it.

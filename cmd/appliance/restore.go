@@ -78,13 +78,23 @@ that go on from one log are a fork, which the backup refuses.`,
 
 func (a *app) backupDrill() *cobra.Command {
 	var f restoreFlags
+	var copyOnly bool
 	cmd := &cobra.Command{
 		Use:   "drill --from HOST|FOLDER --identity FILE",
 		Short: "Hold a restore into a scratch folder, and record that it went well",
 		Long: `Does all that "backup restore" does in a scratch folder: fetches, verifies, opens the token's backup, and opens the appliance with it. Then the folder is removed, and the result is a
-line in the log (backup_drilled). A backup that was never restored is a hope.`,
+line in the log (backup_drilled). A backup that was never restored is a hope.
+
+With --copy alone it does what needs no identity, and a timer does monthly: the signer fetches log and objects from its backup host over its own connection, verifies all of it, and
+removes it (backup_copy_verified).`,
 		Args: exactly(0, "none"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if copyOnly {
+				if f != (restoreFlags{}) {
+					return usage("--copy goes alone")
+				}
+				return a.verifyCopy(cmd.Context())
+			}
 			if err := f.check(); err != nil {
 				return err
 			}
@@ -92,8 +102,37 @@ line in the log (backup_drilled). A backup that was never restored is a hope.`,
 		},
 	}
 	f.register(cmd)
+	cmd.Flags().BoolVar(&copyOnly, "copy", false, "only fetch and verify what the backup host holds, by the running signer")
 	return cmd
 }
+
+// verifyCopy has the signer fetch and verify what its backup host holds, and reminds of what only a person can do.
+func (a *app) verifyCopy(ctx context.Context) error {
+	var st wire.BackupStatus
+	if err := a.administer(ctx, wire.OpBackupStatus, wire.Nothing{}, &st); err != nil {
+		return err
+	}
+	if st.Address == "" || !st.DisabledAt.IsZero() {
+		_, err := fmt.Fprintln(a.stdout, "no backup host is enrolled: there is nothing to verify")
+		return err
+	}
+	defer a.progress("fetching from " + st.Address)()
+	var got wire.BackupCopy
+	for got.Running = true; got.Running; {
+		if err := a.administer(ctx, wire.OpBackupCopy, wire.Nothing{}, &got); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(a.stdout, "lines      %d, cosigned %s\nobjects    %d\nwhat %s holds was fetched and verified, and is this log\n", got.Lines, got.At.Format(time.RFC3339), got.Objects, got.From)
+	if time.Since(got.Drilled) > drillDue {
+		fmt.Fprintf(a.stdout, "\nThat keys come back from it, only a drill with an identity shows, and none was held for %d days. On %s: appliance receiver allow-restore\n"+
+			"Then here: appliance backup drill --from %s --code - --identity FILE\n", int(drillDue.Hours()/24), got.From, got.From)
+	}
+	return nil
+}
+
+// drillDue is how old a drill may be until a verification of the copy reminds of it.
+const drillDue = 30 * 24 * time.Hour
 
 func (a *app) restore(ctx context.Context, f restoreFlags) (err error) {
 	cfg, err := a.loadConfig()

@@ -22,6 +22,7 @@ const (
 	eventTokenBackup  = "token_backed_up"       // the token as it was after a line
 	eventRestored     = "appliance_restored"    // the log goes on from what the backup had cosigned
 	eventDrilled      = "backup_drilled"        // what the backup holds was fetched, verified and opened as a restore would
+	eventCopied       = "backup_copy_verified"  // all that the backup holds was fetched over the replication's own connection and verified; nothing was opened
 	eventKeyCreated   = "key_created"           // package ca's: the token's objects changed
 	eventKeyDestroyed = "key_destroyed"         // likewise
 )
@@ -45,6 +46,15 @@ type Drilled struct {
 	At         time.Time `json:"cosigned_at"`
 	Objects    int       `json:"objects"`
 	TokenLines uint64    `json:"token_lines"`
+}
+
+// Copied is the details of eventCopied.
+type Copied struct {
+	From    string    `json:"from"`
+	Lines   uint64    `json:"cosigned_lines"`
+	Root    string    `json:"cosigned_root"`
+	At      time.Time `json:"cosigned_at"`
+	Objects int       `json:"objects"`
 }
 
 // offered is the details of eventOffered.
@@ -110,7 +120,7 @@ type tokenState struct {
 	At      time.Time `json:"at,omitzero"` // of the last backup
 }
 
-// Drill is the last restore drill.
+// Drill is the last restore drill, or verification of the copy.
 type Drill struct {
 	At    time.Time `json:"at,omitzero"` // zero: none was held
 	From  string    `json:"from"`
@@ -118,14 +128,15 @@ type Drill struct {
 }
 
 const (
-	foldName    = "backup/2"
-	bucketState = foldName + "/state" // "peer" -> Peer, "token" -> tokenState, "drill" -> Drill
+	foldName    = "backup/3"
+	bucketState = foldName + "/state" // "peer" -> Peer, "token" -> tokenState, "drill" and "copy" -> Drill
 )
 
 var (
 	keyPeer  = []byte("peer")
 	keyToken = []byte("token")
 	keyDrill = []byte("drill")
+	keyCopy  = []byte("copy")
 )
 
 // Fold keeps the backup host and the state of the token's backups.
@@ -155,6 +166,15 @@ func (fold) Apply(tx *index.Tx, r ledger.Record) error {
 	case eventDrilled:
 		err = change(tx, keyDrill, func(last *Drill) error {
 			var d Drilled
+			if err := json.Unmarshal(r.Details, &d); err != nil {
+				return err
+			}
+			*last = Drill{At: r.Time, From: d.From, Lines: d.Lines}
+			return nil
+		})
+	case eventCopied:
+		err = change(tx, keyCopy, func(last *Drill) error {
+			var d Copied
 			if err := json.Unmarshal(r.Details, &d); err != nil {
 				return err
 			}

@@ -48,6 +48,8 @@ type Connector interface {
 	Ship(p Peer, key crypto.Signer) (Link, error)
 	// Enrol shows a backup host that this side has the secret of a join code, and is shown the same.
 	Enrol(ctx context.Context, o Offer, key crypto.Signer) (Identity, error)
+	// Fetch brings everything that p holds into dir, which is empty, and verifies all of it.
+	Fetch(ctx context.Context, p Peer, key crypto.Signer, dir string) (Copied, error)
 }
 
 // Identity is what a backup host is known by.

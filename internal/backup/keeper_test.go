@@ -108,6 +108,12 @@ func (f *far) Enrol(context.Context, Offer, crypto.Signer) (Identity, error) {
 	return Identity{Receiver: "ed25519:00", Cosigner: f.key.String()}, f.refuse
 }
 
+func (f *far) Fetch(_ context.Context, p Peer, _ crypto.Signer, _ string) (Copied, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return Copied{From: p.Address, Lines: f.status.Cosigned.Size}, f.refuse
+}
+
 func (f *far) Run(ctx context.Context) error { <-ctx.Done(); return nil }
 
 func (f *far) Status() LinkStatus {

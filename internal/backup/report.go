@@ -3,6 +3,8 @@ package backup
 import (
 	"context"
 	"time"
+
+	"github.com/veripath/aes-appliance/internal/fault"
 )
 
 // Report is all that is known of the backup.
@@ -19,6 +21,7 @@ type Report struct {
 	TokenDue  bool      // the token has changed since
 	TokenAt   time.Time // of that backup; zero: there is none
 	Drill     Drill
+	Copy      Drill // the last verification of the copy
 }
 
 // Report returns how everything stands.
@@ -47,7 +50,10 @@ func (k *Keeper) Report() (Report, error) {
 		return r, err
 	}
 	r.Token, r.TokenDue, r.TokenAt = t.Object, t.Changed > t.Backed, t.At
-	r.Drill, err = load[Drill](k.cfg.Ledger, keyDrill)
+	if r.Drill, err = load[Drill](k.cfg.Ledger, keyDrill); err != nil {
+		return r, err
+	}
+	r.Copy, err = load[Drill](k.cfg.Ledger, keyCopy)
 	return r, err
 }
 
@@ -64,6 +70,28 @@ func (k *Keeper) Restored(ctx context.Context, actor string, d Restored) error {
 // Drilled records that what the backup holds was fetched, verified and opened elsewhere.
 func (k *Keeper) Drilled(ctx context.Context, actor string, d Drilled) error {
 	return k.append(ctx, eventDrilled, actor, d)
+}
+
+// FetchCopy brings everything that the enrolled backup host holds into dir and verifies it, as the host's primary, without any secret of a restore. Conflict: none is enrolled.
+func (k *Keeper) FetchCopy(ctx context.Context, c Connector, dir string) (Copied, error) {
+	p := k.enrolled()
+	if p == nil {
+		return Copied{}, fault.New(fault.Conflict, "no backup is enrolled")
+	}
+	pub, err := publicKey(p.Primary)
+	if err != nil {
+		return Copied{}, err
+	}
+	key, err := k.cfg.KeyOf(pub)
+	if err != nil {
+		return Copied{}, err
+	}
+	return c.Fetch(ctx, *p, key, dir)
+}
+
+// Copied records that the copy was fetched and verified.
+func (k *Keeper) Copied(ctx context.Context, actor string, d Copied) error {
+	return k.append(ctx, eventCopied, actor, d)
 }
 
 // Flush waits until the backup has cosigned the first lines of the log, when there is one to do so; not longer than ctx.

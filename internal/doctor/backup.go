@@ -26,10 +26,12 @@ func (e *exam) backup(ctx context.Context, s *sheet) {
 	said, err := e.signer.examined(ctx)
 	if err != nil {
 		s.unasked("backup.token", err)
+		s.unasked("backup.copy", err)
 		s.unasked("backup.drill", err)
 		return
 	}
 	e.tokenBackup(s, said)
+	e.copyVerified(s, said, st)
 	e.drill(s, said, st)
 }
 
@@ -83,6 +85,26 @@ func (e *exam) tokenBackup(s *sheet, said wire.Examined) {
 	}
 	if !b.At.IsZero() {
 		s.findings[len(s.findings)-1].with("at", b.At)
+	}
+}
+
+// copyAge is how old the last verification of the backup's copy may be: a timer makes one monthly.
+const copyAge = 40 * 24 * time.Hour
+
+func (e *exam) copyVerified(s *sheet, said wire.Examined, st wire.BackupStatus) {
+	const check, cure = "backup.copy", "systemctl status aes-drill.timer; journalctl -u aes-drill; now: appliance backup drill --copy"
+	c := said.Copy
+	switch {
+	case st.Address == "" || !st.DisabledAt.IsZero():
+		s.ok(check, "there is no copy to verify: no backup host is enrolled")
+	case c.At.IsZero() && e.Now().Sub(st.EnrolledAt) <= copyAge:
+		s.ok(check, "what the backup holds was not fetched yet: a timer does so monthly")
+	case c.At.IsZero():
+		s.warn(check, cure, "what the backup holds was never fetched and verified")
+	case e.Now().Sub(c.At) > copyAge:
+		s.warn(check, cure, "what the backup holds was last fetched and verified %s ago", days(e.Now().Sub(c.At))).with("at", c.At)
+	default:
+		s.ok(check, "what the backup holds was fetched and verified %s ago, %d lines", days(e.Now().Sub(c.At)), c.Lines).with("at", c.At)
 	}
 }
 

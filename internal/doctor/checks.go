@@ -47,6 +47,7 @@ func Checks() []Check {
 		{"backup.enrolled", "primary", "A backup host is enrolled and connected: none is a warning, a disconnected or disagreeing one bad."},
 		{"backup.head", "primary", "The log's head against what the backup has cosigned: a lag above a minute is bad."},
 		{"backup.token", "primary", "The token is backed up, and not changed since; a warning when the backup is older than a year."},
+		{"backup.copy", "primary", "What the backup host holds was fetched as a whole and verified (aes-drill, monthly); a warning when that is older than 40 days."},
 		{"backup.drill", "primary", "The last restore drill: a warning when it is older than 100 days or was never held."},
 		{"copies.held", "backup", "The copies that this host keeps can be read."},
 		{"copies.fresh", "backup", "Each copy was cosigned within three times alarm.silence, at least; bad otherwise."},

@@ -69,6 +69,7 @@ type Server struct {
 	heads    heads
 	outside  outside
 	archive  archive
+	copy     copyCheck
 }
 
 // NewServer returns a Server for s.
@@ -139,6 +140,7 @@ func (v *Server) Admin() map[wire.Op]wire.Handler {
 		wire.OpBackupRotate:  plain(v.backupRotate),
 		wire.OpTokenBackup:   plain(v.tokenBackup),
 		wire.OpBackupDrill:   plain(v.backupDrill),
+		wire.OpBackupCopy:    plain(v.backupCopy),
 		wire.OpExamine:       plain(v.examine),
 		wire.OpAuditReport:   plain(v.auditReport),
 		wire.OpRenewOpen:     plain(v.renewOpen),
@@ -197,6 +199,7 @@ func (v *Server) Serve(ctx context.Context, portal, admin *net.UnixListener) err
 		v.keep(ctx)
 	}()
 	hangUp := v.ship(ctx)
+	defer v.copy.during(ctx)()
 	look := v.watch(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() { v.patrol(ctx) })

@@ -39,6 +39,7 @@ func (v *Server) examine(context.Context, wire.Nothing) (wire.Examined, error) {
 		return wire.Examined{}, err
 	}
 	out.TokenBackup = wire.TokenBackupAge{At: r.TokenAt, Recipients: len(v.s.cfg.Token.BackupRecipients), Due: r.TokenDue}
+	out.Copy = wire.DrillHeld{At: r.Copy.At, From: r.Copy.From, Lines: r.Copy.Lines}
 	out.Drill = wire.DrillHeld{At: r.Drill.At, From: r.Drill.From, Lines: r.Drill.Lines}
 	return out, nil
 }

@@ -56,6 +56,7 @@ const (
 	OpBackupStatus Op = "backup_status" // Nothing -> BackupStatus
 	OpBackupRotate Op = "backup_rotate" // Nothing -> BackupOffer
 	OpTokenBackup  Op = "token_backup"  // Nothing -> TokenBackup
+	OpBackupCopy   Op = "backup_copy"   // Nothing -> BackupCopy: fetches and verifies what the backup holds; asked again while it runs
 	OpBackupDrill  Op = "backup_drill"  // BackupDrill -> Nothing: it was held, and went well
 
 	OpRenewOpen Op = "renew_open" // Nothing -> RenewOpened

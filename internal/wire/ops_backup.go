@@ -70,6 +70,16 @@ type TokenBackup struct {
 	Recipients []string `json:"recipients"`
 }
 
+// BackupCopy is what a verification of the backup's copy came to.
+type BackupCopy struct {
+	Running bool      `json:"running"` // it goes on: ask again
+	From    string    `json:"from,omitempty"`
+	Lines   uint64    `json:"cosigned_lines,omitempty"`
+	At      time.Time `json:"cosigned_at,omitzero"`
+	Objects int       `json:"objects,omitempty"`
+	Drilled time.Time `json:"drilled_at,omitzero"` // the last drill of a person's; zero: none was held
+}
+
 // BackupDrill is what a restore drill found, field by field backup.Drilled.
 type BackupDrill struct {
 	From       string    `json:"from"`

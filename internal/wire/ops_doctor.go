@@ -19,6 +19,7 @@ type Examined struct {
 	Warnings      []string       `json:"warnings"`                        // what only a ceremony mends, in words
 	TokenBackup   TokenBackupAge `json:"token_backup"`
 	Drill         DrillHeld      `json:"drill"`
+	Copy          DrillHeld      `json:"copy"` // the last verification of the backup's copy
 }
 
 // KeyExamined is a key that was looked for in the token and made to sign.
