@@ -98,7 +98,7 @@ func (l *life) stopped(t *testing.T) {
 		l.try("primary", "apt-get install -y -q /root/hangs.deb") // killed with its machine
 	}()
 	waitFor(t, time.Minute, "a version that is being tried", func() error {
-		_, err := l.try("primary", "pgrep -f 'systemctl restart aes-' && ! cmp -s /usr/bin/appliance /var/lib/aes-appliance/upgrade/former/usr/bin/appliance")
+		_, err := l.try("primary", "cd /var/lib/aes-appliance/upgrade && test -e pending && ! cmp -s /usr/bin/appliance former/usr/bin/appliance")
 		return err
 	})
 	if err := l.machines["primary"].PowerCut(); err != nil {
