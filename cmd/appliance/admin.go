@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/config"
@@ -18,8 +20,11 @@ func (a *app) administer(ctx context.Context, op wire.Op, in, out any) error {
 	if err != nil {
 		return err
 	}
-	c, err := wire.Dial(ctx, cfg.Signer.AdminSocket)
-	if err == nil {
+	c, err := dialAdmin(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	if c != nil {
 		defer c.Close()
 		ctx, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
@@ -27,6 +32,18 @@ func (a *app) administer(ctx context.Context, op wire.Op, in, out any) error {
 		return err
 	}
 	return a.administerHere(ctx, cfg, op, in, out)
+}
+
+// dialAdmin is the administrator's socket of the signer that runs, nil when none does. Errors: Forbidden, when it is not this user's.
+func dialAdmin(ctx context.Context, cfg config.Config) (*wire.Client, error) {
+	c, err := wire.Dial(ctx, cfg.Signer.AdminSocket)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, fault.New(fault.Forbidden, "the signer's administration is root's").WithCause(err).WithHint("run this as root")
+	}
+	if err != nil {
+		return nil, ctx.Err() // opening the appliance says whether somebody has it
+	}
+	return c, nil
 }
 
 func (a *app) administerHere(ctx context.Context, cfg config.Config, op wire.Op, in, out any) error {

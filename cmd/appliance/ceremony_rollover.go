@@ -44,8 +44,8 @@ The services may run. The root's token is in memory while this lasts, in a proce
 				}
 			}
 			if revoke != "" {
-				if _, err := cert.ParseReason(revoke); err != nil {
-					return usage("--revoke-old: %s", err.Error())
+				if err := endingReason("--revoke-old", revoke); err != nil {
+					return err
 				}
 				var err error
 				if begin.Revoke, err = a.endingOf(cmd.Context(), names, revoke); err != nil {
@@ -65,6 +65,18 @@ The services may run. The root's token is in memory while this lasts, in a proce
 	return cmd
 }
 
+// endingReason checks why a CA is to end.
+func endingReason(flag, name string) error {
+	all := []string{cert.ReasonKeyCompromise.String(), cert.ReasonCACompromise.String(), cert.ReasonSuperseded.String(), cert.ReasonCessationOfOperation.String()}
+	if name == "" {
+		return usage("%s is needed: one of %s", flag, spell(all))
+	}
+	if !slices.Contains(all, name) {
+		return usage("%s %q is none of %s", flag, name, spell(all))
+	}
+	return nil
+}
+
 // ceremonyRevoke ends CAs that have a successor.
 func (a *app) ceremonyRevoke() *cobra.Command {
 	var f rootFlags
@@ -81,8 +93,8 @@ is not revoked: "appliance ceremony rollover --revoke-old" makes one in the same
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if _, err := cert.ParseReason(reason); err != nil {
-				return usage("--reason: %s", err.Error())
+			if err := endingReason("--reason", reason); err != nil {
+				return err
 			}
 			var begin wire.CeremonyBegin
 			for _, serial := range args {

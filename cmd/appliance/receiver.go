@@ -69,6 +69,9 @@ func (a *app) inVault(ctx context.Context, f func(config.Receiver, *replica.Host
 	if err != nil {
 		return err
 	}
+	if a.configPath == "" && !onDisk(config.ReceiverPath) && !onDisk(cfg.StateDir) {
+		return fault.New(fault.NotFound, "this machine is no backup host").WithHint(`"appliance setup --role backup" makes it one; or name a configuration with --config`)
+	}
 	if done, err := a.asOwner(ctx, cfg.StateDir); done {
 		return err
 	}

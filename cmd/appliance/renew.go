@@ -122,11 +122,7 @@ func (a *app) runningSigner(ctx context.Context) (*wire.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := wire.Dial(ctx, cfg.Signer.AdminSocket)
-	if err != nil {
-		return nil, ctx.Err() // opening the appliance says whether somebody has it
-	}
-	return c, nil
+	return dialAdmin(ctx, cfg)
 }
 
 // remoteArchivist is a running signer.

@@ -20,9 +20,12 @@ func (a *app) renewStored(ctx context.Context, due wire.ArchiveDue) error {
 	if err != nil {
 		return err
 	}
-	c, err := wire.Dial(ctx, cfg.Signer.AdminSocket)
+	c, err := dialAdmin(ctx, cfg)
 	if err != nil {
-		return fault.New(fault.Unavailable, "the signer does not run").WithCause(err).WithHint("start it: stored documents are renewed while it serves")
+		return err
+	}
+	if c == nil {
+		return fault.New(fault.Unavailable, "the signer does not run").WithHint("start it: stored documents are renewed while it serves")
 	}
 	defer c.Close()
 	done, failed := 0, 0

@@ -253,6 +253,9 @@ func (doc document) suggest(r ref, value any) string {
 			known = append(known, k.name)
 		}
 	}
+	if len(known) == 0 {
+		return "every key stands in a section: " + strings.Join(doc.sectionNames(), ", ")
+	}
 	return fmt.Sprintf("known there: %s", strings.Join(known, ", "))
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"sync"
@@ -112,6 +113,9 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 }
 
 func unreachable(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fault.New(fault.Unavailable, "this user may not connect to the signer").WithHint("run it as root").WithCause(err).WithCode("signer-unreachable")
+	}
 	return fault.New(fault.Unavailable, "the signer cannot be reached").WithHint("try again in a moment; an operator finds the cause in what the signer wrote to its journal").
 		WithCause(err).WithCode("signer-unreachable")
 }
