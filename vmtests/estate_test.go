@@ -35,6 +35,7 @@ const (
 	atRepo    = 2 // the package repository
 	atRealm   = 3 // the clinic's identity provider
 	atTime    = 4 // a time server
+	atACME    = 5 // a CA that speaks ACME
 	atPrimary = 10
 	atBackup  = 20
 	atSpare   = 30
@@ -44,7 +45,7 @@ const (
 
 // Names that the machines know by /etc/hosts.
 var names = map[int]string{
-	atRepo: "packages.veripath.test", atRealm: "id.clinic.test", atTime: "ntp.test", atPrimary: "sign.clinic.test pki.clinic.test primary",
+	atRepo: "packages.veripath.test", atRealm: "id.clinic.test", atTime: "ntp.test", atACME: "acme.test", atPrimary: "sign.clinic.test pki.clinic.test primary",
 	atBackup: "backup.veripath.test backup", atSpare: "spare", atApp: "app", atAdmin: "admin",
 }
 

@@ -68,7 +68,7 @@ func (l *life) parts() []part {
 	begin := []part{{"install", l.install, true}, {"setup", l.setUp, true}, {"booking app", l.bookingApp, false}}
 	if *tier == "vm" {
 		return append(begin, part{"limits", l.limits, false}, part{"clock jump", l.clockJump, false}, part{"power cut", l.powerCut, false},
-			part{"reboot", l.reboots, false})
+			part{"reboot", l.reboots, false}, part{"duties", l.duties, false}, part{"certificates", l.certificates, false}, part{"restore", l.restore, false}, part{"unrefused", l.unrefused, false})
 	}
 	begin = append(begin, part{"doctor", l.doctor, false}, part{"replication", l.replication, false}, part{"ports", l.ports, false}, part{"reboot", l.reboots, false},
 		part{"kill", l.kills, false}, part{"cold start", l.coldStart, false}, part{"upgrade", l.upgrade, false}, part{"undone", l.undone, false}, part{"drill", l.drill, false}, part{"tampered repository", l.tampered, false},

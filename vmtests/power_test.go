@@ -44,13 +44,13 @@ func (l *life) askTime(t *testing.T, host string) {
 	l.on(t, host, "systemctl restart chrony && chronyc -n waitsync 60 0.5 0 1")
 }
 
-// limits are the kernel's, and each service is under the AppArmor profile of its own, in the mode that the package gives it.
+// limits are the kernel's, and each service is under the AppArmor profile of its own, in force.
 func (l *life) limits(t *testing.T) {
 	for _, one := range []struct{ host, unit, memory, tasks string }{
 		{"primary", "aes-signer", "1073741824", "128"}, {"primary", "aes-portal", "1073741824", "256"}, {"backup", "aes-receiver", "1073741824", "256"},
 	} {
 		got := l.on(t, one.host, "cd /sys/fs/cgroup/system.slice/"+one.unit+".service && cat memory.max pids.max memory.swap.max && cat /proc/$(systemctl show -P MainPID "+one.unit+")/attr/current")
-		if want := one.memory + "\n" + one.tasks + "\n0\n" + one.unit + " ("; !strings.HasPrefix(got, want) {
+		if want := one.memory + "\n" + one.tasks + "\n0\n" + one.unit + " (enforce)"; got != want {
 			t.Errorf("%s has the limits and the profile\n%s\nnot\n%s", one.unit, got, want)
 		}
 		t.Logf("%s: %s", one.unit, strings.ReplaceAll(got, "\n", " "))

@@ -35,7 +35,8 @@ func TestUnits(t *testing.T) {
 		u.boot(map[string]int{"primary": atPrimary})
 		u.furnish(t)
 		runParts(t, []part{
-			{"start", u.start, true}, {"answer", u.answer, true}, {"tasks", u.tasks, true}, {"reload", u.reload, true}, {"watchdog", u.watchdog, true}, {"restart", u.restart, true}, {"stop", u.stop, true}, {"sandbox", u.sandbox, true},
+			{"start", u.start, true}, {"answer", u.answer, true}, {"tasks", u.tasks, true}, {"reload", u.reload, true}, {"watchdog", u.watchdog, true}, {"restart", u.restart, true}, {"stop", u.stop, true},
+			{"sandbox", u.sandbox, true}, {"armour", u.armour, true},
 		})
 	})
 }
@@ -159,7 +160,7 @@ func (u *units) start(t *testing.T) {
 				t.Errorf("%s: no %s in\n%s", unit, want, status)
 			}
 		}
-		if by := u.on(t, "primary", "cat /proc/$(systemctl show -P MainPID "+unit+")/attr/current 2>/dev/null || true"); u.armoured && !strings.HasPrefix(by, unit+" (") {
+		if by := u.on(t, "primary", "cat /proc/$(systemctl show -P MainPID "+unit+")/attr/current 2>/dev/null || true"); u.armoured && by != unit+" (enforce)" {
 			t.Errorf("%s is confined by %q", unit, by)
 		}
 		if user := u.on(t, "primary", "stat -c %U /proc/$(systemctl show -P MainPID "+unit+")"); user != unit {
@@ -305,9 +306,7 @@ func (u *units) restart(t *testing.T) {
 }
 
 func (u *units) stop(t *testing.T) {
-	if u.armoured {
-		t.Logf("AppArmor would have refused:\n%s", u.on(t, "primary", "journalctl --no-pager -k -o cat -g 'apparmor=\"ALLOWED\"' | sed -E 's/.*(operation=.*)/\\1/; s/pid=[0-9]+//' | sort | uniq -c | sort -rn | head -60 || true"))
-	}
+	u.unrefused(t)
 	u.on(t, "primary", "systemctl stop aes-appliance.target") // it is stopped before what it has, which follows
 	waitFor(t, time.Minute, "all is stopped", func() error {
 		out, err := u.try("primary", "systemctl list-units --no-legend --plain --state=active,deactivating,failed 'aes-*'; ss -Hltn | grep -E ':(443|80|9464) ' || true")

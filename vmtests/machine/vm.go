@@ -88,7 +88,7 @@ func (m *VM) Boot(ctx context.Context) error {
 	args := []string{"netns", "exec", m.lab.namespace("sw"), "qemu-system-x86_64", "-machine", "q35", "-smp", "2", "-m", "1024",
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-pidfile", at("pid"), // a reset inside qemu takes 47 s under TCG, another qemu 15
 		"-kernel", m.image.Kernel, "-initrd", m.image.Initrd, "-append", fmt.Sprintf("console=ttyS0 root=/dev/vda rw quiet systemd.show_status=0 "+
-			"nokaslr mitigations=off random.trust_cpu=on tsc=reliable no_timer_check net.ifnames=0 systemd.hostname=%s vm.number=%d", m.host, m.number),
+			"nokaslr mitigations=off random.trust_cpu=on tsc=reliable no_timer_check net.ifnames=0 systemd.hostname=%s vm.number=%d sysctl.kernel.printk_ratelimit=0", m.host, m.number),
 		"-serial", "file:" + at("console"),
 		// Flushes stop at this machine's page cache: a power cut loses what the guest had not flushed, and no more.
 		"-drive", "if=none,id=d,file=" + at("disk") + ",format=qcow2,cache=unsafe,discard=unmap", "-device", "virtio-blk-pci,drive=d",
