@@ -31,7 +31,7 @@ cp "$mirror"/* "$m"/srv/mirror/
 # What the package depends on is there already: without KVM dpkg is slow, and a clean Debian is what the containers are.
 printf '#!/bin/sh\nexit 101\n' >"$m"/usr/sbin/policy-rc.d
 chmod 755 "$m"/usr/sbin/policy-rc.d
-chroot "$m" env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 sh -c 'apt-get -q update && apt-get install -y -q chrony ufw ca-certificates && apt-get clean'
+chroot "$m" env TMPDIR=/tmp DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 sh -c 'apt-get -q update && apt-get install -y -q chrony ufw ca-certificates && apt-get clean'
 rm "$m"/usr/sbin/policy-rc.d
 install -m 755 "$agent" "$m"/usr/local/sbin/vm-agent
 cat >"$m"/etc/systemd/system/vm-agent.service <<'EOF'
