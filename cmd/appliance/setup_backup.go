@@ -35,7 +35,7 @@ func (r *setupRun) backupSteps() []setup.Step {
 		steps = append(steps, setup.Step{Name: "alarm's secrets", Run: r.keepAlarmSecrets})
 	}
 	steps = append(steps, setup.Step{Name: "state", Run: r.makeReceiverState}, setup.Step{Name: "service", Run: r.startReceiver})
-	steps = append(steps, r.firewallSteps()...)
+	steps = append(steps, r.machineSteps()...)
 	return append(steps, setup.Step{Name: "join", Run: r.joinPrimary}, setup.Step{Name: "alarm", Run: r.tryAlarm})
 }
 

@@ -16,12 +16,16 @@ import (
 	"github.com/veripath/aes-appliance/internal/setup"
 )
 
-// firewallSteps put the packet filter in force, when that was answered, and this is a machine.
-func (r *setupRun) firewallSteps() []setup.Step {
-	if !r.answers.Config.Setup.Confine || r.host.Root != "" {
-		return nil
+// machineSteps are about the machine itself, as far as they were answered: its packet filter, and what hardens it.
+func (r *setupRun) machineSteps() []setup.Step {
+	var steps []setup.Step
+	if r.answers.Config.Setup.Confine && r.host.Root == "" {
+		steps = append(steps, setup.Step{Name: "firewall", Run: r.confine})
 	}
-	return []setup.Step{{Name: "firewall", Run: r.confine}}
+	if r.answers.Config.Setup.Harden {
+		steps = append(steps, setup.Step{Name: "hardening", Run: r.host.Harden})
+	}
+	return steps
 }
 
 // confineTime is how long a change of the packet filter lasts when a person is asked whether it is to stay.

@@ -72,6 +72,7 @@ func primaryQuestions() []setup.Item {
 		{Heading: "Firewall"},
 		{Key: "setup.firewall", Label: "Put it in force: yes or no"},
 		{Key: "firewall.admin_networks", Label: "Where you administer from (ssh)", When: is("setup.firewall", "yes"), Needed: true, Default: administers},
+		{Key: "setup.harden", Label: "Harden the machine itself: yes or no"},
 	}
 }
 
@@ -97,6 +98,7 @@ func backupQuestions() []setup.Item {
 		{Key: "setup.firewall", Label: "Put it in force: yes or no"},
 		{Key: "firewall.primaries", Label: "Addresses of the primary", When: yes, Needed: true},
 		{Key: "firewall.admin_networks", Label: "Where you administer from (ssh)", When: yes, Needed: true, Default: administers},
+		{Key: "setup.harden", Label: "Harden the machine itself: yes or no"},
 	}
 }
 

@@ -142,7 +142,7 @@ func (r *setupRun) registrationSteps() (steps []setup.Step) {
 	if s.Clinician != "" {
 		steps = append(steps, setup.Step{Name: "clinician", Run: r.addClinician})
 	}
-	steps = append(steps, r.firewallSteps()...)
+	steps = append(steps, r.machineSteps()...)
 	if s.BackupHost != "" {
 		steps = append(steps, setup.Step{Name: "backup host", Run: r.enrolBackup})
 	}

@@ -51,6 +51,7 @@ type Setup struct {
 	Webhook        string // file, absolute; "" = none
 	MailPassword   string // file, absolute; "" = none
 	Confine        bool   // put the firewall in force
+	Harden         bool   // set what makes the machine harder to break into
 }
 
 // answers is the document of the answers for a role.

@@ -18,12 +18,18 @@ func confine() key {
 		true, true, flag(func(c *Config) *bool { return &c.Setup.Confine })}
 }
 
+func harden() key {
+	return key{"setup", "harden", "Harden the machine, which is for this alone: kernel settings, protocols that nobody needs, ssh without forwarding of X11 and agents. Each is a file of its own; who may log in stays as it is.",
+		true, true, flag(func(c *Config) *bool { return &c.Setup.Harden })}
+}
+
 // primaryAnswers are the answers for a primary that go into no configuration file.
 func primaryAnswers() []key {
 	return slices.Concat([]key{
 		{"setup", "demo", "For trying it out: all that the appliance makes is marked as a demo for good, its clock need not be proven (clock.mode), and its realms may be on loopback.",
 			true, false, flag(func(c *Config) *bool { return &c.Setup.Demo })},
 		confine(),
+		harden(),
 		{"setup", "tls_key_file", "With portal.tls = \"files\": the private key (PEM) of portal.certificate_file. It is encrypted for the portal's service; remove the file afterwards.",
 			"/root/tls-key.pem", "", told(optional(absolute), func(s *Setup) *string { return &s.TLSKey })},
 	}, alarmAnswers(), []key{
@@ -69,6 +75,7 @@ func backupAnswers() []key {
 	return slices.Concat([]key{
 		{"setup", "demo", "For trying it out: this host's clock need not be proven.", true, false, flag(func(c *Config) *bool { return &c.Setup.Demo })},
 		confine(),
+		harden(),
 		{"setup", "join_file", "File with the code that \"appliance backup enrol\" or setup printed on the primary; - is standard input. Empty: it is told later, with \"appliance receiver --join -\".",
 			"/root/join-code", "", told(optional(fileOrDash), func(s *Setup) *string { return &s.Join })},
 	}, alarmAnswers())

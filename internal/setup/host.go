@@ -121,6 +121,14 @@ func (h Host) Write(path string, data []byte, mode fs.FileMode) error {
 	return nil
 }
 
+// Remove removes a file that may be there.
+func (h Host) Remove(path string) error {
+	if err := os.Remove(h.Path(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return storage(h.Path(path), err)
+	}
+	return nil
+}
+
 // Read reads a file of at most max bytes; fs.ErrNotExist is in the error's tree when there is none.
 func (h Host) Read(path string, max int64) ([]byte, error) {
 	data, err := durable.ReadFile(durable.OS{}, h.Path(path), max)
