@@ -59,7 +59,7 @@ func documented(t *testing.T, first string) string {
 }
 
 const everything = `find / -xdev \( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/tmp -o -path /var/cache -o -path /var/log -o -path /var/lib/apt -o -path /var/lib/dpkg ` +
-	`-o -path /var/lib/systemd/timers -o -path /srv/mirror -o -path /root \) -prune -o -print | sort`
+	`-o -path /var/lib/systemd/timers -o -path /var/backups -o -path /srv/mirror -o -path /root \) -prune -o -print | sort`
 
 func (p *packaged) install(t *testing.T) {
 	p.trust(t, p.archive, "primary")

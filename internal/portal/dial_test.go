@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -64,4 +65,67 @@ func TestDialsForTheSignerAtOnce(t *testing.T) {
 		t.Error("the host that answers waits for those that do not")
 	}
 	cancel()
+}
+
+// TestDialsWhileEnding: a request that is in flight when the portal is told to stop waits for a signer that has just been started anew, and that one for its connection to the
+// backup host. The portal makes it, and the request has its answer.
+func TestDialsWhileEnding(t *testing.T) {
+	backup, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer backup.Close()
+	p, d := newPortal(t, func(c *Config) {
+		c.Dial = func(_ context.Context, address string) (net.Conn, error) { return net.Dial("tcp", address) }
+	})
+	d.certify(p.cfg.Hosts, time.Hour)
+	asked, ending, connected, answered := make(chan struct{}), make(chan struct{}), make(chan struct{}), make(chan struct{})
+	d.do[wire.OpTSA] = func(any, *os.File) (any, *os.File, error) {
+		close(asked)
+		<-connected
+		return wire.DER{DER: []byte{0x30, 0}}, nil, nil
+	}
+	var once sync.Once
+	d.do[wire.OpWanted] = func(any, *os.File) (w any, _ *os.File, _ error) {
+		<-ending
+		w = wire.Wanted{}
+		once.Do(func() { w = wire.Wanted{ID: 1, Address: backup.Addr().String()} })
+		if w == (wire.Wanted{}) {
+			<-answered
+		}
+		return w, nil, nil
+	}
+	d.do[wire.OpDialled] = func(_ any, fd *os.File) (any, *os.File, error) {
+		if fd != nil {
+			close(connected)
+		}
+		return wire.Nothing{}, nil, nil
+	}
+	l, stop := serve(t, p)
+	got := make(chan error, 1)
+	client := clientOf(t, d.root)
+	go func() {
+		answer, err := client.Post("https://"+l.HTTPS.Addr().String()+"/tsa", "application/timestamp-query", strings.NewReader("x"))
+		if err == nil {
+			answer.Body.Close()
+		}
+		got <- err
+	}()
+	<-asked
+	stopped := make(chan error, 1)
+	go func() { stopped <- stop() }()
+	time.AfterFunc(200*time.Millisecond, func() { close(ending) }) // the portal's listeners are closed by then, or soon
+	select {
+	case err := <-got:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("the portal that is ending makes no connection for the signer")
+		close(connected)
+	}
+	close(answered)
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
 }

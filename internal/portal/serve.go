@@ -78,8 +78,11 @@ func (p *Portal) Serve(ctx context.Context, l Listeners, ready func()) error {
 	running.Go(func() { cancel(secure.ServeTLS(crowds[0], "", "")) })
 	running.Go(func() { cancel(servers[1].Serve(crowds[1])) })
 	running.Go(func() { cancel(servers[2].Serve(l.Metrics)) })
+	// What is in flight may wait for the signer to have a connection, also while this portal is ending: a new signer compares itself with the backup host before it signs.
+	dialling, hangUp := context.WithCancel(context.WithoutCancel(ctx))
+	defer hangUp()
 	for range dialers {
-		running.Go(func() { p.dialFor(ctx) })
+		running.Go(func() { p.dialFor(dialling) })
 	}
 	certified := make(chan struct{})
 	running.Go(func() {
@@ -101,6 +104,7 @@ func (p *Portal) Serve(ctx context.Context, l Listeners, ready func()) error {
 		c.settle()
 	}
 	err = p.stop(servers)
+	hangUp()
 	running.Wait()
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, http.ErrServerClosed) && !errors.Is(cause, context.Canceled) {
 		return fmt.Errorf("portal: serving: %w", cause)
