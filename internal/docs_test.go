@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -124,7 +125,7 @@ func exists(path string) bool {
 	return err == nil && len(found) > 0
 }
 
-// testFunctions returns the test functions under internal/, cmd/ and vmtests/ as folder.Test.
+// testFunctions returns the test functions under internal/, cmd/, packaging/ and vmtests/ as folder.Test.
 func testFunctions(t *testing.T) map[string]bool {
 	t.Helper()
 	known := map[string]bool{}
@@ -140,7 +141,11 @@ func testFunctions(t *testing.T) map[string]bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sources = append(append(sources, commands...), machines...)
+	packages, err := filepath.Glob("../packaging/*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sources = slices.Concat(sources, commands, machines, packages)
 	for _, source := range sources {
 		f, err := parser.ParseFile(token.NewFileSet(), source, nil, parser.SkipObjectResolution)
 		if err != nil {

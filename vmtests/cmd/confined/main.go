@@ -100,6 +100,8 @@ func attempts() []attempt {
 		{"write /etc/aes-appliance", open("/etc/aes-appliance/x", os.O_CREATE|os.O_WRONLY)},
 		{"write the program", open("/usr/bin/appliance", os.O_WRONLY)},
 		{"write /run", open("/run/x", os.O_CREATE|os.O_WRONLY)},
+		{"write shared memory", open("/dev/shm/x", os.O_CREATE|os.O_WRONLY)},
+		{"read shared memory", open("/dev/shm", os.O_RDONLY)},
 		{"read /etc/shadow", open("/etc/shadow", os.O_RDONLY)},
 		{"read a key of ssh", open("/etc/ssh/ssh_host_ed25519_key", os.O_RDONLY)},
 		{"read sealed credentials", open("/etc/credstore.encrypted/aes-signer.token-pin", os.O_RDONLY)},
