@@ -14,7 +14,7 @@ const module = "github.com/veripath/aes-appliance/"
 
 // rows is the order of docs/architecture.md: a package imports only packages of lower rows, never its own row's.
 var rows = [][]string{
-	{"fault", "durable", "chain", "fonts", "porttest"},
+	{"fault", "durable", "chain", "der", "fonts", "porttest"},
 	{"config", "wire", "enrol", "escrow", "pdf", "cms", "tsp", "cert", "jwt", "prescription", "dmd", "panel"},
 	{"token", "clock", "objects", "index", "firewall", "manual"},
 	{"ledger"},

@@ -45,7 +45,8 @@ const (
 )
 
 var (
-	derNull = []byte{5, 0}
+	derNull       = []byte{5, 0}
+	derSignedData = []byte{6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 2} // id-signedData
 
 	oidMGF1          = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 8}
 	oidRSAEncryption = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}

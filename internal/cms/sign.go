@@ -1,6 +1,7 @@
 package cms
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
@@ -12,6 +13,8 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	casn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/veripath/aes-appliance/internal/der"
 )
 
 // SignParams says what a SignedData is to hold.
@@ -32,11 +35,7 @@ func Sign(rand io.Reader, p SignParams, key crypto.Signer) (*SignedData, error) 
 	if err != nil {
 		return nil, err
 	}
-	der, err := producer.Sign(rand, p.Content, p.MessageDigest)
-	if err != nil {
-		return nil, err
-	}
-	return parse(der, producer.known)
+	return producer.SignedData(rand, p.Content, p.MessageDigest)
 }
 
 // Producer makes many SignedData under one key: it holds, encoded once, all that they have in common. It is safe for concurrent use
@@ -46,16 +45,15 @@ type Producer struct {
 	opts crypto.SignerOpts
 	hash crypto.Hash
 
-	contentType     asn1.ObjectIdentifier
-	certificates    []byte // [0] element, or empty
-	signerHead      []byte // version, sid and digestAlgorithm of the SignerInfo
-	digestAlgorithm []byte
-	signAlgorithm   []byte
-	attrContentType []byte
-	attrESS         []byte
-	version         int64
-	maxSignature    int // bytes
-	known           []*x509.Certificate
+	head         []byte // version and digestAlgorithms of the SignedData
+	contentType  []byte // OBJECT IDENTIFIER
+	certificates []byte // [0] element, or empty
+	signerHead   []byte // version, sid and digestAlgorithm of the SignerInfo
+	attributes   []byte // the signed attributes as SET OF, whose message digest is zeros
+	digestAt     int    // where in them it is
+	algorithm    []byte // signatureAlgorithm
+	maxSignature int    // bytes
+	known        []*x509.Certificate
 }
 
 // NewProducer checks p and prepares for signing with it; Content and MessageDigest are not looked at.
@@ -71,12 +69,9 @@ func NewProducer(p SignParams, key crypto.Signer) (*Producer, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Producer{key: key, opts: opts, hash: p.Hash, contentType: p.ContentType, version: 1, maxSignature: maxSignature}
-	if c.contentType == nil {
-		c.contentType = oidData
-	}
-	if !c.contentType.Equal(oidData) {
-		c.version = 3 // RFC 5652 §5.1
+	c := &Producer{key: key, opts: opts, hash: p.Hash, maxSignature: maxSignature}
+	if p.ContentType == nil {
+		p.ContentType = oidData
 	}
 	if !p.EmbedNone {
 		c.known = append([]*x509.Certificate{p.Certificate}, p.Chain...)
@@ -91,17 +86,25 @@ func (c *Producer) encode(p SignParams, alg AlgorithmIdentifier) error {
 		err = errors.Join(err, e)
 		return der
 	}
-	c.digestAlgorithm = collect(encode(func(b *cryptobyte.Builder) { addAlgorithm(b, hashID(p.Hash)) }))
-	c.signAlgorithm = collect(encode(func(b *cryptobyte.Builder) { addAlgorithm(b, alg) }))
-	c.attrContentType = collect(encodeAttribute(oidContentType, func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(c.contentType) }))
-	c.attrESS = collect(encodeESS(p.Certificate, p.Hash))
+	version := int64(1)
+	if !p.ContentType.Equal(oidData) {
+		version = 3 // RFC 5652 §5.1
+	}
+	digestAlgorithm := collect(encode(func(b *cryptobyte.Builder) { addAlgorithm(b, hashID(p.Hash)) }))
+	c.head = collect(encode(func(b *cryptobyte.Builder) {
+		b.AddASN1Int64(version)
+		b.AddASN1(casn1.SET, func(b *cryptobyte.Builder) { b.AddBytes(digestAlgorithm) })
+	}))
+	c.contentType = collect(encode(func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(p.ContentType) }))
+	c.algorithm = collect(encode(func(b *cryptobyte.Builder) { addAlgorithm(b, alg) }))
+	collect(nil, c.encodeAttributes(p))
 	c.signerHead = collect(encode(func(b *cryptobyte.Builder) {
 		b.AddASN1Int64(1) // RFC 5652 §5.3: version 1 goes with issuerAndSerialNumber
 		b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
 			b.AddBytes(p.Certificate.RawIssuer)
 			b.AddASN1BigInt(p.Certificate.SerialNumber)
 		})
-		b.AddBytes(c.digestAlgorithm)
+		b.AddBytes(digestAlgorithm)
 	}))
 	if len(c.known) > 0 {
 		var set [][]byte
@@ -115,11 +118,29 @@ func (c *Producer) encode(p SignParams, alg AlgorithmIdentifier) error {
 		if len(set) > MaxCertificates {
 			return fmt.Errorf("%w: more than %d certificates", ErrLimit, MaxCertificates)
 		}
-		c.certificates = collect(encode(func(b *cryptobyte.Builder) {
-			b.AddASN1(explicit(0), func(b *cryptobyte.Builder) { b.AddBytes(setOf(set...)) })
-		}))
+		c.certificates = der.Append(nil, explicit(0), setOf(set...))
 	}
 	return err
+}
+
+// encodeAttributes fills in the signed attributes: EN 319 142-1 §6.3 leaves no others in a baseline signature without more to say, and bars
+// signing-time. Which of them comes first is decided before the digest's own bytes are compared.
+func (c *Producer) encodeAttributes(p SignParams) error {
+	contentType, err1 := encodeAttribute(oidContentType, func(b *cryptobyte.Builder) { b.AddBytes(c.contentType) })
+	digest, err2 := encodeAttribute(oidMessageDigest, func(b *cryptobyte.Builder) { b.AddASN1OctetString(make([]byte, p.Hash.Size())) })
+	ess, err3 := encodeESS(p.Certificate, p.Hash)
+	c.attributes = der.Append(nil, casn1.SET, setOf(contentType, digest, ess))
+	c.digestAt = bytes.Index(c.attributes, digest) + len(digest) - p.Hash.Size()
+	return errors.Join(err1, err2, err3)
+}
+
+// SignedData is Sign, read back.
+func (c *Producer) SignedData(rand io.Reader, content, digest []byte) (*SignedData, error) {
+	made, err := c.Sign(rand, content, digest)
+	if err != nil {
+		return nil, err
+	}
+	return parse(made, c.known)
 }
 
 // Sign returns the DER of a SignedData over content, or over the detached content with the given digest when content is nil.
@@ -130,10 +151,7 @@ func (c *Producer) Sign(rand io.Reader, content, digest []byte) ([]byte, error) 
 	if len(digest) != c.hash.Size() {
 		return nil, fmt.Errorf("cms: a message digest of %d bytes is not one of %v", len(digest), c.hash)
 	}
-	attrs, err := c.signedAttributes(digest)
-	if err != nil {
-		return nil, err
-	}
+	attrs := c.signedAttributes(digest)
 	signature, err := c.key.Sign(rand, digestOf(c.hash, attrs), c.opts)
 	if err != nil {
 		return nil, fmt.Errorf("cms: signing the attributes: %w", err)
@@ -141,7 +159,7 @@ func (c *Producer) Sign(rand io.Reader, content, digest []byte) ([]byte, error) 
 	if len(signature) == 0 || len(signature) > c.maxSignature {
 		return nil, fmt.Errorf("cms: the key made a signature of %d bytes, at most %d are possible", len(signature), c.maxSignature)
 	}
-	return c.assemble(content, attrs, signature)
+	return c.assemble(content, attrs, signature), nil
 }
 
 // MaxSize returns an upper bound, in bytes, for what Sign returns over a content of n bytes; n < 0 stands for a detached content.
@@ -150,60 +168,45 @@ func (c *Producer) MaxSize(n int) int {
 	if n >= 0 {
 		content = make([]byte, n)
 	}
-	attrs, err := c.signedAttributes(make([]byte, c.hash.Size()))
-	if err != nil {
-		panic("cms: attributes that were encoded before fail: " + err.Error())
-	}
-	der, err := c.assemble(content, attrs, make([]byte, c.maxSignature))
-	if err != nil {
-		panic("cms: a structure of bounded size fails: " + err.Error())
-	}
-	return len(der)
+	return len(c.assemble(content, c.attributes, make([]byte, c.maxSignature)))
 }
 
-// signedAttributes returns the signed attributes as SET OF: EN 319 142-1 §6.3 leaves no others in a baseline signature without more
-// to say, and bars signing-time.
-func (c *Producer) signedAttributes(digest []byte) ([]byte, error) {
-	attrDigest, err := encodeAttribute(oidMessageDigest, func(b *cryptobyte.Builder) { b.AddASN1OctetString(digest) })
-	if err != nil {
-		return nil, err
+// signedAttributes returns the signed attributes over digest, as SET OF.
+func (c *Producer) signedAttributes(digest []byte) []byte {
+	attrs := bytes.Clone(c.attributes)
+	copy(attrs[c.digestAt:], digest)
+	return attrs
+}
+
+// assemble puts the ContentInfo together: its sizes from the inside out, then each byte once.
+func (c *Producer) assemble(content, attrs, signature []byte) []byte {
+	info := len(c.signerHead) + len(attrs) + len(c.algorithm) + der.Size(len(signature))
+	encap := len(c.contentType)
+	if content != nil {
+		encap += der.Size(der.Size(len(content)))
 	}
-	return encode(func(b *cryptobyte.Builder) {
-		b.AddASN1(casn1.SET, func(b *cryptobyte.Builder) { b.AddBytes(setOf(c.attrContentType, attrDigest, c.attrESS)) })
-	})
-}
+	signed := len(c.head) + der.Size(encap) + len(c.certificates) + der.Size(der.Size(info))
+	outer := len(derSignedData) + der.Size(der.Size(signed))
 
-// assemble puts the ContentInfo together.
-func (c *Producer) assemble(content, attrs, signature []byte) ([]byte, error) {
-	b := cryptobyte.NewBuilder(make([]byte, 0, len(content)+len(c.certificates)+len(attrs)+len(signature)+len(c.signerHead)+256))
-	b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) { // ContentInfo
-		b.AddASN1ObjectIdentifier(oidSignedData)
-		b.AddASN1(explicit(0), func(b *cryptobyte.Builder) {
-			b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) { // SignedData
-				b.AddASN1Int64(c.version)
-				b.AddASN1(casn1.SET, func(b *cryptobyte.Builder) { b.AddBytes(c.digestAlgorithm) })
-				b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) { // encapContentInfo
-					b.AddASN1ObjectIdentifier(c.contentType)
-					if content != nil {
-						b.AddASN1(explicit(0), func(b *cryptobyte.Builder) { b.AddASN1OctetString(content) })
-					}
-				})
-				b.AddBytes(c.certificates)
-				b.AddASN1(casn1.SET, func(b *cryptobyte.Builder) { // signerInfos
-					b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) { c.addSignerInfo(b, attrs, signature) })
-				})
-			})
-		})
-	})
-	return b.Bytes()
-}
-
-func (c *Producer) addSignerInfo(b *cryptobyte.Builder, attrs, signature []byte) {
-	b.AddBytes(c.signerHead)
-	b.AddUint8(uint8(explicit(0))) // RFC 5652 §5.4: in the SignerInfo the set stands under [0] IMPLICIT
-	b.AddBytes(attrs[1:])
-	b.AddBytes(c.signAlgorithm)
-	b.AddASN1OctetString(signature)
+	b := der.AppendHeader(make([]byte, 0, der.Size(outer)), casn1.SEQUENCE, outer) // ContentInfo
+	b = append(b, derSignedData...)
+	b = der.AppendHeader(b, explicit(0), der.Size(signed))
+	b = der.AppendHeader(b, casn1.SEQUENCE, signed)
+	b = append(b, c.head...)
+	b = der.AppendHeader(b, casn1.SEQUENCE, encap) // encapContentInfo
+	b = append(b, c.contentType...)
+	if content != nil {
+		b = der.AppendHeader(b, explicit(0), der.Size(len(content)))
+		b = der.Append(b, casn1.OCTET_STRING, content)
+	}
+	b = append(b, c.certificates...)
+	b = der.AppendHeader(b, casn1.SET, der.Size(info)) // signerInfos
+	b = der.AppendHeader(b, casn1.SEQUENCE, info)
+	b = append(b, c.signerHead...)
+	b = append(b, byte(explicit(0))) // RFC 5652 §5.4: in the SignerInfo the set stands under [0] IMPLICIT
+	b = append(b, attrs[1:]...)
+	b = append(b, c.algorithm...)
+	return der.Append(b, casn1.OCTET_STRING, signature)
 }
 
 // hashID returns the AlgorithmIdentifier of h, without parameters (RFC 5754 §2).

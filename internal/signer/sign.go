@@ -86,13 +86,9 @@ func (g *Signing) Sign(ctx context.Context, digest []byte) (pades.Signature, err
 	if err := g.s.ca.Usable(g.credential.serial); err != nil {
 		return pades.Signature{}, err
 	}
-	der, err := g.credential.producer.Sign(g.s.rand, nil, digest)
+	unstamped, err := g.credential.producer.SignedData(g.s.rand, nil, digest)
 	if err != nil {
 		return pades.Signature{}, fmt.Errorf("signing for certificate %s: %w", g.credential.serial, err)
-	}
-	unstamped, err := cms.Parse(der)
-	if err != nil {
-		return pades.Signature{}, fmt.Errorf("reading back the signature: %w", err)
 	}
 	value := sha256.Sum256(unstamped.Signers[0].Signature) // EN 319 122-1 §5.3: the imprint is over the signature value
 	token, info, err := g.time.Stamp(ctx, tsp.Imprint{Hash: crypto.SHA256, Digest: value[:]})

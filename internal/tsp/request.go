@@ -7,6 +7,8 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	casn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/veripath/aes-appliance/internal/der"
 )
 
 // Request is a TimeStampReq (RFC 3161 §2.4.1) without extensions, of which this service knows none.
@@ -25,21 +27,20 @@ func (r Request) Marshal() ([]byte, error) {
 	if err := checkNonce(r.Nonce); err != nil {
 		return nil, err
 	}
-	b := cryptobyte.NewBuilder(nil)
-	b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1Int64(1)
-		r.Imprint.add(b)
-		if r.Policy != nil {
-			b.AddASN1ObjectIdentifier(r.Policy)
+	b := r.Imprint.append([]byte(version1))
+	if r.Policy != nil {
+		var err error
+		if b, err = der.AppendOID(b, r.Policy); err != nil {
+			return nil, fmt.Errorf("tsp: policy: %w", err)
 		}
-		if r.Nonce != nil {
-			b.AddASN1BigInt(r.Nonce)
-		}
-		if r.CertReq {
-			b.AddASN1Boolean(true)
-		}
-	})
-	return b.Bytes()
+	}
+	if r.Nonce != nil {
+		b = der.AppendInt(b, r.Nonce)
+	}
+	if r.CertReq {
+		b = append(b, isTrue...)
+	}
+	return der.Append(nil, casn1.SEQUENCE, b), nil
 }
 
 // ParseRequest reads a TimeStampReq. The error is a *Failure: what the client is to be told.

@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	casn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/veripath/aes-appliance/internal/der"
 )
 
 // Status is a PKIStatus (RFC 3161 §2.4.2).
@@ -58,22 +60,18 @@ func (r Response) Marshal() ([]byte, error) {
 	if err := r.check(); err != nil {
 		return nil, err
 	}
-	b := cryptobyte.NewBuilder(make([]byte, 0, len(r.Token)+len(r.Text)+48))
-	b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) { // PKIStatusInfo
-			b.AddASN1Int64(int64(r.Status))
-			if r.Text != "" {
-				b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) { // PKIFreeText
-					b.AddASN1(casn1.UTF8String, func(b *cryptobyte.Builder) { b.AddBytes([]byte(r.Text)) })
-				})
-			}
-			if r.FailInfo != 0 {
-				b.AddASN1(casn1.BIT_STRING, func(b *cryptobyte.Builder) { b.AddBytes(failBits(r.FailInfo)) })
-			}
-		})
-		b.AddBytes(r.Token)
-	})
-	return b.Bytes()
+	info := der.AppendUnsigned(nil, casn1.INTEGER, []byte{byte(r.Status)}) // PKIStatusInfo
+	if r.Text != "" {
+		text := der.Append(nil, casn1.UTF8String, []byte(r.Text))
+		info = der.Append(info, casn1.SEQUENCE, text) // PKIFreeText
+	}
+	if r.FailInfo != 0 {
+		info = der.Append(info, casn1.BIT_STRING, failBits(r.FailInfo))
+	}
+	n := der.Size(len(info)) + len(r.Token)
+	b := der.AppendHeader(make([]byte, 0, der.Size(n)), casn1.SEQUENCE, n)
+	b = der.Append(b, casn1.SEQUENCE, info)
+	return append(b, r.Token...), nil
 }
 
 // failBits returns a BIT STRING's contents with the one bit of f: a named bit list ends with its last 1 (X.690 §11.2.2).

@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	casn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/veripath/aes-appliance/internal/der"
 )
 
 // Limits on what is read, in bytes. A request of this service is under 300 bytes.
@@ -106,23 +108,33 @@ func readImprint(in *cryptobyte.String) (Imprint, error) {
 	if imprint.Hash == 0 {
 		return Imprint{}, &Failure{Info: BadAlg, Text: fmt.Sprintf("hash algorithm %s is not accepted, use SHA-256, SHA-384 or SHA-512", name)}
 	}
-	if !imprint.bare && !bytes.Equal(params, []byte{5, 0}) { // RFC 5754 §2: absent or NULL
+	if !imprint.bare && string(params) != null { // RFC 5754 §2: absent or NULL
 		return Imprint{}, malformed("parameters of hashAlgorithm")
 	}
 	return imprint, imprint.Check()
 }
 
-func (a Imprint) add(b *cryptobyte.Builder) {
-	b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
-			b.AddASN1ObjectIdentifier(hashOID(a.Hash))
-			if !a.bare {
-				b.AddASN1NULL()
-			}
-		})
-		b.AddASN1OctetString(a.Digest)
-	})
+// append writes a, which was checked.
+func (a Imprint) append(b []byte) []byte {
+	var room [32]byte
+	algorithm, err := der.AppendOID(room[:0], hashOID(a.Hash))
+	if err != nil {
+		panic("tsp: " + err.Error())
+	}
+	if !a.bare {
+		algorithm = append(algorithm, null...)
+	}
+	b = der.AppendHeader(b, casn1.SEQUENCE, der.Size(len(algorithm))+der.Size(len(a.Digest)))
+	b = der.Append(b, casn1.SEQUENCE, algorithm)
+	return der.Append(b, casn1.OCTET_STRING, a.Digest)
 }
+
+// Elements that are always the same: NULL, TRUE and the version 1 of every message.
+const (
+	null     = "\x05\x00"
+	isTrue   = "\x01\x01\xff"
+	version1 = "\x02\x01\x01"
+)
 
 // readNonce reads an INTEGER of at most MaxNonce bytes.
 func readNonce(in *cryptobyte.String) (*big.Int, error) {

@@ -2,6 +2,7 @@ package tsp
 
 import (
 	"encoding/asn1"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/big"
@@ -10,6 +11,8 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	casn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/veripath/aes-appliance/internal/der"
 )
 
 // TSTInfo is what a time-stamp token signs (RFC 3161 §2.4.2).
@@ -29,27 +32,29 @@ func (t TSTInfo) Marshal() ([]byte, error) {
 	if err := t.check(); err != nil {
 		return nil, err
 	}
-	b := cryptobyte.NewBuilder(make([]byte, 0, 192))
-	b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1Int64(1)
-		b.AddASN1ObjectIdentifier(t.Policy)
-		t.Imprint.add(b)
-		b.AddASN1BigInt(t.Serial)
-		b.AddASN1(casn1.GeneralizedTime, func(b *cryptobyte.Builder) { b.AddBytes(appendTime(nil, t.GenTime)) })
-		if t.Accuracy != 0 {
-			b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) { addAccuracy(b, t.Accuracy) })
-		}
-		if t.Ordering {
-			b.AddASN1Boolean(true)
-		}
-		if t.Nonce != nil {
-			b.AddASN1BigInt(t.Nonce)
-		}
-		if t.TSA != nil {
-			b.AddASN1(explicit(0), func(b *cryptobyte.Builder) { b.AddBytes(t.TSA) })
-		}
-	})
-	return b.Bytes()
+	var room [192]byte
+	b, err := der.AppendOID(append(room[:0], version1...), t.Policy)
+	if err != nil {
+		return nil, fmt.Errorf("tsp: policy: %w", err)
+	}
+	b = t.Imprint.append(b)
+	b = der.AppendInt(b, t.Serial)
+	var when [32]byte
+	b = der.Append(b, casn1.GeneralizedTime, appendTime(when[:0], t.GenTime))
+	if t.Accuracy != 0 {
+		var parts [16]byte
+		b = der.Append(b, casn1.SEQUENCE, appendAccuracy(parts[:0], t.Accuracy))
+	}
+	if t.Ordering {
+		b = append(b, isTrue...)
+	}
+	if t.Nonce != nil {
+		b = der.AppendInt(b, t.Nonce)
+	}
+	if t.TSA != nil {
+		b = der.Append(b, explicit(0), t.TSA)
+	}
+	return der.Append(nil, casn1.SEQUENCE, b), nil
 }
 
 func (t TSTInfo) check() error {
@@ -174,17 +179,23 @@ func (t *TSTInfo) readOptional(seq *cryptobyte.String) error {
 	return nil
 }
 
-// addAccuracy writes the elements of Accuracy: seconds, millis [0] and micros [1], those that are not zero.
-func addAccuracy(b *cryptobyte.Builder, d time.Duration) {
-	if s := int64(d / time.Second); s != 0 {
-		b.AddASN1Int64(s)
+// appendAccuracy writes the elements of Accuracy: seconds, millis [0] and micros [1], those that are not zero.
+func appendAccuracy(b []byte, d time.Duration) []byte {
+	for _, part := range []struct {
+		tag casn1.Tag
+		n   time.Duration
+	}{
+		{casn1.INTEGER, d / time.Second},
+		{casn1.Tag(0).ContextSpecific(), d % time.Second / time.Millisecond},
+		{casn1.Tag(1).ContextSpecific(), d % time.Millisecond / time.Microsecond},
+	} {
+		if part.n != 0 {
+			var v [8]byte
+			binary.BigEndian.PutUint64(v[:], uint64(part.n))
+			b = der.AppendUnsigned(b, part.tag, v[:])
+		}
 	}
-	if ms := int64(d % time.Second / time.Millisecond); ms != 0 {
-		b.AddASN1Int64WithTag(ms, casn1.Tag(0).ContextSpecific())
-	}
-	if us := int64(d % time.Millisecond / time.Microsecond); us != 0 {
-		b.AddASN1Int64WithTag(us, casn1.Tag(1).ContextSpecific())
-	}
+	return b
 }
 
 func readAccuracy(seq *cryptobyte.String) (time.Duration, error) {
