@@ -32,9 +32,10 @@ import (
 
 // The benchmarks measure the whole appliance: token, log with fsync, CA, TSA. "make bench" runs them on the static build and makes a table.
 
-// load runs f at the given concurrency until b.N calls are done and reports rate, latencies and CPU.
+// load runs f at the given concurrency until b.N calls are done and reports rate, latencies and CPU. The collector is set as the services have it.
 func load(b *testing.B, workers int, f func() error) {
 	b.Helper()
+	defer debug.SetGCPercent(debug.SetGCPercent(heapGrowth))
 	took := make([]time.Duration, b.N)
 	var next atomic.Int64
 	var wg sync.WaitGroup

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -136,7 +137,7 @@ func newDesk(s *signer.Signer) (*desk, error) {
 	return &desk{signer: s, panels: panel.NewDrawer(set)}, nil
 }
 
-// sign signs data as a clinician.
+// sign signs data as a clinician. The panel is drawn while the document is opened and checked.
 func (d *desk) sign(ctx context.Context, data []byte, r signRequest) (pades.Signed, error) {
 	crt, err := d.find(r.clinic, r.name)
 	if err != nil {
@@ -150,12 +151,23 @@ func (d *desk) sign(ctx context.Context, data []byte, r signRequest) (pades.Sign
 		return pades.Signed{}, err
 	}
 	r.options.Name = crt.CommonName
-	if r.panel != nil {
-		if r.options.Appearance, err = d.draw(*r.panel, crt.Subject, r.options.Time); err != nil {
-			return pades.Signed{}, err
+	var f *pdf.File
+	var opening error
+	opened := make(chan struct{})
+	go func() {
+		defer close(opened)
+		if f, opening = pades.Open(data, r.options.Limits); opening == nil {
+			opening = f.Check()
 		}
+	}()
+	if r.panel != nil {
+		r.options.Appearance, err = d.draw(*r.panel, crt.Subject, r.options.Time)
 	}
-	done, err := pades.Sign(ctx, data, signing, r.options)
+	<-opened
+	if err = cmp.Or(opening, err); err != nil {
+		return pades.Signed{}, err
+	}
+	done, err := pades.SignFile(ctx, f, signing, r.options)
 	if err != nil {
 		return pades.Signed{}, err
 	}

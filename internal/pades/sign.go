@@ -18,7 +18,7 @@ type SignOptions struct {
 	Contact    string
 	Certify    int             // DocMDP permission 1..3 of a certification signature, 0 for an approval signature
 	Appearance *pdf.Appearance // nil = invisible
-	Limits     pdf.Limits
+	Limits     pdf.Limits      // of Sign, which opens the document
 }
 
 // slack is the room kept behind a document so that its three updates append in place: two Contents in hexadecimal, the DSS and xref.
@@ -36,15 +36,20 @@ type Signed struct {
 	TimeStamp [4]int64 // ByteRange that the document time stamp covers: to the end of PDF
 }
 
-// Sign returns data with a PAdES-B-LTA signature: three incremental updates behind bytes that stay as they are.
-//
-// EN 319 142-1 §6.3, in the order that the levels demand: signature with its time stamp (B-T), DSS with all that validates both (B-LT),
-// document time stamp over all of it (B-LTA). On any error nothing is returned; what the authority logged tells how far it came.
+// Sign is Open and SignFile.
 func Sign(ctx context.Context, data []byte, a Authority, o SignOptions) (Signed, error) {
 	f, err := Open(data, o.Limits)
 	if err != nil {
 		return Signed{}, err
 	}
+	return SignFile(ctx, f, a, o)
+}
+
+// SignFile returns f, which Open gave, with a PAdES-B-LTA signature: three incremental updates behind bytes that stay as they are.
+//
+// EN 319 142-1 §6.3, in the order that the levels demand: signature with its time stamp (B-T), DSS with all that validates both (B-LT),
+// document time stamp over all of it (B-LTA). On any error nothing is returned; what the authority logged tells how far it came.
+func SignFile(ctx context.Context, f *pdf.File, a Authority, o SignOptions) (Signed, error) {
 	p, err := pdf.Prepare(f, pdf.SignatureOptions{
 		Field: o.Field, Type: "Sig", SubFilter: "ETSI.CAdES.detached",
 		Name: o.Name, Location: o.Location, ContactInfo: o.Contact, M: o.Time,
