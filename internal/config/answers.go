@@ -250,7 +250,7 @@ func (doc document) ownAnswer(role Role, k key) bool {
 
 // primaryAsked and backupAsked are the keys of the configuration files that setup asks for though they need not be set.
 func primaryAsked() []ref {
-	return []ref{{"pki", "organisation_id"}, {"portal", "tls"}, {"portal", "acme_email"}, {"portal", "certificate_file"}, {"clock", "mode"},
+	return []ref{{"pki", "organisation_id"}, {"portal", "tls"}, {"portal", "acme_directory"}, {"portal", "acme_email"}, {"portal", "acme_roots_file"}, {"portal", "certificate_file"}, {"clock", "mode"},
 		{"alarm", "mail_server"}, {"alarm", "mail_from"}, {"alarm", "mail_to"}, {"alarm", "mail_user"}, {"firewall", "admin_networks"}, {"replication", "required"}}
 }
 
