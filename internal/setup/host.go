@@ -53,13 +53,27 @@ func (h Host) Run(ctx context.Context, input []byte, name string, args ...string
 	return Exec(ctx, input, name, args...)
 }
 
+// systemPath is where the machine's programs are.
+const systemPath = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+// installed is where a program of the machine's is: what root runs is not for the PATH of whoever became root to say.
+func installed(name string) string {
+	for _, dir := range filepath.SplitList(systemPath) {
+		path := filepath.Join(dir, name)
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && !filepath.IsAbs(name) {
+			return path
+		}
+	}
+	return name
+}
+
 // Exec runs a program with nothing of the environment, and input on its standard input. The error says what it said.
 func Exec(ctx context.Context, input []byte, name string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTime)
 	defer cancel()
 	var out, problems bytes.Buffer
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
+	cmd := exec.CommandContext(ctx, installed(name), args...)
+	cmd.Env = []string{"PATH=" + systemPath, "LC_ALL=C"}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &out, &problems
 	if err := cmd.Run(); err != nil {
 		said, _, _ := strings.Cut(strings.TrimSpace(problems.String()), "\n")

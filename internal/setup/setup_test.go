@@ -239,3 +239,21 @@ func TestTranscript(t *testing.T) {
 		}
 	}
 }
+
+// TestExecIsOfTheMachine: a program that stands before the machine's in somebody's PATH is not run.
+func TestExecIsOfTheMachine(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "true"), []byte("#!/bin/sh\necho another\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir)
+	if out, err := setup.Exec(t.Context(), nil, "true"); err != nil || len(out) > 0 {
+		t.Errorf("%q, %v", out, err)
+	}
+	if out, err := setup.Exec(t.Context(), nil, filepath.Join(dir, "true")); err != nil || string(out) != "another\n" {
+		t.Errorf("named: %q, %v", out, err)
+	}
+	if _, err := setup.Exec(t.Context(), nil, "no-such-program"); err == nil {
+		t.Error("what is not there was run")
+	}
+}
