@@ -18,7 +18,7 @@ import (
 func (a *app) configCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
-		Short: "Check the configuration, print a documented example, import medicines",
+		Short: "Check the configuration, print a documented example, import medicines, fill in the practice statement",
 		Args:  noSuch,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

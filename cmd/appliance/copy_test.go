@@ -42,8 +42,10 @@ func TestCopyIsVerified(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, spoil := range map[string]func() error{
-		"changed": func() error { return os.WriteFile(file, append(bytes.Clone(good[:len(good)-1]), good[len(good)-1]^1), 0o600) },
-		"lost":    func() error { return os.Remove(file) },
+		"changed": func() error {
+			return os.WriteFile(file, append(bytes.Clone(good[:len(good)-1]), good[len(good)-1]^1), 0o600)
+		},
+		"lost": func() error { return os.Remove(file) },
 	} {
 		if err := spoil(); err != nil {
 			t.Fatal(err)

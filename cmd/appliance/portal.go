@@ -19,7 +19,7 @@ func (a *app) portalCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "portal",
 		Short: "Run the process that faces the network (systemd starts it)",
-		Long: `Serves the HTTPS API and the pages on portal.listen, /ocsp, /crl and /ca as plain http on portal.listen_http, and /metrics and /readyz on
+		Long: `Serves the HTTPS API and the pages on portal.listen, /ocsp, /crl, /ca and /tsa as plain http on portal.listen_http, and /metrics and /readyz on
 portal.listen_metrics, until it is told to stop (SIGTERM): what is in flight is finished then. SIGHUP reads the
 files of tls = "files" and of medicines.dmd again.
 

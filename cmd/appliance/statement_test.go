@@ -2,13 +2,19 @@ package main
 
 import (
 	"bytes"
+	"crypto/x509"
+	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/veripath/aes-appliance/internal/cert"
 	"github.com/veripath/aes-appliance/internal/config"
+	"github.com/veripath/aes-appliance/internal/statement"
 )
 
 // TestStatement: the templates are filled in from a configuration made of the example, into a file that appears whole or not at all.
@@ -61,5 +67,61 @@ func TestStatement(t *testing.T) {
 	}
 	if code := Main(t.Context(), []string{"config", "statement"}, strings.NewReader(""), io.Discard, io.Discard); code != exitUsage {
 		t.Error(code)
+	}
+}
+
+// TestStatementIsWhatTheDemoIssued holds the certificates of a demo, as its own verbs export them, against the rows of its practice statement, field by field.
+func TestStatementIsWhatTheDemoIssued(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "demo")
+	run(t, "demo", "--dir", dir)
+	cfg := filepath.Join(dir, "appliance.toml")
+	cps := run(t, "--config", cfg, "config", "statement", filepath.Join("..", "..", "docs", "cps.md"))
+	rows := func(kind string) (all [][]string) {
+		for line := range strings.Lines(cps) {
+			if cells := strings.Split(strings.Trim(strings.TrimSpace(line), "| "), " | "); cells[0] == kind {
+				all = append(all, cells)
+			}
+		}
+		return all
+	}
+	var listed []struct {
+		Serial string
+		Type   string `json:"cert_type"`
+		Name   string `json:"common_name"`
+	}
+	if err := json.Unmarshal([]byte(run(t, "--config", cfg, "cert", "list", "--json")), &listed); err != nil || len(listed) < 9 {
+		t.Fatalf("%d certificates: %v", len(listed), err)
+	}
+	yes := map[bool]string{true: "yes", false: "–"}
+	for _, c := range listed {
+		out := filepath.Join(dir, c.Serial+".pem")
+		run(t, "--config", cfg, "cert", "export", c.Serial, "--out", out)
+		chain, err := readCertificates(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		crt, stated := chain[0], rows(c.Type)
+		life := stated[len(stated)-1] // of section 4
+		var policies []string
+		for _, oid := range crt.PolicyIdentifiers {
+			policies = append(policies, oid.String())
+		}
+		if c.Type != "root" && stated[0][1] != strings.Join(policies, ", ") {
+			t.Errorf("%s is under %q, and said to be under %q", c.Name, policies, stated[0][1])
+		}
+		if crt.IsCA && stated[len(stated)-2][1] != crt.Subject.CommonName {
+			t.Errorf("%q is said to be called %q", crt.Subject.CommonName, stated[len(stated)-2][1])
+		}
+		// RFC 5280 §4.1.2.5: the last second counts. The root is the first: nothing is before it.
+		if lasts := statement.Period(crt.NotAfter.Add(time.Second).Sub(crt.NotBefore.Add(cert.Backdating))); lasts != life[1] {
+			t.Errorf("%s lasts %s, and is said to last %s", c.Name, lasts, life[1])
+		}
+		if got, want := []string{yes[len(crt.CRLDistributionPoints) == 1], yes[len(crt.OCSPServer) == 1]}, life[len(life)-2:]; !slices.Equal(got, want) {
+			t.Errorf("%s has lists and OCSP %q, and is said to have %q", c.Name, got, want)
+		}
+		usage := map[x509.KeyUsage]string{x509.KeyUsageCertSign | x509.KeyUsageCRLSign: "keyCertSign, cRLSign", x509.KeyUsageContentCommitment: "nonRepudiation", x509.KeyUsageDigitalSignature: "digitalSignature"}
+		if usage[crt.KeyUsage] != life[5] || life[5] == "" {
+			t.Errorf("%s is for %b, and said to be for %q", c.Name, crt.KeyUsage, life[5])
+		}
 	}
 }

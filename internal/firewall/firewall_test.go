@@ -375,7 +375,7 @@ func TestOthersAreShown(t *testing.T) {
 		t.Errorf("%v, %v", found, err)
 	}
 	for _, change := range []string{"iptables -I INPUT -p tcp --dport 9999 -j ACCEPT",
-		"iptables -N ban; iptables -A ban -s 192.0.2.9 -j REJECT; iptables -A ban -j RETURN; iptables -I INPUT -j ban",                                                        // as fail2ban does: it lets nothing through
+		"iptables -N ban; iptables -A ban -s 192.0.2.9 -j REJECT; iptables -A ban -j RETURN; iptables -I INPUT -j ban",                // as fail2ban does: it lets nothing through
 		"iptables -N outer; iptables -N inner; iptables -A inner -j ACCEPT; iptables -A outer -g inner; iptables -I FORWARD -j outer", // as docker does
 		"echo '# by hand' >>/etc/ufw/before.rules"} {
 		if out, err := exec.Command("sh", "-c", change).CombinedOutput(); err != nil {
