@@ -13,6 +13,7 @@ aes-signer-pin@.service|2
 aes-portal.service|10
 aes-receiver.service|10
 aes-expiry.service|1
+aes-doctor.service|30
 aes-renew-archive.service|1
 aes-drill.service|1
 '

@@ -153,6 +153,9 @@ func (u *units) start(t *testing.T) {
 	if out := u.on(t, "primary", "journalctl --no-pager -u 'aes-*' | grep -iE 'unknown|ignoring|deprecated' || true"); out != "" {
 		t.Errorf("systemd does not take the units as they are:\n%s", out)
 	}
+	if out, want := u.on(t, "primary", "systemctl --version | grep -o '[+-]BPF_FRAMEWORK'"), map[string]string{"12": "-BPF_FRAMEWORK", "13": "+BPF_FRAMEWORK"}[u.release.Number]; out != want {
+		t.Errorf("systemd has %s, and docs/hardening.md rests on %s", out, want)
+	}
 	for _, unit := range []string{"aes-signer", "aes-portal"} {
 		status := u.on(t, "primary", "cat /proc/$(systemctl show -P MainPID "+unit+")/status")
 		for _, want := range []string{`CapEff:\s0+\n`, `CapBnd:\s0+\n`, `CapPrm:\s0+\n`, `CapAmb:\s0+\n`, `NoNewPrivs:\s1\n`, `Seccomp:\s2\n`} {

@@ -61,18 +61,18 @@ net.ipv6.conf.default.accept_source_route = 0
 `
 
 const hardenModules = hardenHead + `# Protocols and buses that an appliance does not use: a program that opens a socket of theirs does not load them.
-install dccp /bin/false
-install sctp /bin/false
-install rds /bin/false
-install tipc /bin/false
-install usb-storage /bin/false
-install firewire-core /bin/false
-install cramfs /bin/false
-install freevxfs /bin/false
-install hfs /bin/false
-install hfsplus /bin/false
-install jffs2 /bin/false
-install udf /bin/false
+install dccp /bin/true
+install sctp /bin/true
+install rds /bin/true
+install tipc /bin/true
+install usb-storage /bin/true
+install firewire-core /bin/true
+install cramfs /bin/true
+install freevxfs /bin/true
+install hfs /bin/true
+install hfsplus /bin/true
+install jffs2 /bin/true
+install udf /bin/true
 `
 
 const hardenSSH = hardenHead + `X11Forwarding no
