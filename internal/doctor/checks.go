@@ -62,7 +62,7 @@ func Checks() []Check {
 		{"firewall.active", "both", "The packet filter is on, denies by default, and has the rules that the configuration gives it."},
 		{"updates.package", "both", "The package is installed as a whole, and its last upgrade was not undone (docs/operations.md, \"Upgrade and rollback\"); bad otherwise."},
 		{"updates.packages", "both", "Package updates by apt's own lists, without network: of security a warning."},
-		{"updates.lists", "both", "The lists' age: a warning above 3 days."},
+		{"updates.lists", "both", "The lists' age: a warning above 3 days, or when one has ended by its own word."},
 		{"updates.restart", "both", "Nothing waits for a restart of the machine or runs a program that was replaced."},
 	}
 }

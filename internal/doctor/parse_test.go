@@ -6,9 +6,12 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 )
 
@@ -197,5 +200,42 @@ func TestReportIsNoTerminalsProgram(t *testing.T) {
 				t.Errorf("the %s has the line %q", what, line)
 			}
 		}
+	}
+}
+
+// TestListsThatEnded: attempts that fail keep apt's folder young. What a list says of itself does not get younger.
+func TestListsThatEnded(t *testing.T) {
+	now := time.Date(2026, 11, 22, 6, 0, 0, 0, time.UTC)
+	e := &exam{m: &Machine{Root: t.TempDir()}}
+	e.Now = func() time.Time { return now }
+	lists := e.m.path("/var/lib/apt/lists")
+	if err := errors.Join(os.MkdirAll(lists+"/partial", 0o755), os.Chtimes(lists+"/partial", now, now)); err != nil {
+		t.Fatal(err)
+	}
+	judge := func() Finding {
+		t.Helper()
+		s := &sheet{group: "updates"}
+		e.lists(s)
+		if len(s.findings) != 1 {
+			t.Fatal(s.findings)
+		}
+		return s.findings[0]
+	}
+	for name, text := range map[string]string{
+		"a_bookworm_InRelease": "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nDate: Sat, 11 Jul 2026 10:16:37 UTC\n", "a_security_InRelease": "Valid-Until: Fri, 27 Nov 2026 00:12:41 UTC\n", "b_InRelease": "Valid-Until: soon\n",
+	} {
+		if err := os.WriteFile(filepath.Join(lists, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if f := judge(); f.Verdict != OK {
+		t.Errorf("%+v", f)
+	}
+	now = now.AddDate(0, 0, 6)
+	if err := os.Chtimes(lists+"/partial", now, now); err != nil {
+		t.Fatal(err)
+	}
+	if f := judge(); f.Verdict != Warn || !strings.Contains(f.Text, "until 2026-11-27") || !strings.Contains(f.Text, "a_security_InRelease") {
+		t.Errorf("%+v", f)
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -74,7 +76,12 @@ func (e *exam) lists(s *sheet) {
 			newest = info.ModTime()
 		}
 	}
+	// An attempt that failed leaves the same trace as one that went well: what a list says of itself tells more, and nobody can put it off.
+	ended, until := e.runOut()
 	switch age := e.Now().Sub(newest); {
+	case ended != "":
+		s.warn("updates.lists", "apt-get update, and see that it ends well; let apt out through the firewall: appliance firewall show",
+			"a list of apt's was good until %s, and no newer one has come: %s", until.Format(time.DateOnly), ended).with("until", until)
 	case newest.IsZero():
 		s.unknown("updates.lists", "apt-get update", "apt has never fetched its lists, or this machine has none")
 	case age > listsAge:
@@ -82,6 +89,30 @@ func (e *exam) lists(s *sheet) {
 	default:
 		s.ok("updates.lists", "apt's lists are %s old", days(max(age, 0))).with("at", newest)
 	}
+}
+
+// runOut returns a list of apt's that is not good any more by its own word (Valid-Until, which the security archive has), the one that ended first; "" when there is none.
+func (e *exam) runOut() (name string, until time.Time) {
+	files, _ := filepath.Glob(e.m.path("/var/lib/apt/lists/*Release")) // the pattern is well formed
+	for _, file := range files {
+		f, err := os.Open(file)
+		if err != nil {
+			continue
+		}
+		head, err := io.ReadAll(io.LimitReader(f, 4<<10))
+		_ = f.Close()
+		for line := range strings.Lines(string(head)) {
+			text, found := strings.CutPrefix(line, "Valid-Until: ")
+			if !found || err != nil {
+				continue
+			}
+			at, err := time.Parse(time.RFC1123, strings.TrimSpace(text))
+			if err == nil && e.Now().After(at) && (name == "" || at.Before(until)) {
+				name, until = filepath.Base(file), at
+			}
+		}
+	}
+	return name, until
 }
 
 // restart says what still runs that was replaced on the disk.
