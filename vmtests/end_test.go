@@ -16,10 +16,11 @@ import (
 	"time"
 )
 
-// full: a disk without room stops signing with a clear answer and loses nothing; with room it goes on.
+// full: a disk without room stops signing with a clear answer, and nothing else: what exists is given out, also by a signer that is started then. It goes on by itself
+// when there is room, and no service was started anew on account of it.
 func (l *life) full(t *testing.T) {
 	c := l.client(t)
-	c.signs(t, "FULL-0")
+	signed := c.signs(t, "FULL-0")
 	// The state moves to a small disk of its own.
 	l.on(t, "primary", `systemctl stop aes-signer.socket aes-signer # or whoever calls it starts it in the midst
 cd /var/lib/aes-appliance && mv signer signer.whole && mkdir signer
@@ -27,7 +28,28 @@ mount -t tmpfs -o size=$(($(du -sm signer.whole | cut -f1) + 40))M,mode=0700 non
 cp -a signer.whole/. signer/ && chown --reference=signer.whole signer && rm -rf signer.whole
 systemctl start aes-appliance.target && systemctl is-active aes-signer`)
 	c.comesBack(t, 30*time.Second, "FULL-1")
+	const restarts = "systemctl show -P NRestarts aes-signer"
+	before := l.on(t, "primary", restarts)
 	l.on(t, "primary", "cd /var/lib/aes-appliance/signer && head -c 200M /dev/zero >filler 2>/dev/null; test -s filler")
+	l.fullNow(t, c, signed.SHA256)
+	l.on(t, "primary", "systemctl restart aes-signer") // as a reboot would
+	l.fullNow(t, c, signed.SHA256)
+	l.on(t, "primary", "rm /var/lib/aes-appliance/signer/filler")
+	t.Logf("room again: signing after %v", c.comesBack(t, 30*time.Second, "FULL-2"))
+	if after := l.on(t, "primary", restarts); after != before {
+		t.Errorf("the signer was started anew: %s times, and %s before", after, before)
+	}
+	l.on(t, "primary", "appliance audit verify")
+	l.sameLog(t)
+	l.on(t, "primary", `systemctl stop aes-signer.socket aes-signer # or whoever calls it starts it in the midst
+cd /var/lib/aes-appliance && cp -a signer signer.whole && umount signer && rmdir signer && mv signer.whole signer
+systemctl start aes-appliance.target`)
+	c.comesBack(t, 30*time.Second, "FULL-3")
+}
+
+// fullNow is on a full disk: prescriptions are refused, and the one of that SHA-256 is given out, with its evidence.
+func (l *life) fullNow(t *testing.T, c *client, sum string) {
+	t.Helper()
 	refused := signed{}
 	waitFor(t, time.Minute, "a full disk", func() error {
 		a, err := c.sign(t, fmt.Sprintf("FULL-x-%d", time.Now().UnixNano()))
@@ -38,17 +60,15 @@ systemctl start aes-appliance.target && systemctl is-active aes-signer`)
 		return nil
 	})
 	t.Logf("a full disk: %d %s %s", refused.Status, refused.Type, refused.Detail)
-	if refused.Status < 500 {
-		t.Errorf("a full disk is not the client's fault: %d", refused.Status)
+	if refused.Status != http.StatusServiceUnavailable || !strings.Contains(refused.Detail, "disk is full") {
+		t.Errorf("a full disk: %d %s", refused.Status, refused.Detail)
 	}
-	l.on(t, "primary", "rm /var/lib/aes-appliance/signer/filler; systemctl restart aes-signer")
-	t.Logf("room again: signing after %v", c.comesBack(t, 30*time.Second, "FULL-2"))
-	l.on(t, "primary", "appliance audit verify")
-	l.sameLog(t)
-	l.on(t, "primary", `systemctl stop aes-signer.socket aes-signer # or whoever calls it starts it in the midst
-cd /var/lib/aes-appliance && cp -a signer signer.whole && umount signer && rmdir signer && mv signer.whole signer
-systemctl start aes-appliance.target`)
-	c.comesBack(t, 30*time.Second, "FULL-3")
+	if got := c.get(t, "/api/pdf/FULL-0"); fmt.Sprintf("%x", sha256.Sum256(got)) != sum {
+		t.Error("on the full disk another document is given out")
+	}
+	if got := c.get(t, "/api/evidence/FULL-0"); !strings.Contains(string(got), sum) {
+		t.Errorf("the evidence on a full disk: %.300s", got)
+	}
 }
 
 // restore brings the appliance back on a bare machine; the lost one does not come back.

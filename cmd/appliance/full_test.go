@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/veripath/aes-appliance/internal/ledger"
+	"github.com/veripath/aes-appliance/internal/config"
 )
 
 // smallDisk is a file system of a few megabytes in a mount namespace of its own, with the signer's state on it.
@@ -107,8 +107,9 @@ func (d *smallDisk) fill(t *testing.T, left int64) (free func()) {
 	}
 }
 
-// TestFullDisk fills the signer's disk. Without room for a document, nothing is signed and all else goes on; without room for a line,
-// while clients work, the signer leaves one from its reserve that says so, and ends. With space it starts and goes on, and nothing that was acknowledged is missing.
+// TestFullDisk fills the signer's disk while clients work: nothing is signed, all else goes on, also for a signer that is killed and started then; with room it
+// signs again by itself. Where nothing was held back, a signer that is started says why and ends; on systemd's
+// sockets it stays, says why to everybody until there is room, and goes on by itself. Nothing that was acknowledged is missing.
 func TestFullDisk(t *testing.T) {
 	needNamespaces(t)
 	s := newSiege(t)
@@ -118,7 +119,7 @@ func TestFullDisk(t *testing.T) {
 	signer := func() *service { return launch(t, disk.inside(program(t, "--config", s.config, "signer"))) }
 	s.signer = signer()
 	s.signer.wait()
-	s.noRoomForADocument(disk) // alone: what others try meanwhile takes lines, too
+	s.noRoomForADocument(disk)
 
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
@@ -127,22 +128,97 @@ func TestFullDisk(t *testing.T) {
 	}
 	time.Sleep(500 * time.Millisecond)
 	free := disk.fill(t, 0)
-	s.noRoomForALine(signer)
-
-	free()
+	s.readsOn()
+	s.signer.kill()
 	s.signer = signer()
 	s.signer.wait()
+	s.readsOn()
+	free()
 	if !s.sign(lastBesieger, "RX-full") {
 		t.Error("what was not signed on the full disk is not signed now")
 	}
 	close(stop)
 	wg.Wait()
+
+	s.signer.stop()
+	free = disk.withoutReserves(t)
+	s.noRoomForALine(signer)
+	s.waitsForRoom(disk, free)
 	s.everything()
 	s.portal.stop()
 	s.signer.stop()
 	s.acknowledged()
 	s.log.consistent(t)
 	t.Logf("%d prescriptions acknowledged, %d requests repeated; lines: %v", len(s.kept), s.retries.Load(), s.log.types)
+}
+
+// readsOn is on a full disk: a prescription is refused with the reason, and what exists is given out all the while.
+func (s *siege) readsOn() {
+	s.t.Helper()
+	body := signBody(s.t)
+	body["prescription_id"], body["clinician_cn"] = "RX-full", doctorName(lastBesieger)
+	for range 20 {
+		status, answer := s.untilFull(lastBesieger, body)
+		if status != http.StatusServiceUnavailable || !strings.Contains(string(answer), "disk is full") {
+			s.t.Fatalf("signing on a full disk: %d %s", status, answer)
+		}
+		for _, path := range []string{"/api/pdf/RX-room", "/api/evidence/RX-room"} {
+			if status, answer, err := s.once("GET", path, s.token(lastBesieger), nil); err != nil || status != http.StatusOK {
+				s.t.Fatalf("%s on a full disk: %v %d %.300s", path, err, status, answer)
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	select {
+	case <-s.signer.done:
+		s.t.Fatalf("the signer ended:\n%s", s.signer.log.String())
+	default:
+	}
+}
+
+// withoutReserves makes a full disk on which the log and the index hold nothing back, as where the file system cannot, or it is used up.
+func (d *smallDisk) withoutReserves(t *testing.T) (free func()) {
+	t.Helper()
+	for _, name := range []string{"audit_chain.jsonl", "index.db"} {
+		path := filepath.Join(d.path(), name)
+		data, err := os.ReadFile(path)
+		if err == nil {
+			err = os.WriteFile(path+".copy", data, 0o600)
+		}
+		if err := errors.Join(err, os.Rename(path+".copy", path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return d.fill(t, 0)
+}
+
+// waitsForRoom starts the signer on systemd's sockets and the full disk: it stays, says why, and goes on by itself when there is room.
+func (s *siege) waitsForRoom(disk *smallDisk, free func()) {
+	s.t.Helper()
+	cfg, err := config.Load(s.config)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	in := &inherited{}
+	for name, path := range map[string]string{"portal": cfg.Signer.PortalSocket, "admin": cfg.Signer.AdminSocket} {
+		in.unix(s.t, name, path, 0o600)
+	}
+	s.signer = launch(s.t, in.hand(s.t, disk.inside(program(s.t, "--config", s.config, "signer"))))
+	for range 3 {
+		status, answer, err := s.once("GET", "/api/pdf/RX-room", s.token(lastBesieger), nil)
+		if err != nil || status != http.StatusServiceUnavailable || !strings.Contains(string(answer), "disk is full") {
+			s.t.Fatalf("while there is no room: %v %d %s", err, status, answer)
+		}
+		time.Sleep(time.Second)
+	}
+	free()
+	begun := time.Now()
+	s.download("RX-room")
+	if !s.sign(lastBesieger, "RX-after") {
+		s.t.Error("with room again the signer does not go on")
+	}
+	s.t.Logf("by itself after %v", time.Since(begun))
+	s.signer.wait()
 }
 
 // lastBesieger is the client that the test itself plays.
@@ -167,17 +243,9 @@ func (s *siege) noRoomForADocument(disk *smallDisk) {
 	}
 }
 
-// noRoomForALine is on a disk that is full: the signer says why and ends, and does not start again.
+// noRoomForALine starts the signer on its own sockets on a disk that is full: it says why, and ends.
 func (s *siege) noRoomForALine(signer func() *service) {
 	s.t.Helper()
-	ended := s.endsByItself()
-	if !strings.Contains(ended, "error: the log takes no more entries: its disk failed or is full") || !strings.Contains(ended, "hint: ") {
-		s.t.Errorf("the signer ended with:\n%s", ended)
-	}
-	s.acknowledged()
-	if s.log.last != ledger.TypeStopped {
-		s.t.Errorf("the last line is %s", s.log.last)
-	}
 	s.signer = signer()
 	if ended := s.endsByItself(); !strings.Contains(ended, "full") || !strings.Contains(ended, "hint: ") {
 		s.t.Errorf("started on the full disk, the signer ended with:\n%s", ended)

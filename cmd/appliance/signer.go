@@ -60,17 +60,25 @@ func (a *app) runSigner(ctx context.Context) (err error) {
 	}
 	log := a.serviceLogger()
 	tuneMemory(ctx)
-	s, err := signer.Open(ctx, signer.Config{Config: cfg, PIN: pin, Version: version, Log: log})
+	portal, admin, err := givenSigner(cfg)
+	if err != nil {
+		return err
+	}
+	var on []*net.UnixListener
+	if portal != nil {
+		on = []*net.UnixListener{portal, admin}
+	}
+	s, err := openSigner(ctx, signer.Config{Config: cfg, PIN: pin, Version: version, Log: log}, on, supervised{log: log})
 	clear(pin)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	return a.serveSigner(ctx, s, cfg, log)
+	return a.serveSigner(ctx, s, cfg, log, on)
 }
 
-// serveSigner answers on its two sockets until ctx ends.
-func (a *app) serveSigner(ctx context.Context, s *signer.Signer, cfg config.Config, log *slog.Logger) error {
+// serveSigner answers on its two sockets, systemd's or its own, until ctx ends.
+func (a *app) serveSigner(ctx context.Context, s *signer.Signer, cfg config.Config, log *slog.Logger, on []*net.UnixListener) error {
 	medicines, err := loadMedicines(cfg)
 	if err != nil {
 		return err
@@ -79,11 +87,14 @@ func (a *app) serveSigner(ctx context.Context, s *signer.Signer, cfg config.Conf
 	if err != nil {
 		return err
 	}
-	portal, admin, release, err := signerSockets(cfg)
-	if err != nil {
-		return err
+	if on == nil {
+		portal, admin, release, err := signerSockets(cfg)
+		if err != nil {
+			return err
+		}
+		defer release()
+		on = []*net.UnixListener{portal, admin}
 	}
-	defer release()
 	v := signer.NewServer(s, signer.ServerConfig{
 		Backup:   &connector{s, cfg.Replication, log},
 		Settings: serverSettings(cfg, medicines), Lifetime: cfg.Signer.OperationTime, Reload: a.rereadSettings, Outside: outside,
@@ -101,7 +112,7 @@ func (a *app) serveSigner(ctx context.Context, s *signer.Signer, cfg config.Conf
 	beside.notify(daemon.SdNotifyReady)
 	lines, _ := s.Ledger().Head()
 	log.InfoContext(ctx, "ready", "portal_socket", cfg.Signer.PortalSocket, "admin_socket", cfg.Signer.AdminSocket, "lines", lines, "demo", s.Demo())
-	err = v.Serve(ctx, portal, admin)
+	err = v.Serve(ctx, on[0], on[1])
 	stop()
 	<-ended
 	<-mirrored
@@ -144,21 +155,21 @@ func (a *app) rereadSettings() (signer.Settings, error) {
 	return serverSettings(cfg, medicines), err
 }
 
-// signerSockets takes systemd's sockets, or makes those of the configuration; release ends them.
-func signerSockets(cfg config.Config) (portal, admin *net.UnixListener, release func(), err error) {
+// givenSigner takes systemd's sockets, nil when there are none. They stay when they are closed: they are systemd's.
+func givenSigner(cfg config.Config) (portal, admin *net.UnixListener, err error) {
 	sockets, err := given("portal", "admin")
-	if err != nil {
-		return nil, nil, nil, err
+	if err != nil || sockets == nil {
+		return nil, nil, err
 	}
-	if sockets != nil {
-		if portal, err = givenUnix(sockets["portal"], cfg.Signer.PortalSocket, portalMode(cfg)); err != nil {
-			return nil, nil, nil, err
-		}
-		if admin, err = givenUnix(sockets["admin"], cfg.Signer.AdminSocket, adminMode); err != nil {
-			return nil, nil, nil, err
-		}
-		return portal, admin, func() { portal.Close(); admin.Close() }, nil // the sockets stay: they are systemd's
+	if portal, err = givenUnix(sockets["portal"], cfg.Signer.PortalSocket, portalMode(cfg)); err != nil {
+		return nil, nil, err
 	}
+	admin, err = givenUnix(sockets["admin"], cfg.Signer.AdminSocket, adminMode)
+	return portal, admin, err
+}
+
+// signerSockets makes the sockets of the configuration; release ends them.
+func signerSockets(cfg config.Config) (portal, admin *net.UnixListener, release func(), err error) {
 	if portal, err = wire.Listen(wire.Socket{Path: cfg.Signer.PortalSocket, Mode: portalMode(cfg), Group: cfg.Signer.PortalGroup}); err != nil {
 		return nil, nil, nil, err
 	}

@@ -15,6 +15,10 @@ const MaxPending = 1 << 20
 // reserveSize is how much the reserve holds back for Last.
 const reserveSize = 256 << 10
 
+// aheadSize is how much space beyond its end a file with a reserve holds back, and takes again when less than half is left: on a disk that others have filled,
+// so much can still be appended.
+const aheadSize = 4 << 20
+
 // ErrFailed is in the tree of every error of an AppendFile that failed once: what its file holds beyond Durable is not known, so nothing may follow.
 var ErrFailed = errors.New("durable: the file takes no more data after a failure")
 
@@ -28,6 +32,7 @@ type AppendFile struct {
 	path    string
 	reserve string // path of the reserve file, "" for none
 	file    File
+	ahead   int64 // offset up to which space is held back; the writer's
 
 	mu      sync.Mutex
 	work    sync.Cond // something waits, or closing
@@ -76,8 +81,12 @@ func (a *AppendFile) prepare(size int64) error {
 		return fmt.Errorf("durable: syncing %s: %w", a.path, err)
 	}
 	if a.reserve != "" {
-		if err := a.fill(); err != nil {
+		a.holdBack(size)
+		// Without room for it, what is held back must do; a later opening makes it.
+		if err := a.fill(); err != nil && (!Full(err) || a.ahead <= size) {
 			return err
+		} else if err != nil {
+			_ = a.fs.Remove(a.reserve) // what there is of it is needed elsewhere
 		}
 	}
 	if err := a.fs.SyncDir(filepath.Dir(a.path)); err != nil {
@@ -115,6 +124,19 @@ func (a *AppendFile) fill() error {
 		return fmt.Errorf("durable: syncing the reserve: %w", err)
 	}
 	return nil
+}
+
+// holdBack holds space back for what is appended behind end. Where that cannot be had, an append takes what there is.
+func (a *AppendFile) holdBack(end int64) {
+	f, can := a.file.(interface{ ahead(end int64) error })
+	if !can || a.reserve == "" || a.ahead-end >= aheadSize/2 {
+		return
+	}
+	for size := int64(aheadSize); size >= aheadSize/64 && end+size > a.ahead; size /= 2 { // what was held back before the file was opened is still there
+		if f.ahead(end+size) == nil {
+			a.ahead = end + size
+		}
+	}
 }
 
 // Enqueue puts p, of at most MaxPending bytes, in line to be written and returns the offset of its end, for Wait. It waits while MaxPending bytes
@@ -211,6 +233,7 @@ func (a *AppendFile) run() {
 }
 
 func (a *AppendFile) write(group []byte, at int64) error {
+	a.holdBack(at + int64(len(group)))
 	// A crash in here tears this group at most: none of it has been acknowledged.
 	if _, err := a.file.WriteAt(group, at); err != nil {
 		return fmt.Errorf("durable: writing to %s: %w", a.path, err)
@@ -249,7 +272,9 @@ func (a *AppendFile) Last(p []byte) error {
 	}
 	var gone error
 	if a.reserve != "" {
-		gone = a.fs.Remove(a.reserve)
+		if gone = a.fs.Remove(a.reserve); errors.Is(gone, os.ErrNotExist) {
+			gone = nil
+		}
 	}
 	if err := a.file.Truncate(a.durable); err != nil {
 		return errors.Join(fmt.Errorf("durable: cutting %s: %w", a.path, err), gone)

@@ -7,10 +7,13 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestAppendFile(t *testing.T) {
@@ -266,5 +269,84 @@ func BenchmarkAppendFile(b *testing.B) {
 				b.Fatal(err)
 			}
 		})
+	}
+}
+
+// TestHeldBack: what a log holds back is room on a disk that others have filled since, also for who opens it then. It takes root, for a disk of its own.
+func TestHeldBack(t *testing.T) {
+	dir := t.TempDir()
+	runtime.LockOSThread() // for good: the thread ends with the test, and the disk that it alone sees
+	err := unix.Unshare(unix.CLONE_NEWNS)
+	if err == nil {
+		err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+	}
+	if err == nil {
+		err = unix.Mount("none", dir, "tmpfs", 0, "size=8m")
+	}
+	if errors.Is(err, unix.EPERM) {
+		t.Skip("without root there is no disk of its own")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	log, reserve := filepath.Join(dir, "log"), filepath.Join(dir, "reserve")
+	a, err := OpenAppend(OS{}, log, reserve, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	filler, err := os.Create(filepath.Join(dir, "filler"))
+	for block := make([]byte, 4096); err == nil; {
+		_, err = filler.Write(block)
+	}
+	if !Full(err) {
+		t.Fatal(err)
+	}
+	if free, err := Room(dir); err != nil || free != 0 {
+		t.Fatalf("%d bytes free, %v", free, err)
+	}
+	line := bytes.Repeat([]byte("x"), 100<<10)
+	lines := 0
+	more := func(n int) {
+		t.Helper()
+		for range n {
+			if err := a.Append(line); err != nil {
+				t.Fatalf("line %d on a full disk: %v", lines, err)
+			}
+			lines++
+		}
+	}
+	more(10)
+	if err := errors.Join(a.Close(), os.Remove(reserve)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := filler.Write(make([]byte, reserveSize)); err != nil { // somebody takes that, too
+		t.Fatal(err)
+	}
+	if a, err = OpenAppend(OS{}, log, reserve, int64(lines*len(line))); err != nil {
+		t.Fatalf("opened on a full disk: %v", err)
+	}
+	more(10)
+	for err == nil {
+		err = a.Append(line)
+	}
+	if !errors.Is(err, ErrFailed) || !Full(err) {
+		t.Errorf("with nothing held back any more: %v", err)
+	}
+	if err := a.Close(); !errors.Is(err, ErrFailed) {
+		t.Errorf("closing: %v", err)
+	}
+	if err := errors.Join(filler.Close(), os.Remove(filler.Name())); err != nil {
+		t.Fatal(err)
+	}
+	if a, err = OpenAppend(OS{}, log, reserve, int64(lines*len(line))); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(reserve); err != nil || info.Size() != reserveSize {
+		t.Errorf("the reserve with room again: %v", err)
+	}
+	more(1)
+	if err := a.Close(); err != nil {
+		t.Error(err)
 	}
 }

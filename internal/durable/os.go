@@ -120,3 +120,41 @@ func (f osFile) Sync() error {
 		}
 	}
 }
+
+// Ahead holds disk space back for what is written to f up to end, beyond its present end: that finds room on a disk that is full since. The size of the file
+// stays. Where the file system cannot do that, the error says so, and nothing is lost.
+func Ahead(f *os.File, end int64) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	from := info.Size()
+	if end <= from {
+		return nil
+	}
+	for {
+		err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, from, end-from)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+func (f osFile) ahead(end int64) error { return Ahead(f.File, end) }
+
+// Room returns how many bytes whoever is not root may still write to the disk that dir is on.
+func Room(dir string) (int64, error) {
+	var st unix.Statfs_t
+	for {
+		err := unix.Statfs(dir, &st)
+		if err == nil {
+			return int64(st.Bavail) * st.Bsize, nil
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return 0, fmt.Errorf("durable: room at %s: %w", dir, err)
+		}
+	}
+}
+
+// Full reports whether err says that a disk has no room.
+func Full(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }

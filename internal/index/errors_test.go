@@ -9,15 +9,15 @@ import (
 	"github.com/veripath/aes-appliance/internal/fault"
 )
 
-// TestErrorsForPeople: a full disk, and a store that is open elsewhere, are said with their remedy.
+// TestErrorsForPeople: a file that cannot be written, and a store that is open elsewhere, are said with their remedy.
 func TestErrorsForPeople(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "index.db")
-	if err := os.Symlink("/dev/full", markerPath(path)+".tmp"); err != nil {
+	if err := os.Mkdir(markerPath(path)+".tmp", 0o700); err != nil {
 		t.Fatal(err)
 	}
 	_, err := Open(path, newKeys(7))
-	if p := fault.PublicOf(err); !strings.HasSuffix(p, "index.db.state.tmp: the disk is full") || fault.HintOf(err) == "" {
-		t.Errorf("full: %q, hint %q", p, fault.HintOf(err))
+	if p := fault.PublicOf(err); !strings.HasSuffix(p, "index.db.state.tmp: it is a folder, not a file") || fault.HintOf(err) == "" {
+		t.Errorf("a folder: %q, hint %q", p, fault.HintOf(err))
 	}
 	path = filepath.Join(t.TempDir(), "index.db")
 	d, err := Open(path, newKeys(7))

@@ -46,6 +46,28 @@ type DB struct {
 	bolt    *bbolt.DB    // nil once closed
 	damaged bool         // guarded by dmu: a transaction only holds mu for reading
 	dmu     sync.Mutex
+	ahead   int64 // of the file, held back for what is written to it; guarded by bolt's one writer
+}
+
+// aheadSize is how much disk space the store holds back beyond its end, so that it can be written to on a disk that others have filled.
+const aheadSize = 4 << 20
+
+// holdBack holds that space back again when less than half is left. Where it cannot be had, writing takes what there is.
+func (d *DB) holdBack(tx *bbolt.Tx) {
+	end := tx.Size()
+	if d.ahead-end >= aheadSize/2 {
+		return
+	}
+	f, err := os.OpenFile(d.path, os.O_RDWR, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	for size := int64(aheadSize); size >= aheadSize/64 && end+size > d.ahead; size /= 2 {
+		if durable.Ahead(f, end+size) == nil {
+			d.ahead = end + size
+		}
+	}
 }
 
 // Open opens the store at path, which one process at a time may do, and makes an empty one when there is none, when the last user's writes may have
@@ -85,7 +107,7 @@ func openStore(path string, keys Keys) (*DB, error) {
 		}
 	}
 	// The marker is durable before the first write, so that a power cut never leaves "clean" beside a store that was written to.
-	if err := writeMarker(path, "open "+boot); err != nil {
+	if err := openMarker(path, "open "+boot); err != nil {
 		return nil, errors.Join(err, d.bolt.Close())
 	}
 	return d, nil
@@ -134,7 +156,10 @@ func (d *DB) Close() error {
 	if err != nil {
 		return err
 	}
-	return writeMarker(d.path, clean+seal)
+	if err := writeMarker(d.path, clean+seal); !durable.Full(err) {
+		return err
+	}
+	return nil // on a full disk it is as after a crash here
 }
 
 // Update runs fn over all that is in the store, with the right to change it. When fn returns an error nothing is changed and that error is returned.
@@ -161,7 +186,10 @@ func (d *DB) run(fn func(*Tx) error, writable bool) (err error) {
 	}()
 	return guard(fn, func(inner func(*bbolt.Tx) error) error {
 		if writable {
-			return d.bolt.Update(inner)
+			return d.bolt.Update(func(tx *bbolt.Tx) error {
+				d.holdBack(tx)
+				return inner(tx)
+			})
 		}
 		return d.bolt.View(inner)
 	}, writable)
@@ -224,6 +252,7 @@ func (d *DB) recreate() error {
 		_ = d.bolt.Close() // the file goes away: what closing it says is of no interest
 		d.bolt = nil
 	}
+	d.ahead = 0
 	if err := os.Remove(d.path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("index: removing the old store: %w", err)
 	}

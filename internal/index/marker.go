@@ -129,6 +129,14 @@ func macOf(path string, key []byte) ([]byte, error) {
 
 func markerPath(path string) string { return path + ".state" }
 
+// openMarker writes the marker of an open store unless it is there: what a killed process left needs no room.
+func openMarker(path, text string) error {
+	if m, err := os.ReadFile(markerPath(path)); err == nil && string(m) == text+"\n" {
+		return nil
+	}
+	return writeMarker(path, text)
+}
+
 func writeMarker(path, text string) error {
 	if err := durable.WriteFile(durable.OS{}, markerPath(path), []byte(text+"\n"), 0o600); err != nil {
 		return fmt.Errorf("index: writing the marker: %w", err)

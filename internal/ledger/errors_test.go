@@ -23,7 +23,7 @@ func TestErrorsForPeople(t *testing.T) {
 		{"lock is a folder", func(dir string) error { return os.Mkdir(filepath.Join(dir, lockName), 0o700) }, "it is a folder, not a file"},
 		{"garbage", func(dir string) error { return os.WriteFile(filepath.Join(dir, FileName), []byte("hello\n"), 0o600) },
 			"the log is broken at line 1 (byte 0): it does not have the form of a line"},
-		{"full disk", func(dir string) error { return os.Symlink("/dev/full", filepath.Join(dir, reserveName)) }, "disk failed or is full"},
+		{"reserve is a folder", func(dir string) error { return os.Mkdir(filepath.Join(dir, reserveName), 0o700) }, "disk failed or is full"},
 	} {
 		dir := t.TempDir()
 		if err := c.spoil(dir); err != nil {

@@ -145,6 +145,11 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 	return l, nil
 }
 
+// GiveUpReserve gives the space away that the log in dir, which nobody has open, holds back for its last line.
+func GiveUpReserve(fsys durable.FS, dir string) error {
+	return fsys.Remove(filepath.Join(dir, reserveName))
+}
+
 func (l *Ledger) path(name string) string { return filepath.Join(l.cfg.Dir, name) }
 
 // start verifies the log, brings the index up to it and opens it for appending.

@@ -86,9 +86,12 @@ func (d *verified) maySign() error {
 		WithHint(`an operator runs "appliance audit verify" and restores the log from the backup's copy; signing goes on when the whole log has been verified again, after a restart of the signer at the latest`)
 }
 
-// maySign returns why nothing can be signed now: the log, or the backup.
+// maySign returns why nothing can be signed now: the log, the disk, or the backup.
 func (s *Signer) maySign() error {
 	if err := s.verified.maySign(); err != nil {
+		return err
+	}
+	if err := s.room(); err != nil {
 		return err
 	}
 	return s.backup.MaySign()

@@ -157,6 +157,18 @@ func (v *Server) Admin() map[wire.Op]wire.Handler {
 	})
 }
 
+// Refused is what a signer that cannot be opened answers to both: err, whatever it is asked.
+func Refused(err error) (portal, admin map[wire.Op]wire.Handler) {
+	none := new(Server)
+	portal, admin = none.Portal(), none.Admin()
+	for _, table := range []map[wire.Op]wire.Handler{portal, admin} {
+		for op := range table {
+			table[op] = func(context.Context, wire.Raw, *os.File) (any, *os.File, error) { return nil, nil, diskFault(err) }
+		}
+	}
+	return portal, admin
+}
+
 // plain makes a Handler of an operation to and from which no descriptor goes.
 func plain[In, Out any](f func(context.Context, In) (Out, error)) wire.Handler {
 	return wire.Handle(func(ctx context.Context, in In, fd *os.File) (out Out, _ *os.File, err error) {

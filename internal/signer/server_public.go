@@ -103,6 +103,7 @@ func (v *Server) status(context.Context, wire.Nothing) (wire.Status, error) {
 		because(v.s.ca.Able())
 	}
 	because(v.s.ledger.Err())
+	because(v.s.room())
 	_, st.LogKey, err = v.s.logKey()
 	because(err)
 	because(v.s.verified.maySign())

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/activation"
@@ -35,20 +34,6 @@ func (v *Server) guard(table map[wire.Op]wire.Handler) map[wire.Op]wire.Handler 
 		}
 	}
 	return table
-}
-
-// diskFault says of what the disk refused that it is the disk, and not which file: that is in the cause, for the journal.
-func diskFault(err error) error {
-	if fault.KindOf(err) != fault.Unavailable {
-		return err
-	}
-	for _, errno := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO} {
-		if errors.Is(err, errno) {
-			return fault.New(fault.Unavailable, "the appliance cannot keep anything: its disk is full or does not work").
-				WithHint("try again later: nothing that was acknowledged is lost, and the same content is signed once. An operator finds the file in the signer's journal").WithCause(err)
-		}
-	}
-	return err
 }
 
 // authenticate verifies the token of a request. Who the portal says it is does not count.

@@ -189,7 +189,7 @@ func open(ctx context.Context, cfg Config) (s *Signer, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if s.token, err = s.openToken(ctx); err != nil {
+	if s.token, err = withRoom(cfg, func() (*token.Token, error) { return s.openToken(ctx) }); err != nil {
 		return s, err
 	}
 	s.opened(s.token.Close)
@@ -197,7 +197,7 @@ func open(ctx context.Context, cfg Config) (s *Signer, err error) {
 		return s, err
 	}
 	s.opened(s.objects.Close)
-	if s.index, err = index.Open(filepath.Join(cfg.StateDir, indexName), s.token); err != nil {
+	if s.index, err = withRoom(cfg, func() (*index.DB, error) { return index.Open(filepath.Join(cfg.StateDir, indexName), s.token) }); err != nil {
 		return s, err
 	}
 	s.opened(s.index.Close)
@@ -345,17 +345,6 @@ func (s *Signer) openTSA() error {
 		return err
 	}
 	s.time.Store(&timeAuthority{TSA: made, certificate: stamper.Certificate, policy: policy})
-	return nil
-}
-
-// maintainAtStart is Maintain for a start, which does not fail because of what must wait for a proven time: the upkeep tries again.
-func (s *Signer) maintainAtStart(ctx context.Context) error {
-	_, err := s.ca.Maintain(ctx)
-	if err == nil || fault.KindOf(err) != fault.Unavailable || s.ledger.Err() != nil {
-		return err
-	}
-	s.due.Store(true)
-	s.log.WarnContext(ctx, "upkeep must wait", "error", err)
 	return nil
 }
 
