@@ -83,6 +83,7 @@ func (l *life) duties(t *testing.T) {
 	l.on(t, "primary", "systemctl reload aes-signer aes-portal && systemctl start aes-expiry aes-renew-archive && appliance backup token && appliance cert list >/dev/null")
 	l.on(t, "backup", "systemctl reload aes-receiver && appliance receiver status")
 	c.signs(t, "DUTIES-1")
+	l.daily(t)
 
 	l.put(t, "primary", "/root/identity.txt", 0o600, l.identity+"\n")
 	code := l.on(t, "backup", "appliance receiver allow-restore 2>/dev/null")
@@ -100,6 +101,17 @@ func (l *life) duties(t *testing.T) {
 	}
 	c.comesBack(t, 2*time.Minute, "DUTIES-3")
 	l.unrefused(t)
+}
+
+// daily is the examination that the timer starts, on both hosts: it sees what an operator's own would, and its outcome is in the metrics.
+func (l *life) daily(t *testing.T) {
+	for _, host := range []string{"primary", "backup"} {
+		l.on(t, host, "systemctl is-active aes-doctor.timer && (systemctl start aes-doctor || true) && systemctl show -P ConditionResult aes-doctor | grep -x yes")
+		if out := l.on(t, host, "journalctl --sync; journalctl --no-pager -o cat -u aes-doctor"); !strings.Contains(out, `"schema": "aes-doctor/1"`) || strings.Contains(out, "the signer cannot be reached") || strings.Contains(out, "cannot be compared") {
+			t.Errorf("%s: the daily examination says\n%s", host, out)
+		}
+	}
+	l.on(t, "primary", "curl -s http://127.0.0.1:9464/metrics | grep '^aes_doctor_findings{verdict=\"ok\"}'")
 }
 
 // certificates has the portal get its TLS certificate in the other two ways: from an ACME server, Debian's pebble, which asks back over the portal's ports, and from files.

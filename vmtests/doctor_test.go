@@ -49,6 +49,7 @@ func (l *life) doctor(t *testing.T) {
 		"token.files", "token.pin", "token.keys", "certificates.authorities", "certificates.own", "tls.listener", "log.recent", "log.whole", "backup.enrolled", "backup.head", "backup.token",
 		"services.units", "services.sandbox", "services.sockets", "services.timers", "firewall.active", "updates.restart")
 	finds(t, "after setup", l.examined(t, "backup", "backup"), "ok", "copies.held", "copies.fresh", "copies.refusals", "copies.listener", "log.recent", "services.units", "services.sandbox", "services.sockets", "permissions.paths")
+	l.daily(t)
 	if out := l.on(t, "primary", "appliance status"); !strings.Contains(out, "signing") || !strings.Contains(out, "aes-signer active") {
 		t.Errorf("status says\n%s", out)
 	}

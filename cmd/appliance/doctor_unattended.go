@@ -62,7 +62,11 @@ func keepOutcome(portalSocket string, r doctor.Report) error {
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(durable.OS{}, portal.ExaminedFile(portalSocket), data, 0o644)
+	file := portal.ExaminedFile(portalSocket)
+	if err := durable.WriteFile(durable.OS{}, file, data, 0o644); err != nil {
+		return err
+	}
+	return os.Chmod(file, 0o644) // the unit's umask made it narrower than the portal needs
 }
 
 // credentialsOf has secrets read from this unit's own credentials where it has them: those of the service that is named may not be running. dir is

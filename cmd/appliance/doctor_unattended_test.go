@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/veripath/aes-appliance/internal/alarm"
@@ -46,6 +47,7 @@ command = "` + pager + `"
 			}
 			run := func(args ...string) string {
 				t.Helper()
+				defer syscall.Umask(syscall.Umask(0o077)) // the unit's
 				cmd := program(t, append([]string{"doctor", "--json", "--role", string(role), "--config", path}, args...)...)
 				var said strings.Builder
 				cmd.Stderr = &said
@@ -65,6 +67,9 @@ command = "` + pager + `"
 			var a alarm.Alarm
 			if err := errors.Join(err, json.Unmarshal(data, &a)); err != nil || a.Kind != alarm.KindDoctor || !strings.Contains(a.Text, "permissions.paths: there is no folder ") || a.Host == "" || a.Count != 1 {
 				t.Errorf("%v: called with %s", err, data)
+			}
+			if info, err := os.Stat(portal.ExaminedFile(socket)); err == nil && info.Mode().Perm() != 0o644 {
+				t.Errorf("the portal, another user, cannot read the outcome: %v", info.Mode())
 			}
 			if onDisk(portal.ExaminedFile(socket)) != (role == config.RolePrimary) {
 				t.Error("the outcome is for a primary's portal, and for nobody else")
