@@ -114,7 +114,7 @@ func (l *life) stopped(t *testing.T) {
 	t.Logf("the power went off in the midst of an upgrade: signing %v after the boot", c.comesBack(t, time.Minute, "UNDONE-BOOT"))
 	l.on(t, "primary", "journalctl --no-pager -o cat -t aes-upgrade -p err | grep -F 'the machine stopped in the midst of an upgrade'")
 	l.refused(t, "primary", "appliance doctor", "apt-get install --reinstall aes-appliance")
-	l.on(t, "primary", "rm /var/lib/aes-appliance/upgrade/undone; apt-get -q update; apt-get install -y -q --reinstall --allow-downgrades aes-appliance="+version)
+	l.on(t, "primary", "rm /var/lib/aes-appliance/upgrade/undone; dpkg --configure -a; apt-get -q update; apt-get install -y -q --reinstall --allow-downgrades aes-appliance="+version)
 	l.on(t, "primary", "appliance doctor --serving && test ! -e /var/lib/aes-appliance/upgrade && test \"$(dpkg-query -W -f '${db:Status-Abbrev}' aes-appliance)\" = 'ii '")
 	c.signs(t, "UNDONE-AGAIN")
 }

@@ -31,7 +31,7 @@ func (e *exam) upgrade(ctx context.Context, s *sheet) {
 	case err != nil:
 		s.ok(check, "this program was not installed as a package")
 	case state != "ii":
-		s.bad(check, "apt-get update; apt-get install --reinstall aes-appliance", "dpkg has version %s of the package half way in (%s): a machine stopped in the midst of an upgrade, or apt was killed", version, state)
+		s.bad(check, "dpkg --configure -a; apt-get update; apt-get install --reinstall aes-appliance", "dpkg has version %s of the package half way in (%s): a machine stopped in the midst of an upgrade, or apt was killed", version, state)
 	default:
 		s.ok(check, "version %s of the package is installed", version)
 	}
