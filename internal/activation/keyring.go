@@ -88,7 +88,7 @@ func (k *keyring) get(w want, now time.Time, t Timing) (keys jwt.Keys, fetch boo
 	if !due {
 		return keys, false, nil
 	}
-	if since := now.Sub(k.asked); since >= pause || since < 0 {
+	if since := now.Sub(k.asked); since >= pause || since <= -pause { // who asked at the same time may have looked at the clock a moment before
 		k.settle()
 		k.asked, k.awaited = now, make(chan struct{})
 		return keys, true, nil
