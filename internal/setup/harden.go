@@ -65,7 +65,6 @@ install dccp /bin/true
 install sctp /bin/true
 install rds /bin/true
 install tipc /bin/true
-install usb-storage /bin/true
 install firewire-core /bin/true
 install cramfs /bin/true
 install freevxfs /bin/true
