@@ -339,11 +339,11 @@ var visible = map[string]map[string]string{
 	"aes-renew-archive": {"/var/lib/aes-appliance": "none", "/run/aes-appliance": "admin", "interfaces": "lo"},
 }
 
-// sandbox puts the probe in the program's place, and starts each unit.
+// sandbox puts the probe in the program's place, and starts each unit: without its AppArmor profile, which would hide what the sandbox lets see; armour has that alone.
 func (u *units) sandbox(t *testing.T) {
 	u.on(t, "primary", "cp -a /usr/bin/appliance /opt/appliance && cp /opt/confined /usr/bin/appliance")
 	for unit, may := range allowed {
-		u.put(t, "primary", "/run/systemd/system/"+unit+".service.d/probe.conf", 0o644, "[Service]\nType=oneshot\nRestart=no\nWatchdogSec=0\n")
+		u.put(t, "primary", "/run/systemd/system/"+unit+".service.d/probe.conf", 0o644, "[Service]\nType=oneshot\nRestart=no\nWatchdogSec=0\nAppArmorProfile=\n")
 		out := u.on(t, "primary", "since=$(date +%s); systemctl daemon-reload; systemctl start "+unit+".service; said() { journalctl --no-pager -o cat -u "+unit+" --since=@$since; }; "+
 			"n=0; until said | grep -q '^status Seccomp' || [ $n -ge 600 ]; do n=$((n+1)); sleep 0.1; done; said | grep -E '^(attempt|folder|status) '")
 		seen := 0
