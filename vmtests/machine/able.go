@@ -3,6 +3,7 @@ package machine
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,7 +33,7 @@ func Able() error {
 	if len(hierarchies()) == 0 {
 		return errors.New("no control groups that systemd could use are mounted on /sys/fs/cgroup (cgroup2, or a hybrid of both versions)")
 	}
-	probe := fmt.Sprintf("aesvm-%d-able", os.Getpid())
+	probe := fmt.Sprintf("aesvm-%d-able%x", os.Getpid(), rand.Uint64()) // tests ask beside each other
 	for _, root := range hierarchies() {
 		dir := filepath.Join(root, probe)
 		if err := os.Mkdir(dir, 0o755); err != nil {
