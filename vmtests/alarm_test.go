@@ -176,7 +176,7 @@ printf 'https://app/hook/secret-of-its-own' | systemd-creds encrypt --name=webho
 printf 'a password' | systemd-creds encrypt --name=mail-password - /etc/credstore.encrypted/aes-receiver.mail-password
 systemctl daemon-reload && systemctl restart aes-receiver`)
 	l.client(t).comesBack(t, time.Minute, "ALARM-1")
-	l.on(t, "primary", "systemctl stop aes-appliance.target")
+	l.on(t, "primary", stopBoth)
 	heard := func(what string) {
 		t.Helper()
 		waitFor(t, time.Minute, what, func() error {

@@ -149,7 +149,7 @@ func (l *life) kills(t *testing.T) {
 
 // coldStart is of both services at once, as at a boot.
 func (l *life) coldStart(t *testing.T) {
-	l.on(t, "primary", "systemctl stop "+bothServices)
+	l.on(t, "primary", stopBoth)
 	began := time.Now()
 	l.on(t, "primary", "systemctl start "+bothServices) // ends when both have said that they are ready
 	took := time.Since(began)
