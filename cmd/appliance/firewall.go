@@ -9,9 +9,11 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -93,6 +95,8 @@ It is refused when an ssh session is open from an address that firewall.admin_ne
 stay, and are shown. Run again, it changes nothing.`,
 		Args: exactly(0, "none"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := untilHangup(cmd.Context())
+			defer stop()
 			if within < 10*time.Second || within > time.Hour {
 				return usage("--confirm is from 10s to 1h")
 			}
@@ -110,10 +114,10 @@ stay, and are shown. Run again, it changes nothing.`,
 			}
 			if a.interactive() {
 				lines := a.answers()
-				o.Ask = func(question string) (bool, error) { return lines.yes(cmd.Context(), a.stderr, question) }
+				o.Ask = func(question string) (bool, error) { return lines.yes(ctx, a.stderr, question) }
 				o.Keep = a.keepRules(lines)
 			}
-			result, err := h.Apply(cmd.Context(), p, o)
+			result, err := h.Apply(ctx, p, o)
 			if err != nil {
 				return err
 			}
@@ -124,6 +128,14 @@ stay, and are shown. Run again, it changes nothing.`,
 	cmd.Flags().BoolVar(&keep, "keep", false, "keep it without confirmation: for machines with a console, and for those that nobody is logged in to")
 	cmd.Flags().BoolVar(&others, "remove-others", false, "remove the rules that are not of the configuration")
 	return cmd
+}
+
+// untilHangup is ctx, but ends also when the terminal is gone: what is half done is then undone, by this process. Under nohup it does not.
+func untilHangup(ctx context.Context) (context.Context, context.CancelFunc) {
+	if signal.Ignored(syscall.SIGHUP) {
+		return ctx, func() {}
+	}
+	return signal.NotifyContext(ctx, syscall.SIGHUP)
 }
 
 // interactive reports whether a person is at standard input.

@@ -77,7 +77,9 @@ file, the transcript to be signed by those present and a backup of the appliance
 				return err
 			}
 			r.anew = anew
-			return r.run(cmd.Context(), file, check)
+			ctx, stop := untilHangup(cmd.Context())
+			defer stop()
+			return r.run(ctx, file, check)
 		},
 	}
 	cmd.Flags().StringVar(&role, "role", string(config.RolePrimary), "what this host is: primary, or backup")

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -70,7 +69,11 @@ func (h *Host) apply(ctx context.Context, p Plan, o Options) (result Result, err
 		return result, err
 	}
 	defer unlock()
-	if _, err := h.pending(); err == nil {
+	if left, err := h.pending(); err == nil && h.brokenOff(left) {
+		if err := h.clean(); err != nil { // what it left in the kernel is compared like anything else
+			return result, err
+		}
+	} else if err == nil {
 		return result, fault.New(fault.Conflict, "an earlier change of the packet filter waits for confirmation").WithHint(`"appliance firewall confirm" keeps it, "appliance firewall rollback" undoes it`)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return result, err
@@ -189,77 +192,13 @@ func (h *Host) verify(ctx context.Context, p Plan, o Options) error {
 	if err != nil {
 		return err
 	}
+	s.disabledUnit = false // keep sees to that
 	for _, d := range s.compare(p) {
 		if o.changes([]Difference{d}) {
 			return errors.New(d.Text)
 		}
 	}
 	return nil
-}
-
-// load gives the kernel what is in ufw's files below root.
-func load(ctx context.Context, root string) error {
-	words := []string{"force-stop"}
-	if root != "" {
-		words = []string{"--datadir", root, "force-stop"}
-	}
-	if _, err := command(ctx, ufwInit, words...); err != nil {
-		return err
-	}
-	words[len(words)-1] = "start" // which does nothing where ufw is not enabled
-	_, err := command(ctx, ufwInit, words...)
-	return err
-}
-
-// mend takes ufw's chains out of the kernel where the way into them was cut: ufw makes them and the way together, or neither.
-func mend(ctx context.Context) error {
-	tables, err := inForce(ctx)
-	if err != nil {
-		return err
-	}
-	for v6, t := range tables {
-		script := t.unhooked(v6)
-		if len(script) == 0 {
-			continue
-		}
-		program := "/usr/sbin/iptables"
-		if v6 {
-			program = "/usr/sbin/ip6tables"
-		}
-		for _, words := range script {
-			if _, err := command(ctx, program, words...); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// unhooked returns the commands that take ufw's chains out; none where the way into them is whole, or they are not there.
-func (t saved) unhooked(v6 bool) [][]string {
-	cut := false
-	for chain, into := range builtins(v6) {
-		if _, there := t.chains[into]; there && !t.has(canonical("-A "+chain+" -j "+into)) {
-			cut = true
-		}
-	}
-	if !cut {
-		return nil
-	}
-	var script, empty, remove [][]string
-	for _, chain := range slices.Sorted(maps.Keys(t.chains)) {
-		if strings.HasPrefix(chain, "ufw") {
-			empty = append(empty, []string{"-F", chain})
-			remove = append(remove, []string{"-X", chain})
-			continue
-		}
-		for _, line := range t.chains[chain] {
-			if words := strings.Fields(line); len(words) == 4 && words[2] == "-j" && strings.HasPrefix(words[3], "ufw") {
-				script = append(script, []string{"-D", chain, "-j", words[3]})
-			}
-		}
-	}
-	return slices.Concat(script, empty, remove)
 }
 
 // stage makes a copy of ufw's files and has ufw write the plan into it.

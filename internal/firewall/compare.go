@@ -33,6 +33,16 @@ func (s state) compare(p Plan) []Difference {
 	if !s.enabled || s.disabledUnit {
 		d = append(d, Difference{"inactive", "the packet filter is not started at boot", cureApply})
 	}
+	d = slices.Concat(d, s.comparePolicies(), s.compareKept(p))
+	for _, name := range s.changed {
+		d = append(d, Difference{"framework", name + " is not as ufw brought it", "compare it with the one in " + templates + ", and put that in its place"})
+	}
+	return append(d, s.compareLive(p)...)
+}
+
+// comparePolicies compares what default/ufw says.
+func (s state) comparePolicies() []Difference {
+	var d []Difference
 	for _, name := range policies() {
 		if got := s.defaults[name]; got != "DROP" {
 			d = append(d, Difference{"policy", fmt.Sprintf("%s is %s, not DROP", name, got), cureApply})
@@ -41,11 +51,7 @@ func (s state) compare(p Plan) []Difference {
 	if !strings.EqualFold(s.defaults["IPV6"], "yes") {
 		d = append(d, Difference{"policy", "IPv6 is not filtered", cureApply})
 	}
-	d = append(d, s.compareKept(p)...)
-	for _, name := range s.changed {
-		d = append(d, Difference{"framework", name + " is not as ufw brought it", "compare it with the one in " + templates + ", and put that in its place"})
-	}
-	return append(d, s.compareLive(p)...)
+	return d
 }
 
 // compareKept compares the rules in ufw's files.
@@ -157,8 +163,8 @@ func (t saved) admits(chain string, seen map[string]bool) bool {
 	})
 }
 
-// frameChain is one that holds ufw's own rules around those of the plan.
-var frameChain = regexp.MustCompile(`^ufw6?-(before|after)-(input|output|forward)$`)
+// frameChain is one that packets pass on their way around those of the plan.
+var frameChain = regexp.MustCompile(`^ufw6?-(before|after|before-logging|after-logging|reject|track)-(input|output|forward)$`)
 
 // accepts counts the rules of each of those chains that let something through, in a file of ufw's or in the kernel: each writes the rest of a rule in its own way.
 func accepts(lines []string) map[string]int {

@@ -72,14 +72,18 @@ const commandTime = time.Minute
 
 // command runs a program and returns what it wrote to standard output. Nothing is taken from the environment.
 func command(ctx context.Context, name string, args ...string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, commandTime)
+	return commandWithin(ctx, commandTime, name, args...)
+}
+
+func commandWithin(ctx context.Context, most time.Duration, name string, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	var out, problems bytes.Buffer
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	cmd.Stdout, cmd.Stderr = &out, &problems
 	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("%s %s: %w: %.500s%.500s", name, strings.Join(args, " "), err, strings.TrimSpace(problems.String()), strings.TrimSpace(out.String()))
+		return out.Bytes(), fmt.Errorf("%s %s: %w: %.500s%.500s", name, strings.Join(args, " "), err, strings.TrimSpace(problems.String()), strings.TrimSpace(out.String()))
 	}
 	return out.Bytes(), nil
 }
@@ -116,9 +120,8 @@ func inspect(ctx context.Context, dir string) (s state, err error) {
 		return s, unreadable(err)
 	}
 	s.enabled = strings.EqualFold(conf["ENABLED"], "yes")
-	if underSystemd() {
-		_, err := command(ctx, "/usr/bin/systemctl", "is-enabled", "--quiet", "ufw.service")
-		s.disabledUnit = err != nil
+	if s.disabledUnit, err = disabledUnit(ctx); err != nil {
+		return s, err
 	}
 	if s.defaults, err = readAssignments(filepath.Join(dir, "default/ufw")); err != nil {
 		return s, unreadable(err)
@@ -251,6 +254,8 @@ func (h *Host) Check(ctx context.Context, p Plan) ([]Difference, error) {
 	dir := etc
 	pending, err := h.pending()
 	switch {
+	case err == nil && h.brokenOff(pending):
+		differences = append(differences, Difference{"pending", "a change was broken off in the midst", cureApply})
 	case err == nil:
 		dir = filepath.Join(h.staged(), etc) // ufw's own files are the old ones until it is confirmed
 		differences = append(differences, Difference{"pending", "a change waits for confirmation until " + pending.Until.Format(time.RFC3339) + ", and is undone then",

@@ -164,7 +164,9 @@ func listen(t *testing.T, ports ...int) {
 const reach = 800 * time.Millisecond
 
 // open returns which of the ports of an address are open from another address, both of the machines of this thread.
-func open(from, to string, ports []int) []int {
+func open(from, to string, ports []int) []int { return openWithin(from, to, ports, reach) }
+
+func openWithin(from, to string, ports []int, reach time.Duration) []int {
 	results := make([]bool, len(ports))
 	var trying sync.WaitGroup
 	for i, port := range ports {

@@ -41,6 +41,12 @@ func (h *Host) pending() (p pending, err error) {
 	return p, nil
 }
 
+// brokenOff reports whether nobody confirms or undoes a change any more: who made it ended in the midst, and left no timer, or one that did not come to it.
+func (h *Host) brokenOff(p pending) bool { return h.awake() > p.Due+timerTime }
+
+// timerTime is how late the timer may be.
+const timerTime = 5 * time.Second
+
 // Pending returns until when a change waits for confirmation; false when none does.
 func (h *Host) Pending() (until time.Time, waits bool, err error) {
 	p, err := h.pending()
@@ -91,7 +97,7 @@ func (h *Host) lock() (unlock func(), err error) {
 
 // Confirm keeps the change that waits: ufw's files become what is in force, and the next boot starts with them.
 //
-// NotFound: none waits. Conflict: somebody has changed ufw's files since; the change is undone.
+// NotFound: none waits. Conflict: somebody has changed ufw's files since, and the change is undone; or it was broken off in the midst.
 func (h *Host) Confirm(ctx context.Context) error {
 	if err := ready(); err != nil {
 		return err
@@ -101,6 +107,9 @@ func (h *Host) Confirm(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
+	if p, err := h.pending(); err == nil && h.brokenOff(p) {
+		return fault.New(fault.Conflict, "the change was broken off, and may be in force by half").WithHint(`run "appliance firewall apply" again`)
+	}
 	return h.keep(ctx)
 }
 
@@ -111,6 +120,9 @@ func (h *Host) keep(ctx context.Context) error {
 		return fault.New(fault.NotFound, "no change of the packet filter waits for confirmation").WithHint(`it was undone, or confirmed already: "appliance firewall check" says how things are`)
 	}
 	if err != nil {
+		return err
+	}
+	if err := enableUnit(ctx); err != nil {
 		return err
 	}
 	now, err := sums()
@@ -130,12 +142,7 @@ func (h *Host) keep(ctx context.Context) error {
 			return err
 		}
 		if err := rewrite(filepath.Join(etc, name), func([]byte) []byte { return data }); err != nil {
-			return fault.New(fault.Unavailable, "the rules cannot be kept: the next boot would start without them").WithHint("is there room in /etc? then confirm again").WithCause(err)
-		}
-	}
-	if underSystemd() {
-		if _, err := command(ctx, "/usr/bin/systemctl", "enable", "--quiet", "ufw.service"); err != nil {
-			return fault.New(fault.Unavailable, "systemd does not start the packet filter at boot").WithHint(`"systemctl enable ufw" says why; then confirm again`).WithCause(err)
+			return fault.New(fault.Unavailable, "the rules cannot be kept: the next boot would start without them").WithHint("is there room in /etc? then confirm, or apply again").WithCause(err)
 		}
 	}
 	return h.done(ctx)

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
+
+	"github.com/veripath/aes-appliance/internal/fault"
 )
 
 // SystemdTimer is a Timer of systemd's: a transient unit, which needs neither the process nor the session that set it. A reboot forgets it, together with
@@ -47,4 +50,28 @@ func (t SystemdTimer) Disarm(ctx context.Context) error {
 	}
 	_, err := command(ctx, "/usr/bin/systemctl", "stop", rollbackUnit+".timer")
 	return err
+}
+
+// disabledUnit reports whether systemd does not start ufw at boot. systemctl looks at the files itself: a manager that is busy answers late, and no answer does not mean no.
+func disabledUnit(ctx context.Context) (bool, error) {
+	if !underSystemd() {
+		return false, nil
+	}
+	out, err := command(ctx, "/usr/bin/systemctl", "--root=/", "is-enabled", "ufw.service")
+	if err != nil && strings.TrimSpace(string(out)) == "" && ctx.Err() == nil && !strings.Contains(err.Error(), "No such file") {
+		return false, fault.New(fault.Unavailable, "whether systemd starts the packet filter at boot cannot be told").WithHint(`"systemctl is-enabled ufw" says why`).WithCause(err)
+	}
+	return err != nil, ctx.Err()
+}
+
+// enableUnit has systemd start ufw at boot. Debian's package has seen to that: nothing is done, and nothing can go wrong, unless somebody has disabled it.
+func enableUnit(ctx context.Context) error {
+	disabled, err := disabledUnit(ctx)
+	if err != nil || !disabled {
+		return err
+	}
+	if _, err := commandWithin(ctx, loadTime, "/usr/bin/systemctl", "--root=/", "enable", "--quiet", "ufw.service"); err != nil {
+		return fault.New(fault.Unavailable, "systemd does not start the packet filter at boot").WithHint(`"systemctl enable ufw" says why; then confirm, or apply again`).WithCause(err)
+	}
+	return nil
 }
