@@ -1,17 +1,22 @@
 #!/usr/bin/env bash
-# Puts packages into an apt repository in a folder, for any web server to serve, and signs it anew: packaging/apt-repo.sh FOLDER DEB...
+# Puts packages into an apt repository in a folder, for any web server to serve, and signs it anew: packaging/apt-repo.sh FOLDER [DEB...]
 #
 # The key is the first that can sign in the GNUPGHOME that the caller gives, or KEY names one. Without GNUPGHOME a key is made for tests beside the
 # repository (FOLDER.gnupg): it has no password, and whoever reads that folder can sign.
 #
 # What is there already stays: clients go back to an earlier version with it. But the folder may have lain where others write: what is signed anew is what a key
 # of ours has signed before, and what is put in now. Index files of the generation before are kept under their hashes, for
-# clients that are in the midst of an update. VALID_FOR (seconds) says how long clients may believe this Release: who sets it, against servers that go on
-# showing an old state, signs anew in time.
+# clients that are in the midst of an update.
+#
+# VALID_FOR (days; 30) says how long clients may believe this Release: without an end, whoever holds the server or the way to it goes on showing a state with known holes,
+# and no machine notices. So it is signed anew in time, without a package when there is no new one. VALID_FOR=never does without.
 set -euo pipefail
 
 die() { printf 'error: %s\n' "$1" >&2; [ $# -lt 2 ] || printf 'hint: %s\n' "$2" >&2; exit 1; }
-[ $# -ge 2 ] || die 'apt-repo.sh wants a folder and packages' 'packaging/apt-repo.sh build/apt build/aes-appliance_1.0.0_amd64.deb'
+[ $# -ge 1 ] || die 'apt-repo.sh wants a folder, and packages' 'packaging/apt-repo.sh build/apt build/aes-appliance_1.0.0_amd64.deb'
+[ $# -ge 2 ] || [ -f "$1/dists/${SUITE:-stable}/InRelease" ] || die "there is no repository in $1 to sign anew" 'packaging/apt-repo.sh FOLDER DEB... makes one'
+valid=${VALID_FOR:-30}
+[ "$valid" = never ] || { [[ $valid =~ ^[1-9][0-9]{0,3}$ ]] && valid=$((valid * 86400)); } || die "VALID_FOR is a number of days, 1 to 9999, or never; not $valid"
 origin=${ORIGIN:-VeriPath} label=${LABEL:-AES appliance} suite=${SUITE:-stable} codename=${CODENAME:-$suite}
 mkdir -p "$1"
 folder=$(cd "$1" && pwd)
@@ -51,7 +56,7 @@ trusted() {
 new=$(mktemp -d "$folder/.new.XXXXXX")
 trap 'rm -rf "$new"; [ -z "${agent:-}" ] || gpgconf --kill gpg-agent' EXIT
 trusted >"$new/trusted"
-sha256sum "$@" | cut -d' ' -f1 >>"$new/trusted"
+[ $# = 0 ] || sha256sum "$@" | cut -d' ' -f1 >>"$new/trusted"
 while IFS= read -r -d '' there; do
   grep -qxF "$(sha256sum <"$there" | cut -d' ' -f1)" "$new/trusted" ||
     die "$there is in the repository, and no key of ours has signed it" 'find out who put it there; if it was you, broken off in the midst: name the package once more'
@@ -72,10 +77,12 @@ mkdir -p "$new/$index"
 xz -9 -k "$new/$index/Packages"
 gzip -9nk "$new/$index/Packages"
 printf 'Archive: %s\nOrigin: %s\nLabel: %s\nComponent: main\nArchitecture: amd64\n' "$suite" "$origin" "$label" >"$new/$index/Release"
+until=()
+[ "$valid" = never ] || until=(-o "APT::FTPArchive::Release::ValidTime=$valid")
 release() {
   apt-ftparchive -o "APT::FTPArchive::Release::Origin=$origin" -o "APT::FTPArchive::Release::Label=$label" -o "APT::FTPArchive::Release::Suite=$suite" \
     -o "APT::FTPArchive::Release::Codename=$codename" -o APT::FTPArchive::Release::Architectures=amd64 -o APT::FTPArchive::Release::Components=main \
-    -o APT::FTPArchive::Release::Acquire-By-Hash=yes -o APT::FTPArchive::MD5=false -o APT::FTPArchive::SHA1=false ${VALID_FOR:+-o "APT::FTPArchive::Release::ValidTime=$VALID_FOR"} release "$new"
+    -o APT::FTPArchive::Release::Acquire-By-Hash=yes -o APT::FTPArchive::MD5=false -o APT::FTPArchive::SHA1=false "${until[@]}" release "$new"
 }
 release >"$folder/.Release" && mv "$folder/.Release" "$new/Release"
 gpg --quiet --batch --yes --local-user "$key" --digest-algo SHA256 --clearsign --output "$new/InRelease" "$new/Release"
@@ -97,8 +104,11 @@ done
 gpg --quiet --batch --export "$key" >"$folder/aes-appliance.gpg.new"
 chmod 644 "$folder/aes-appliance.gpg.new"
 mv "$folder/aes-appliance.gpg.new" "$folder/aes-appliance.gpg"
+ends=$(sed -n 's/^Valid-Until: /Machines believe it until /p' "$dist/InRelease")
+ends=${ends:+$ends: sign it anew before, by the same command without a package.}
 cat <<EOF2
 $folder: $(grep -c ^Package: "$dist/$index/Packages") packages, signed by $key
+${ends:-Machines believe it for ever, whoever goes on showing it to them (VALID_FOR=never).}
 On the machines, as root, the key in /etc/apt/keyrings/aes-appliance.gpg and this in /etc/apt/sources.list.d/aes-appliance.sources:
   Types: deb
   URIs: https://WHERE-THE-FOLDER-IS-SERVED

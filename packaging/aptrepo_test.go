@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // repository is a signed apt repository of small packages, and an apt that knows no other.
@@ -96,11 +97,16 @@ func (r *repository) do(t *testing.T, name string, args ...string) string {
 
 func (r *repository) add(t *testing.T, debs ...string) string {
 	t.Helper()
-	script, err := filepath.Abs("apt-repo.sh")
+	return r.do(t, r.script(t), append([]string{r.folder}, debs...)...)
+}
+
+func (*repository) script(t *testing.T) string {
+	t.Helper()
+	path, err := filepath.Abs("apt-repo.sh")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r.do(t, script, append([]string{r.folder}, debs...)...)
+	return path
 }
 
 // TestRepository: apt believes the repository, sees an upgrade, goes back a version, and is offered what unattended-upgrades goes by.
@@ -276,11 +282,7 @@ func TestRepositoryTampered(t *testing.T) {
 		r.add(t, deb)
 		r.do(t, "apt-get", "update")
 		other := small(t, "aes-appliance", "1", "two")
-		script, err := filepath.Abs("apt-repo.sh")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if out, err := r.try(script, r.folder, other); err == nil || !strings.Contains(out, "with other bytes") {
+		if out, err := r.try(r.script(t), r.folder, other); err == nil || !strings.Contains(out, "with other bytes") {
 			t.Errorf("a version was published twice: %v %s", err, out)
 		}
 		data, err := os.ReadFile(other)
@@ -292,6 +294,108 @@ func TestRepositoryTampered(t *testing.T) {
 			t.Errorf("taken:\n%s", out)
 		}
 	})
+}
+
+// TestRepositoryGrowsOld: a state that somebody goes on showing is refused once its time is over, and believed when it is signed anew, which takes no package.
+func TestRepositoryGrowsOld(t *testing.T) {
+	update := []string{"update", "-o", "Acquire::Check-Valid-Until=true", "-o", "Acquire::Check-Date=true"} // whatever the machine of this test has
+	r := newRepository(t)
+	if out := r.add(t, small(t, "aes-appliance", "1", "one")); !strings.Contains(out, "Machines believe it until ") {
+		t.Error(out)
+	}
+	if life := r.life(t); life != 30*24*time.Hour {
+		t.Errorf("it is believed for %v", life)
+	}
+	r.do(t, "apt-get", update...)
+	r.age(t, 29*24*time.Hour)
+	r.do(t, "apt-get", update...)
+	r.age(t, 2*24*time.Hour)
+	if out, err := r.try("apt-get", update...); err == nil || !strings.Contains(out, "expired") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if out := r.add(t); !strings.Contains(out, "1 packages, signed by") {
+		t.Error(out)
+	}
+	r.do(t, "apt-get", update...)
+	r.env = append(r.env, "VALID_FOR=60")
+	r.add(t)
+	if life := r.life(t); life != 60*24*time.Hour {
+		t.Errorf("it is believed for %v", life)
+	}
+	r.env = append(r.env, "VALID_FOR=never")
+	if out := r.add(t); !strings.Contains(out, "for ever") {
+		t.Error(out)
+	}
+	r.do(t, "apt-get", update...)
+	for _, bad := range []string{"0", "-1", "1209600", "2 weeks", "1d"} {
+		r.env = append(r.env, "VALID_FOR="+bad)
+		if out, err := r.try(r.script(t), r.folder); err == nil || !strings.Contains(out, "number of days") {
+			t.Errorf("%s: %v %s", bad, err, out)
+		}
+	}
+	r = newRepository(t)
+	if out, err := r.try(r.script(t), r.folder); err == nil || !strings.Contains(out, "no repository") {
+		t.Errorf("signed nothing: %v %s", err, out)
+	}
+}
+
+// times returns when the repository's state was signed and until when it is believed.
+func (r *repository) times(t *testing.T) (from, until time.Time) {
+	t.Helper()
+	for name, at := range map[string]*time.Time{"Date": &from, "Valid-Until": &until} {
+		_, rest, found := strings.Cut(string(read(t, filepath.Join(r.folder, "dists/stable/Release"))), "\n"+name+": ")
+		line, _, _ := strings.Cut(rest, "\n")
+		when, err := time.Parse(time.RFC1123, line)
+		if err != nil || !found {
+			t.Fatal(name, err)
+		}
+		*at = when
+	}
+	return from, until
+}
+
+func (r *repository) life(t *testing.T) time.Duration {
+	t.Helper()
+	from, until := r.times(t)
+	return until.Sub(from)
+}
+
+// age has the repository's state signed d earlier than it was. What apt fetched before is forgotten: it keeps that where what comes is earlier.
+func (r *repository) age(t *testing.T, d time.Duration) {
+	t.Helper()
+	for _, list := range glob(t, filepath.Join(filepath.Dir(r.folder), "lists/*Release")) {
+		if err := os.Remove(list); err != nil {
+			t.Fatal(err)
+		}
+	}
+	release := filepath.Join(r.folder, "dists/stable/Release")
+	text := string(read(t, release))
+	from, until := r.times(t)
+	for _, at := range []time.Time{from, until} {
+		text = strings.Replace(text, ": "+at.Format(time.RFC1123)+"\n", ": "+at.Add(-d).Format(time.RFC1123)+"\n", 1)
+	}
+	write(t, release, text)
+	for args, name := range map[string]string{"--clearsign": "InRelease", "--detach-sign": "Release.gpg"} {
+		r.do(t, "gpg", "--homedir", r.folder+".gnupg", "--quiet", "--batch", "--yes", "--armor", args, "--output", filepath.Join(filepath.Dir(release), name), release)
+	}
+}
+
+func glob(t *testing.T, pattern string) []string {
+	t.Helper()
+	all, err := filepath.Glob(pattern)
+	if err != nil || len(all) == 0 {
+		t.Fatal(pattern, all, err)
+	}
+	return all
+}
+
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }
 
 // TestDepsCheck: a newer version in Debian ends with 1 and is named, one of the security archive as such; nothing newer with 0; and where it cannot be
