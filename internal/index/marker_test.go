@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
+	"encoding/hex"
 	"errors"
 	"os"
 	"path/filepath"
@@ -129,5 +130,50 @@ func TestSomebodyElsesStore(t *testing.T) {
 		if err := d.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestMACOfManyChunks: it is of all bytes, each in its place, whichever of several readers met them, and the one of two builds of this program.
+func TestMACOfManyChunks(t *testing.T) {
+	key := bytes.Repeat([]byte{7}, macKey)
+	path := filepath.Join(t.TempDir(), "i")
+	mac := func(data []byte) string {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		sum, err := macOf(path, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return hex.EncodeToString(sum)
+	}
+	data := make([]byte, 7*macChunk+123)
+	for i := range data {
+		data[i] = byte(i>>16 ^ i)
+	}
+	want := mac(data)
+	// Another would have every store made anew, once, at the first start of a new version.
+	if known := "d71b30290156a548ac9481fcec677e4417c8c1b8151c75443acef7b15066adae"; want != known {
+		t.Errorf("the MAC is %s, and was %s", want, known)
+	}
+	for name, change := range map[string]func([]byte) []byte{
+		"the first byte":   func(b []byte) []byte { b[0] ^= 1; return b },
+		"one in the midst": func(b []byte) []byte { b[3*macChunk+5] ^= 1; return b },
+		"the last byte":    func(b []byte) []byte { b[len(b)-1] ^= 1; return b },
+		"two chunks swapped": func(b []byte) []byte {
+			return append(append(append([]byte{}, b[macChunk:2*macChunk]...), b[:macChunk]...), b[2*macChunk:]...)
+		},
+		"a chunk left out":    func(b []byte) []byte { return append(b[:macChunk], b[2*macChunk:]...) },
+		"a zero byte more":    func(b []byte) []byte { return append(b, 0) },
+		"cut between chunks":  func(b []byte) []byte { return b[:7*macChunk] },
+		"nothing but a chunk": func(b []byte) []byte { return b[:macChunk] },
+		"nothing":             func([]byte) []byte { return nil },
+	} {
+		if mac(change(bytes.Clone(data))) == want {
+			t.Errorf("%s: the same", name)
+		}
+	}
+	if mac(data) != want {
+		t.Error("the same bytes have another MAC")
 	}
 }
