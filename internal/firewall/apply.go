@@ -160,16 +160,11 @@ func (s state) others(p Plan) []string {
 
 // enforce gives the kernel what is staged and looks whether it is in force. It returns until when that waits for confirmation; zero when it is kept.
 func (h *Host) enforce(ctx context.Context, p Plan, o Options) (until time.Time, err error) {
-	until = h.now().Add(o.Within)
-	if o.Within > 0 {
-		// The timer first: from here on this process may end at any moment.
-		if err := h.timer.Arm(ctx, o.Within); err != nil {
-			return until, errors.Join(fault.New(fault.Unavailable, "no timer to undo the change can be set").WithHint("on a machine with a console, --keep does without").WithCause(err), h.clean())
-		}
-	}
-	if err := h.record(until, o.Within); err != nil {
+	// The timer first: from here on this process may end at any moment.
+	if until, err = h.await(ctx, o.Within); err != nil {
 		return until, errors.Join(err, h.clean())
 	}
+	began := h.awake()
 	err = mend(ctx)
 	if err == nil {
 		err = load(ctx, h.staged())
@@ -183,7 +178,23 @@ func (h *Host) enforce(ctx context.Context, p Plan, o Options) (until time.Time,
 	if o.Within == 0 {
 		return time.Time{}, h.keep(ctx)
 	}
+	if h.awake()-began > o.Within/10 { // the first time takes ufw minutes on a slow machine, which are not those of whoever is to log in anew
+		if until, err = h.await(ctx, o.Within); err != nil {
+			return until, errors.Join(err, h.undo(context.WithoutCancel(ctx)))
+		}
+	}
 	return until, nil
+}
+
+// await has what comes, or came, undone within that time, unless it is 0, and writes down that it waits. It returns when that is.
+func (h *Host) await(ctx context.Context, within time.Duration) (until time.Time, err error) {
+	if within > 0 {
+		if err := h.timer.Arm(ctx, within); err != nil {
+			return until, fault.New(fault.Unavailable, "no timer to undo the change can be set").WithHint("on a machine with a console, --keep does without").WithCause(err)
+		}
+	}
+	until = h.now().Add(within)
+	return until, h.record(until, within)
 }
 
 // verify looks whether what was staged is in force.

@@ -117,3 +117,27 @@ systemctl --root=/ --quiet disable ufw.service`
 		}
 	}
 }
+
+// TestSlowMachine: the time to confirm is counted from when the rules are in force, however long ufw took for that.
+func TestSlowMachine(t *testing.T) {
+	if machine(t) == "" {
+		return
+	}
+	h, timer := house(t)
+	began := time.Now()
+	script := `set -e
+printf '#!/bin/sh\n[ "$3" != start ] || sleep 8\nexec "%s" "$@"\n' "$0/was" >"$0/slow"
+cp /lib/ufw/ufw-init "$0/was"
+chmod 755 "$0/slow" "$0/was"
+mount --bind "$0/slow" /lib/ufw/ufw-init`
+	if out, err := exec.Command("sh", "-c", script, t.TempDir()).CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	result, err := h.Apply(t.Context(), primary(), Options{Within: 10 * time.Second})
+	if err != nil || time.Until(result.Until) < 7*time.Second {
+		t.Fatalf("%+v, %v after %v", result, err, time.Since(began))
+	}
+	if err := <-timer.fired; err != nil || strings.Contains(kernel(t), "DROP") {
+		t.Errorf("nobody confirmed, and it stays: %v", err)
+	}
+}

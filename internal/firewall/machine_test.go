@@ -246,7 +246,10 @@ type alarm struct {
 	fired chan error
 }
 
-func (a *alarm) Arm(_ context.Context, d time.Duration) error {
+func (a *alarm) Arm(ctx context.Context, d time.Duration) error {
+	if err := a.Disarm(ctx); err != nil {
+		return err
+	}
 	a.fired = make(chan error, 1)
 	a.armed = time.AfterFunc(d, func() {
 		_, err := a.h.Rollback(context.Background(), true)
