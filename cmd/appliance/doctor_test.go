@@ -17,11 +17,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/config"
 	"github.com/veripath/aes-appliance/internal/doctor"
+	"github.com/veripath/aes-appliance/internal/signer"
 )
 
 // consult examines an estate in this process; the system's programs, which take seconds, answer as they did on a machine in order. What they say is examined
@@ -338,6 +340,21 @@ func TestDoctorServing(t *testing.T) {
 	}
 	if r, err := a.examineServing(t.Context(), doctor.Primary, time.Minute, before); err != nil || r.Verdict != doctor.OK || len(r.Findings) != 0 {
 		t.Errorf("nothing has changed: %v %+v", err, r.Findings)
+	}
+	// What lies in the state folder is the signer's user's to exchange: for what never ends, and for what nobody ever writes to.
+	root := filepath.Join(e.dir, "demo", "state", signer.RootPEMName)
+	for name, plant := range map[string]func() error{"endless": func() error { return os.Symlink("/dev/zero", root) }, "silent": func() error { return syscall.Mkfifo(root, 0o600) }} {
+		if err := errors.Join(os.Rename(root, root+".away"), plant()); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		r, err := a.examineServing(t.Context(), doctor.Primary, time.Second, before)
+		if err != nil || r.Verdict != doctor.Bad || time.Since(began) > time.Minute {
+			t.Errorf("%s: %v %s after %v", name, err, r.Verdict, time.Since(began))
+		}
+		if err := os.Rename(root+".away", root); err != nil {
+			t.Fatal(err)
+		}
 	}
 	e.portal.stop()
 	r, err = a.examineServing(t.Context(), doctor.Primary, time.Second, before)

@@ -12,7 +12,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/config"
@@ -155,34 +154,61 @@ func (e *exam) groups() []group {
 	}, services)
 }
 
-// all runs the groups beside each other.
+// stuckTime is how long a group may take beyond its time.
+const stuckTime = 5 * time.Second
+
+// all runs the groups beside each other. One that does not end with its time is left behind: a file that cannot be read to its end, of a disk that hangs or made so by a
+// service's user, keeps nobody from hearing of all the rest.
 func (e *exam) all(ctx context.Context) []Finding {
 	groups := e.groups()
 	if e.Serving {
 		groups = e.servingGroups()
 	}
-	sheets := make([]*sheet, len(groups))
-	var running sync.WaitGroup
+	ended := make([]chan *sheet, len(groups))
 	for i, g := range groups {
-		sheets[i] = &sheet{group: g.name}
-		running.Go(func() {
+		ended[i] = make(chan *sheet, 1)
+		go func() {
 			ctx, cancel := context.WithTimeout(ctx, e.Deadline)
 			defer cancel()
-			if g.needs && e.Broken != nil {
-				return
+			s := &sheet{group: g.name}
+			if !g.needs || e.Broken == nil {
+				g.run(ctx, s)
 			}
-			g.run(ctx, sheets[i])
-		})
+			ended[i] <- s
+		}()
 	}
-	running.Wait()
+	stuck, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.Deadline+stuckTime)
+	defer cancel()
 	all := e.configuration()
-	for _, s := range sheets {
+	for i, g := range groups {
+		var s *sheet
+		select {
+		case s = <-ended[i]:
+		case <-stuck.Done():
+			select {
+			case s = <-ended[i]:
+			default:
+				s = e.stuck(g.name)
+			}
+		}
 		all = append(all, s.findings...)
 	}
 	if e.Serving {
 		all = onlyServing(all)
 	}
 	return all
+}
+
+// stuck is what a group comes to that did not end.
+func (e *exam) stuck(group string) *sheet {
+	s := &sheet{group: group}
+	for _, c := range Checks() {
+		if strings.HasPrefix(c.Name, group+".") && (!e.Serving || slices.Contains(serving(), c.Name)) {
+			s.unknown(c.Name, "see what hangs: dmesg for the disk; find "+e.stateDir()+" -type p -o -type c for what is no file", "what tells of this could not be read within %v", e.Deadline+stuckTime)
+			break
+		}
+	}
+	return s
 }
 
 // configuration says whether there is one.

@@ -13,10 +13,10 @@ import (
 	"math/big"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 
+	"github.com/veripath/aes-appliance/internal/durable"
 	"github.com/veripath/aes-appliance/internal/signer"
 	"github.com/veripath/aes-appliance/internal/tsa"
 	"github.com/veripath/aes-appliance/internal/tsp"
@@ -124,9 +124,17 @@ func (e *exam) stamp(ctx context.Context, roots []*x509.Certificate) (tsa.Checke
 	return tsa.Check(answer.Token, data, roots)
 }
 
+// maxRoot bounds the file of the root certificate, in bytes.
+const maxRoot = 64 << 10
+
+// rootPEM reads the root certificate's file. It lies in the signer's user's folder, who may have put anything there.
+func (e *exam) rootPEM() ([]byte, error) {
+	return durable.ReadFile(durable.OS{}, e.m.path(filepath.Join(e.Appliance.StateDir, signer.RootPEMName)), maxRoot)
+}
+
 // ownRoots is the appliance's own root certificate.
 func (e *exam) ownRoots() ([]*x509.Certificate, error) {
-	data, err := os.ReadFile(e.m.path(filepath.Join(e.Appliance.StateDir, signer.RootPEMName)))
+	data, err := e.rootPEM()
 	if err != nil {
 		return nil, err
 	}

@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/config"
@@ -62,7 +60,7 @@ func (e *exam) tlsRoots() (*x509.CertPool, error) {
 	if e.Appliance.Portal.TLS != config.TLSOwnCA {
 		return nil, nil
 	}
-	data, err := os.ReadFile(e.m.path(filepath.Join(e.Appliance.StateDir, signer.RootPEMName)))
+	data, err := e.rootPEM()
 	if err != nil {
 		return nil, err
 	}
