@@ -139,10 +139,8 @@ func (a *app) restore(ctx context.Context, f restoreFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	if there, err := signer.Founded(cfg.StateDir); err != nil {
+	if err := bare(cfg.StateDir); err != nil {
 		return err
-	} else if there {
-		return fault.New(fault.Conflict, "there is something in "+cfg.StateDir+" already").WithHint("an appliance is restored into an empty folder; move what is there away, and keep it")
 	}
 	if err := os.MkdirAll(filepath.Dir(cfg.StateDir), 0o755); err != nil {
 		return fault.New(fault.Unavailable, "cannot make the folder "+filepath.Dir(cfg.StateDir)+reason(err)).WithCause(err)
@@ -155,6 +153,9 @@ func (a *app) restore(ctx context.Context, f restoreFlags) (err error) {
 		return fault.New(fault.Unavailable, "cannot lock "+cfg.StateDir+".restore-lock"+reason(err)).WithCause(err)
 	}
 	defer func() { err = errors.Join(err, os.Remove(cfg.StateDir+".restore-lock"), lock.Close()) }()
+	if err := bare(cfg.StateDir); err != nil { // another restore may have ended just now
+		return err
+	}
 	building := cfg
 	building.StateDir, building.Token.BackupRecipients = cfg.StateDir+".restoring", nil // the first start backs the token up again
 	if err := os.RemoveAll(building.StateDir); err != nil {
@@ -198,6 +199,15 @@ func (a *app) restore(ctx context.Context, f restoreFlags) (err error) {
 	}
 	fmt.Fprint(a.stdout, "The lost machine must not come back. Start the services: they compare themselves with the backup and sign.\n")
 	return nil
+}
+
+// bare makes sure that there is no appliance in a folder. Conflict: there is.
+func bare(dir string) error {
+	there, err := signer.Founded(dir)
+	if err == nil && there {
+		err = fault.New(fault.Conflict, "there is something in "+dir+" already").WithHint("an appliance is restored into an empty folder; move what is there away, and keep it")
+	}
+	return err
 }
 
 // moveRestored puts the finished folder in its place. A crash before the rename leaves no appliance, and the restore begins again; one after it a whole one.

@@ -7,7 +7,10 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -173,5 +176,39 @@ func TestSimLosesWhatIsNotSynced(t *testing.T) {
 		if !lost[want] {
 			t.Errorf("never happened: %s of %v", want, lost)
 		}
+	}
+}
+
+// TestLockWhoseFileIsRemoved: of many who lock, work, remove the lock's file and let go, never two are at work.
+func TestLockWhoseFileIsRemoved(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "lock")
+	var inside, worked atomic.Int32
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 300 {
+				l, err := OS{}.Lock(name, false)
+				if errors.Is(err, ErrLocked) {
+					continue
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if inside.Add(1) != 1 {
+					t.Error("two hold the lock")
+				}
+				worked.Add(1)
+				runtime.Gosched()
+				inside.Add(-1)
+				if err := errors.Join(os.Remove(name), l.Close()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if worked.Load() < 8 {
+		t.Errorf("it was held %d times", worked.Load())
 	}
 }

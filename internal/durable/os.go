@@ -81,24 +81,38 @@ func (v osVolume) Sync() error {
 	}
 }
 
-// Lock implements FS with flock(2): the kernel lets go when the process ends, however it ends.
+// Lock implements FS with flock(2): the kernel lets go when the process ends, however it ends. A lock's file may be removed by who holds it: what is locked is what the name
+// stands for at that moment, or two would hold it, one of them a file that has no name any more.
 func (OS) Lock(name string, shared bool) (io.Closer, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
 	how := unix.LOCK_EX
 	if shared {
 		how = unix.LOCK_SH
 	}
-	err = unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return nil, errors.Join(fmt.Errorf("%w: %s", ErrLocked, name), f.Close())
+	for {
+		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		err = unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, errors.Join(fmt.Errorf("%w: %s", ErrLocked, name), f.Close())
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("durable: locking %s: %w", name, err), f.Close())
+		}
+		mine, err := f.Stat()
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		if now, err := os.Stat(name); err == nil && os.SameFile(mine, now) {
+			return f, nil
+		} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, errors.Join(err, f.Close())
+		}
+		if err := f.Close(); err != nil {
+			return nil, err
+		}
 	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("durable: locking %s: %w", name, err), f.Close())
-	}
-	return f, nil
 }
 
 type osFile struct{ *os.File }

@@ -22,13 +22,22 @@ import (
 type copyCheck struct {
 	mu   sync.Mutex
 	life context.Context // of the server; nil: it does not serve
-	done chan struct{}   // closed when the one that was begun has ended; nil: none was begun, or what it came to has been told
-	said wire.BackupCopy
-	err  error
+	run  *copyRun        // the newest; nil: none was begun, or what it came to has been told
+}
+
+// copyRun is one verification. What it came to is read after done is closed.
+type copyRun struct {
+	done  chan struct{}
+	ended time.Time
+	said  wire.BackupCopy
+	err   error
 }
 
 // copyWait is how long one who asks waits.
 const copyWait = time.Minute
+
+// copyKept is how long a verification that has ended waits for who asked for it: who comes later wants to know how it is now.
+const copyKept = 2 * copyWait
 
 // scratchName is the folder of the state that a copy is fetched into.
 const scratchName = "copy.scratch"
@@ -43,42 +52,52 @@ func (c *copyCheck) during(ctx context.Context) (end func()) {
 		cancel()
 		c.mu.Lock()
 		c.life = nil
-		done := c.done
+		run := c.run
 		c.mu.Unlock()
-		if done != nil {
-			<-done
+		if run != nil {
+			<-run.done
 		}
 	}
 }
 
-// begin starts do, unless one runs whose end nobody has been told, and returns what is closed at the end.
-func (c *copyCheck) begin(do func(context.Context) (wire.BackupCopy, error)) (done <-chan struct{}, err error) {
+// begin starts do, unless one runs already or has just ended and nobody has been told, and returns which one it is: never do two at once, they use one folder.
+func (c *copyCheck) begin(do func(context.Context) (wire.BackupCopy, error)) (*copyRun, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.done != nil {
-		return c.done, nil
+	if c.run != nil && !c.run.stale() {
+		return c.run, nil
 	}
 	if c.life == nil {
 		return nil, fault.New(fault.Unavailable, "the signer is stopping")
 	}
-	life, ended := c.life, make(chan struct{})
-	c.done = ended
+	life, run := c.life, &copyRun{done: make(chan struct{})}
+	c.run = run
 	go func() {
-		said, err := do(life)
-		c.mu.Lock()
-		c.said, c.err = said, err
-		c.mu.Unlock()
-		close(ended)
+		defer close(run.done)
+		run.said, run.err = do(life)
+		run.ended = time.Now()
 	}()
-	return ended, nil
+	return run, nil
 }
 
-// tell returns what the one that has ended came to, once.
-func (c *copyCheck) tell() (wire.BackupCopy, error) {
+// stale: it has ended so long ago that nobody waits for it any more.
+func (r *copyRun) stale() bool {
+	select {
+	case <-r.done:
+		return time.Since(r.ended) > copyKept
+	default:
+		return false
+	}
+}
+
+// tell returns what a run that has ended came to: whoever waited for it gets it, and who asks from now on has another begun.
+func (c *copyCheck) tell(run *copyRun) (wire.BackupCopy, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.done = nil
-	return c.said, c.err
+	if c.run == run { // else another has begun since, which is not to be forgotten
+		c.run = nil
+	}
+	return run.said, run.err
 }
 
 // backupCopy answers OpBackupCopy.
@@ -86,15 +105,15 @@ func (v *Server) backupCopy(ctx context.Context, _ wire.Nothing) (wire.BackupCop
 	if v.cfg.Backup == nil {
 		return wire.BackupCopy{}, fault.New(fault.Unavailable, "no signer is running that could connect to a backup").WithHint("start the services")
 	}
-	done, err := v.copy.begin(v.verifyCopy)
+	run, err := v.copy.begin(v.verifyCopy)
 	if err != nil {
 		return wire.BackupCopy{}, err
 	}
 	enough := time.NewTimer(copyWait)
 	defer enough.Stop()
 	select {
-	case <-done:
-		return v.copy.tell()
+	case <-run.done:
+		return v.copy.tell(run)
 	case <-enough.C:
 		return wire.BackupCopy{Running: true}, nil
 	case <-ctx.Done():
