@@ -3,6 +3,7 @@
 package vmtests
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/veripath/aes-appliance/internal/oidctest"
+	"github.com/veripath/aes-appliance/vmtests/machine"
 )
 
 // clockProven reports whether the kernel that a machine runs on says that its clock is right. A container has this machine's clock and may not set it: on a
@@ -105,6 +107,7 @@ func (l *life) setUp(t *testing.T) {
 	if after := l.on(t, "primary", facts); after != before {
 		t.Errorf("a second setup changed something:\n%s\nwas\n%s", after, before)
 	}
+	l.setUpFindsBad(t)
 	for _, unit := range []string{"aes-signer", "aes-portal"} {
 		l.on(t, "primary", "systemctl is-active "+unit)
 	}
@@ -115,6 +118,22 @@ func (l *life) setUp(t *testing.T) {
 			l.on(t, host, "test $(sysctl -n kernel.kptr_restrict) = 2 && test $(sysctl -n dev.tty.ldisc_autoload) = 0")
 		}
 		l.on(t, host, `test -z "$(systemctl --failed --no-legend)"`)
+	}
+}
+
+// setUpFindsBad: a setup that has nothing left to do, on a machine on which something is bad, says so and by its exit code, 3; when that is mended it ends well again.
+func (l *life) setUpFindsBad(t *testing.T) {
+	t.Helper()
+	for host, line := range map[string]string{"primary": "signer appliance setup --answers /root/answers.toml", "backup": "receiver appliance setup --role backup --answers /root/answers.toml"} {
+		name, setup, _ := strings.Cut(line, " ")
+		state := "/var/lib/aes-appliance/" + name
+		l.on(t, host, "chmod 755 "+state)
+		out, err := l.try(host, setup)
+		var ended *machine.ExitError
+		if !errors.As(err, &ended) || ended.Code != 3 || !strings.Contains(out+ended.Output, "is set up, and is not in order") || !strings.Contains(out+ended.Output, state) {
+			t.Errorf("%s: a setup on a machine that is not in order: %v\n%s", host, err, out)
+		}
+		l.on(t, host, "chmod 700 "+state+" && "+setup)
 	}
 }
 
