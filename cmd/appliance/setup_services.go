@@ -142,7 +142,7 @@ func (r *setupRun) registrationSteps() (steps []setup.Step) {
 	if s.Clinician != "" {
 		steps = append(steps, setup.Step{Name: "clinician", Run: r.addClinician})
 	}
-	steps = append(steps, r.machineSteps()...)
+	steps = append(append(steps, r.machineSteps()...), setup.Step{Name: "alarm", Run: r.callHelp})
 	if s.BackupHost != "" {
 		steps = append(steps, setup.Step{Name: "backup host", Run: r.enrolBackup})
 	}
@@ -194,7 +194,34 @@ func (r *setupRun) addRealm(ctx context.Context) (string, error) {
 	return s.Issuer, r.ask(ctx, wire.OpRealmAdd, in, nil)
 }
 
+// issueWait is how long a certificate of the same name that is just being issued is waited for: a setup that was killed had asked for it.
+const issueWait = 10 * time.Second
+
 func (r *setupRun) addClinician(ctx context.Context) (string, error) {
+	s := r.answers.Config.Setup
+	for end := time.Now().Add(issueWait); ; rest(ctx, settlePause/10) {
+		said, err := r.clinician(ctx)
+		if said != "" || err != nil {
+			return said, err
+		}
+		var made wire.CertIssued
+		err = r.ask(ctx, wire.OpCertIssue, wire.CertIssue{
+			CertType: string(cert.Clinician), CommonName: s.Clinician, Org: s.ClinicName, Country: r.cfg.PKI.Country, Clinic: s.Clinic, Sub: s.Sub,
+			Register: s.Register, RegistrationNumber: s.Number,
+		}, &made)
+		if fault.KindOf(err) == fault.Conflict && time.Now().Before(end) && ctx.Err() == nil {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		c := made.Certificate
+		return fmt.Sprintf("%s, until %s, bound to %s\nserial %s", c.CommonName, c.NotAfter.Format(time.DateOnly), s.Sub, c.Serial), nil
+	}
+}
+
+// clinician says what certificate the first clinician has; "" for none.
+func (r *setupRun) clinician(ctx context.Context) (string, error) {
 	s := r.answers.Config.Setup
 	for in := (wire.CertListRequest{CertType: string(cert.Clinician), Clinic: s.Clinic, Limit: 1000}); ; {
 		var page wire.CertPage
@@ -207,19 +234,9 @@ func (r *setupRun) addClinician(ctx context.Context) (string, error) {
 			}
 		}
 		if in.Cursor = page.Next; in.Cursor == "" {
-			break
+			return "", nil
 		}
 	}
-	var made wire.CertIssued
-	err := r.ask(ctx, wire.OpCertIssue, wire.CertIssue{
-		CertType: string(cert.Clinician), CommonName: s.Clinician, Org: s.ClinicName, Country: r.cfg.PKI.Country, Clinic: s.Clinic, Sub: s.Sub,
-		Register: s.Register, RegistrationNumber: s.Number,
-	}, &made)
-	if err != nil {
-		return "", err
-	}
-	c := made.Certificate
-	return fmt.Sprintf("%s, until %s, bound to %s\nserial %s", c.CommonName, c.NotAfter.Format(time.DateOnly), s.Sub, c.Serial), nil
 }
 
 // backupAddresses are those of the backup host with its port, for the packet filter; "" when there are none.
