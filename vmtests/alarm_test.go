@@ -190,6 +190,9 @@ systemctl daemon-reload && systemctl restart aes-receiver`)
 		})
 	}
 	heard(`"silence"`)
+	l.on(t, "backup", "systemctl stop aes-receiver.socket aes-receiver && appliance receiver test-alarm && systemctl start aes-receiver.socket aes-receiver") // the service's credentials are gone while it is off
+	heard(`"test"`)
+	l.testAlarm(t, d)
 	l.on(t, "primary", "systemctl start aes-appliance.target")
 	l.client(t).comesBack(t, time.Minute, "ALARM-2")
 	heard(`"return"`)
@@ -197,4 +200,21 @@ systemctl daemon-reload && systemctl restart aes-receiver`)
 	l.on(t, "backup", `cp /root/receiver.before /etc/aes-appliance/receiver.toml; rm -r /etc/systemd/system/aes-receiver.service.d/alarm.conf /etc/credstore.encrypted/aes-receiver.webhook /etc/credstore.encrypted/aes-receiver.mail-password
 systemctl daemon-reload && systemctl restart aes-receiver`)
 	l.client(t).comesBack(t, time.Minute, "ALARM-3")
+}
+
+// testAlarm: a primary's alarm is tried with the secret that its daily examination has, which nobody else can read.
+func (l *life) testAlarm(t *testing.T, d *duty) {
+	t.Helper()
+	l.put(t, "primary", "/etc/aes-appliance/alarm-ca.pem", 0o644, d.roots)
+	l.on(t, "primary", `cd /etc/aes-appliance && cp appliance.toml /root/appliance.before
+awk '/^\[/ { skip = $0 == "[alarm]" } !skip' /root/appliance.before >appliance.toml
+printf '[alarm]\nwebhook_file = "/run/credentials/aes-doctor.service/webhook"\nroots_file = "/etc/aes-appliance/alarm-ca.pem"\n' >>appliance.toml
+printf 'https://app/hook/of-the-primary' | systemd-creds encrypt --name=webhook - /etc/credstore.encrypted/aes-doctor.webhook
+appliance doctor test-alarm | grep -F 'sent by webhook'
+cp /root/appliance.before appliance.toml; rm /etc/credstore.encrypted/aes-doctor.webhook`)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, said, found := strings.Cut(d.posted, "/hook/of-the-primary {"); !found || !strings.Contains(said, `"test"`) {
+		t.Errorf("the primary's test: %s", d.posted)
+	}
 }

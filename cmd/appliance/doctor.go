@@ -37,7 +37,7 @@ With --audit it examines all of a primary and writes a new folder: the report as
 signed and time-stamped by the appliance, with what an auditor needs to judge it by openssl alone.`,
 		Example: `  appliance doctor
   appliance doctor --audit audit-2026-03`,
-		Args: exactly(0, "none"),
+		Args: noSuch,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if audit != "" && role == string(doctor.Backup) {
 				return usage("--audit is of a primary: a backup host signs nothing but cosignatures")
@@ -71,6 +71,7 @@ signed and time-stamped by the appliance, with what an auditor needs to judge it
 			return doctorExit(r)
 		},
 	}
+	cmd.AddCommand(a.testAlarm(""))
 	cmd.Flags().StringVar(&role, "role", "", "primary or backup (default: by which configuration file there is)")
 	cmd.Flags().StringVar(&audit, "audit", "", "folder to make, for a signed report")
 	cmd.Flags().BoolVar(&full, "full", false, "read the whole log, however long that takes")

@@ -71,6 +71,22 @@ command = "` + pager + `"
 			if info, err := os.Stat(portal.ExaminedFile(socket)); err == nil && info.Mode().Perm() != 0o644 {
 				t.Errorf("the portal, another user, cannot read the outcome: %v", info.Mode())
 			}
+			if err := os.Remove(called); err != nil {
+				t.Fatal(err)
+			}
+			out, err := program(t, "doctor", "test-alarm", "--role", string(role), "--config", path).CombinedOutput()
+			data, _ = os.ReadFile(called)
+			if err != nil || !strings.Contains(string(out), "sent by command") || !strings.Contains(string(data), `"kind":"test"`) {
+				t.Errorf("a test: %v %s: called with %s", err, out, data)
+			}
+			if err := os.WriteFile(pager, []byte("#!/bin/sh\nexit 7\n"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			refusesTo(t, "the alarm could not be sent", "doctor", "test-alarm", "--role", string(role), "--config", path)
+			if err := os.WriteFile(path, []byte(strings.ReplaceAll(text, "[alarm]\ncommand = ", "# ")), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			refusesTo(t, "has no alarm", "doctor", "test-alarm", "--role", string(role), "--config", path)
 			if onDisk(portal.ExaminedFile(socket)) != (role == config.RolePrimary) {
 				t.Error("the outcome is for a primary's portal, and for nobody else")
 			}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/veripath/aes-appliance/internal/alarm"
 	"github.com/veripath/aes-appliance/internal/config"
+	"github.com/veripath/aes-appliance/internal/doctor"
 	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/replica"
 )
@@ -47,7 +48,7 @@ socket named receiver from its unit, and says when it is ready.`,
 		},
 	}
 	cmd.Flags().StringVar(&join, "join", "", `the code that "appliance backup enrol" printed on the primary, or - to read it from standard input`)
-	cmd.AddCommand(a.receiverStatus(), a.receiverAllow(), a.receiverRotate(), a.receiverAlarm(), a.receiverConfig())
+	cmd.AddCommand(a.receiverStatus(), a.receiverAllow(), a.receiverRotate(), a.testAlarm(doctor.Backup), a.receiverConfig())
 	return cmd
 }
 
@@ -308,34 +309,6 @@ one with --join: copies and cosigning key stay, and the primary goes on from whe
 					"\"appliance backup replace --to THIS-HOST\" there has printed a code, and \"appliance receiver --join CODE\" here has been told it.\n", h.Identity.Pin())
 				return nil
 			})
-		},
-	}
-}
-
-func (a *app) receiverAlarm() *cobra.Command {
-	return &cobra.Command{
-		Use:   "test-alarm",
-		Short: "Send a test by every way of the alarm: whether help would come is to be known before it is needed",
-		Args:  exactly(0, "none"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := a.loadReceiver()
-			if err != nil {
-				return err
-			}
-			name, err := os.Hostname()
-			if err != nil {
-				return fmt.Errorf("the host's name: %w", err)
-			}
-			caller := alarm.New(cfg.Alarm, name, a.logger())
-			ways := caller.Channels()
-			if len(ways) == 0 {
-				return fault.New(fault.Invalid, "the configuration has no alarm").WithHint("set alarm.command, alarm.webhook_file or alarm.mail_server in " + config.ReceiverPath)
-			}
-			if err := caller.Try(cmd.Context(), alarm.Alarm{Kind: "test", Time: time.Now().UTC(), Text: "this is a test: nothing is wrong"}); err != nil {
-				return fault.New(fault.Unavailable, "the alarm could not be sent: "+err.Error()).WithCause(err)
-			}
-			fmt.Fprintf(a.stdout, "sent by %s\n", strings.Join(ways, ", "))
-			return nil
 		},
 	}
 }

@@ -9,24 +9,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/veripath/aes-appliance/internal/alarm"
 	"github.com/veripath/aes-appliance/internal/config"
 	"github.com/veripath/aes-appliance/internal/enrol"
 	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/setup"
 )
-
-// alarmUnit is the service that calls for help in a role: it has the alarm's secrets. On a backup host aes-doctor.service has them too, by its unit.
-func (r *setupRun) alarmUnit() string {
-	if r.role == config.RoleBackup {
-		return receiverUnit
-	}
-	return doctorUnit
-}
-
-func (r *setupRun) alarmCredential(name string) setup.Credential {
-	return setup.Credential{Name: name, File: strings.TrimSuffix(r.alarmUnit(), "service") + name}
-}
 
 // backupSteps are what makes a backup host, in their order.
 func (r *setupRun) backupSteps() []setup.Step {
@@ -36,7 +23,7 @@ func (r *setupRun) backupSteps() []setup.Step {
 	}
 	steps = append(steps, setup.Step{Name: "state", Run: r.makeReceiverState}, setup.Step{Name: "service", Run: r.startReceiver})
 	steps = append(steps, r.machineSteps()...)
-	return append(steps, setup.Step{Name: "join", Run: r.joinPrimary}, setup.Step{Name: "alarm", Run: r.tryAlarm})
+	return append(steps, setup.Step{Name: "join", Run: r.joinPrimary}, setup.Step{Name: "alarm", Run: r.callHelp})
 }
 
 func (r *setupRun) keepBackupConfiguration(ctx context.Context) (string, error) {
@@ -56,17 +43,17 @@ func (r *setupRun) keepAlarmSecrets(ctx context.Context) (string, error) {
 	for _, one := range []struct {
 		file string
 		c    setup.Credential
-	}{{s.Webhook, r.alarmCredential("webhook")}, {s.MailPassword, r.alarmCredential("mail-password")}} {
+	}{{s.Webhook, alarmCredential(r.role, "webhook")}, {s.MailPassword, alarmCredential(r.role, "mail-password")}} {
 		if one.file == "" {
 			continue
 		}
-		where, err := r.keepSecret(ctx, r.alarmUnit(), one.c, one.file)
+		where, err := r.keepSecret(ctx, alarmUnit(r.role), one.c, one.file)
 		if err != nil {
 			return "", err
 		}
 		said, creds = append(said, where), append(creds, one.c)
 	}
-	return strings.Join(said, "\n"), r.host.Give(r.alarmUnit(), creds...)
+	return strings.Join(said, "\n"), r.host.Give(alarmUnit(r.role), creds...)
 }
 
 // makeReceiverState makes the folder in which the service makes its keys.
@@ -151,47 +138,25 @@ func (r *setupRun) asReceiver(ctx context.Context, input []byte, args ...string)
 	return pipeSelf(ctx, as, "appliance receiver", append([]string{"receiver"}, append(args, "--config", r.configPath)...), input)
 }
 
-// tryAlarm sends a test by every way of the alarm.
-func (r *setupRun) tryAlarm(ctx context.Context) (string, error) {
-	a := r.cfg.Receiver.Alarm
-	name, err := os.Hostname()
+// callHelp sends a test by every way of the alarm.
+func (r *setupRun) callHelp(ctx context.Context) (string, error) {
+	ways, verb := r.cfg.Alarm, `"appliance doctor test-alarm"`
+	if r.role == config.RoleBackup {
+		ways, verb = r.cfg.Receiver.Alarm, `"appliance receiver test-alarm"`
+	}
+	sent, err := r.tryAlarm(ctx, r.role, ways)
+	if fault.KindOf(err) == fault.Unavailable {
+		r.last = append(r.last, "Mend the alarm ("+fault.PublicOf(err)+"), then "+verb+".")
+		return "the test could not be sent", setup.ErrLater
+	}
 	if err != nil {
 		return "", err
 	}
-	dir, err := os.MkdirTemp(memory, "aes-setup-")
-	if err != nil {
-		return "", fault.New(fault.Unavailable, "cannot make a folder in "+memory+reason(err)).WithCause(err)
-	}
-	defer os.RemoveAll(dir)
-	// The service's credentials are its own: for the test they are decrypted once more, in memory.
-	for _, one := range []struct {
-		path *string
-		c    setup.Credential
-	}{{&a.Webhook, r.alarmCredential("webhook")}, {&a.MailFile, r.alarmCredential("mail-password")}} {
-		if *one.path == "" || !r.host.Has(one.c.Path()) {
-			continue
-		}
-		secret, err := r.host.Decrypt(ctx, one.c)
-		if err != nil {
-			return "", err
-		}
-		*one.path = filepath.Join(dir, one.c.Name)
-		if err := os.WriteFile(*one.path, secret, 0o600); err != nil {
-			return "", err
-		}
-		clear(secret)
-	}
-	caller := alarm.New(a, name, r.logger())
-	ways := caller.Channels()
-	if len(ways) == 0 {
-		r.last = append(r.last, "Give this host a way to call for help: [alarm] in "+r.configPath+", then \"appliance receiver test-alarm\".")
+	if len(sent) == 0 {
+		r.last = append(r.last, "Give this host a way to call for help: [alarm] in "+r.configPath+", then "+verb+".")
 		return "there is no way to call for help", setup.ErrLater
 	}
-	if err := caller.Try(ctx, alarm.Alarm{Kind: "test", Time: time.Now().UTC(), Text: "this is a test: nothing is wrong"}); err != nil {
-		r.last = append(r.last, "Mend the alarm ("+err.Error()+"), then \"appliance receiver test-alarm\".")
-		return "the test could not be sent", setup.ErrLater
-	}
-	return "a test was sent by " + strings.Join(ways, ", ") + ": see that it arrived", nil
+	return "a test was sent by " + strings.Join(sent, ", ") + ": see that it arrived", nil
 }
 
 // checkJoin reports what is wrong with a file that holds a join code.

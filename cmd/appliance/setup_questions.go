@@ -208,10 +208,10 @@ func (r *setupRun) examineBackup(context.Context) (problems setup.Problems) {
 // examineAlarm looks at the files that hold the alarm's secrets.
 func (r *setupRun) examineAlarm(add func(err error, cure string)) {
 	s := r.answers.Config.Setup
-	if s.Webhook != "" && !r.host.Has(r.alarmCredential("webhook").Path()) {
+	if s.Webhook != "" && !r.host.Has(alarmCredential(r.role, "webhook").Path()) {
 		add(goodWebhook(s.Webhook), "setup.webhook_file names a file that holds one https address")
 	}
-	if s.MailPassword == "" || r.host.Has(r.alarmCredential("mail-password").Path()) {
+	if s.MailPassword == "" || r.host.Has(alarmCredential(r.role, "mail-password").Path()) {
 		return
 	}
 	text, err := os.ReadFile(s.MailPassword)

@@ -110,7 +110,7 @@ func (e *exam) receiverAnswers(ctx context.Context, s *sheet, h *replica.Host) {
 }
 
 func (e *exam) alarm(_ context.Context, s *sheet) {
-	cfg, try := e.Appliance.Alarm, "it is used by the daily examination"
+	cfg, try := e.Appliance.Alarm, "then: appliance doctor test-alarm"
 	if e.Role == Backup {
 		cfg, try = e.Receiver.Alarm, "then: appliance receiver test-alarm"
 	}
