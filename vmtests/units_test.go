@@ -153,6 +153,10 @@ func (u *units) start(t *testing.T) {
 	if out := u.on(t, "primary", "journalctl --no-pager -u 'aes-*' | grep -iE 'unknown|ignoring|deprecated' || true"); out != "" {
 		t.Errorf("systemd does not take the units as they are:\n%s", out)
 	}
+	// What stands in there at a good start is what an operator takes for the trouble when there is some.
+	if out := u.on(t, "primary", "journalctl --no-pager -o cat -u 'aes-*' | grep -iE 'could not open|permission denied|token\\.object' || true"); out != "" {
+		t.Errorf("at a good start the journal has\n%s", out)
+	}
 	if out, want := u.on(t, "primary", "systemctl --version | grep -o '[+-]BPF_FRAMEWORK'"), map[string]string{"12": "-BPF_FRAMEWORK", "13": "+BPF_FRAMEWORK"}[u.release.Number]; out != want {
 		t.Errorf("systemd has %s, and docs/hardening.md rests on %s", out, want)
 	}

@@ -5,6 +5,7 @@ package token
 import (
 	"crypto"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -23,6 +24,47 @@ func TestOnlyTheBuiltinModule(t *testing.T) {
 	wantKind(t, err, fault.NotFound)
 	if fault.HintOf(err) != moduleHint {
 		t.Errorf("hint %q", fault.HintOf(err))
+	}
+}
+
+// TestLoginWritesNothing: token.object is not written by a login, also where nothing keeps it from being written (root); SoftHSM2 as it is counts its generation up each
+// time, or says that it may not. A wrong PIN is written down as before.
+func TestLoginWritesNothing(t *testing.T) {
+	cfg := initNew(t)
+	files, err := filepath.Glob(filepath.Join(cfg.Dir, "tokens", "*", "token.object"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%v %v", files, err)
+	}
+	now := func() string {
+		data, err := os.ReadFile(files[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	before := now()
+	for range 2 {
+		tok, err := Open(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now() != before {
+			t.Error("a login wrote token.object")
+		}
+		if err := tok.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if os.Geteuid() != 0 {
+		return
+	}
+	wrong := cfg
+	wrong.PIN = []byte("not this one")
+	if _, err := Open(t.Context(), wrong); fault.KindOf(err) != fault.Unauthorized {
+		t.Errorf("a wrong PIN: %v", err)
+	}
+	if now() == before {
+		t.Error("that a PIN was wrong is not written down")
 	}
 }
 
