@@ -2,10 +2,12 @@ package portal
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -98,12 +100,33 @@ func TestAlertsFire(t *testing.T) {
 		t.Errorf("%d rules were read, and %d are here", len(found), len(broken))
 	}
 	writeTest(&out, "in order", "", alerts)
+	neverVerified(&out, found[slices.IndexFunc(found, func(m []string) bool { return m[1] == "LogNotVerified" })])
 	path := filepath.Join(t.TempDir(), "alerts.yml")
 	if err := os.WriteFile(path, []byte(out.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if said, err := exec.Command("promtool", "test", "rules", path).CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, said)
+	}
+}
+
+// neverVerified adds tests of a log whose verification has no time at all: of a new appliance, of one that was started anew, and of one of which both have lasted too long.
+func neverVerified(w io.Writer, rule []string) {
+	for name, one := range map[string]struct {
+		verified string // of each minute
+		silent   string
+		fires    string
+	}{
+		"never":               {"_x3000", "35h", "37h"},
+		"not since a restart": {"100x600 _x2400", "35h", "37h"},
+		"verified each day":   {"0x1400 _x60 90000x1400", "49h", ""},
+	} {
+		fmt.Fprintf(w, "  - name: LogNotVerified, %s\n    interval: 1m\n    input_series:\n      - {series: 'aes_log_lines{instance=\"a\"}', values: 0+50x3000}\n"+
+			"      - {series: 'aes_log_verified_timestamp_seconds{instance=\"a\"}', values: %s}\n    alert_rule_test:\n      - {eval_time: %s, alertname: %s, exp_alerts: []}\n", name, one.verified, one.silent, rule[1])
+		if one.fires != "" {
+			fmt.Fprintf(w, "      - eval_time: %s\n        alertname: %s\n        exp_alerts:\n          - exp_labels: {severity: %s, instance: a}\n            exp_annotations: {summary: %s, runbook: %s}\n",
+				one.fires, rule[1], rule[2], rule[3], rule[4])
+		}
 	}
 }
 
