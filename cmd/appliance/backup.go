@@ -30,7 +30,7 @@ func (a *app) backupEnrol() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "enrol --to HOST[:7443]",
 		Short: "Print a one-time join code for a backup host",
-		Long: `Prints a one-time code for the backup host at that address, where "appliance receiver --join CODE" takes it. This appliance then dials it, the two know
+		Long: `Prints a one-time code for the backup host at that address, where "appliance receiver --join -" takes it. This appliance then dials it, the two know
 each other by the code's secret, and the log is sent. No certificate is copied by hand. Once the backup has caught up, answers wait for it (replication.mode).
 
 The services must be running: the signer asks the portal for the connection. The code is good for 30 minutes, and until the signer is started anew.`,
@@ -86,7 +86,7 @@ func (a *app) offer(cmd *cobra.Command, to string, replace bool) error {
 
 // showOffer prints a join code alone to standard output.
 func (a *app) showOffer(o wire.BackupOffer) error {
-	fmt.Fprintf(a.stderr, "for      %s\nexpires  %s\non that host:  appliance receiver --join CODE\n", o.Address, o.Expires.Format(time.RFC3339))
+	fmt.Fprintf(a.stderr, "for      %s\nexpires  %s\non that host:  appliance receiver --join -\n", o.Address, o.Expires.Format(time.RFC3339))
 	_, err := fmt.Fprintln(a.stdout, o.Code)
 	return err
 }

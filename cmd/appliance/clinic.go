@@ -52,6 +52,14 @@ func (f *policyFlags) register(fl *pflag.FlagSet) {
 	fl.StringArrayVar(&f.trading, "trading-name", nil, "a name that a prescription may carry besides the certificate's organisation; repeat it for more, \"\" for none")
 }
 
+// check refuses what would come to another value than it says.
+func (f *policyFlags) check() error {
+	if f.authAge%time.Second != 0 {
+		return usage("--auth-age is in whole seconds")
+	}
+	return nil
+}
+
 // apply changes p by the flags that were given, and says whether any was.
 func (f *policyFlags) apply(fl *pflag.FlagSet, p *wire.Policy) bool {
 	any := false
@@ -82,6 +90,9 @@ func (a *app) clinicAdd() *cobra.Command {
   appliance realm add https://sso.example.org/realms/wharf-lane --clinic wharf-lane`,
 		Args: exactly(1, "the clinic's slug: a-z, 0-9 and hyphens"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.check(); err != nil {
+				return err
+			}
 			p := wire.Policy(activation.DefaultPolicy())
 			f.apply(cmd.Flags(), &p)
 			var made wire.Clinic
@@ -105,6 +116,9 @@ func (a *app) clinicPolicy() *cobra.Command {
 		Example: `  appliance clinic policy wharf-lane --acr 2,3 --auth-age 8h`,
 		Args:    exactly(1, "the clinic's slug"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.check(); err != nil {
+				return err
+			}
 			var page wire.ClinicPage
 			if err := a.administer(cmd.Context(), wire.OpClinicList, wire.Nothing{}, &page); err != nil {
 				return err

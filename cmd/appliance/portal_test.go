@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -38,16 +39,32 @@ type service struct {
 // program is this test binary as the appliance itself, or the program that -appliance names.
 func program(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
-	if *built != "" {
-		return exec.Command(*built, args...)
-	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
+	args, code := onInput(args)
+	self := *built
+	if self == "" {
+		var err error
+		if self, err = os.Executable(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	cmd := exec.Command(self, args...)
-	cmd.Args[0] = "appliance" // testscript.Main looks here
+	cmd.Stdin = code
+	if *built == "" {
+		cmd.Args[0] = "appliance" // testscript.Main looks here
+	}
 	return cmd
+}
+
+// onInput has the code of a command line come on standard input, as the program wants it.
+func onInput(args []string) ([]string, io.Reader) {
+	for i, flag := range args[:max(0, len(args)-1)] {
+		if code := args[i+1]; (flag == "--code" || flag == "--join") && strings.HasPrefix(code, "aes-") {
+			args = slices.Clone(args)
+			args[i+1] = "-"
+			return args, strings.NewReader(code + "\n")
+		}
+	}
+	return args, nil
 }
 
 // run runs a verb to its end.

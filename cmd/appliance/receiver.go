@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -32,22 +33,25 @@ func (a *app) receiverCommand() *cobra.Command {
 		Long: `Takes the logs and sealed objects of the primaries that were enrolled, verifies them against what it holds, makes them durable and cosigns them, until
 it is told to stop (SIGTERM). Nothing that a primary can say deletes or rewrites anything; what is refused is kept, and it calls for help by its own alarm.
 
-Enrolment: "appliance backup enrol --to HOST" on the primary prints a one-time code, and this host is told it once with --join (- reads it from standard
-input). That keeps the code and ends; the service, started before or after, then knows the primary when it comes.
+Enrolment: "appliance backup enrol --to HOST" on the primary prints a one-time code, and this host is told it once with --join -, on standard
+input. That keeps the code and ends; the service, started before or after, then knows the primary when it comes.
 
 Its configuration is ` + config.ReceiverPath + ` ("appliance receiver config example" prints one); without that file the defaults hold. Under systemd it takes the
 socket named receiver from its unit, and says when it is ready.`,
-		Example: `  appliance receiver --join aes-join.AQAAAAB…
+		Example: `  appliance receiver --join -
   systemctl start aes-receiver`,
 		Args: noSuch,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cmd.Flags().Changed("join") {
-				return a.inVault(cmd.Context(), func(_ config.Receiver, h *replica.Host) error { return a.receiverJoin(h, join) })
+				if err := shownCode("join", join); err != nil {
+					return err
+				}
+				return a.inVault(cmd.Context(), func(_ config.Receiver, h *replica.Host) error { return a.receiverJoin(h) })
 			}
 			return a.runReceiver(cmd.Context())
 		},
 	}
-	cmd.Flags().StringVar(&join, "join", "", `the code that "appliance backup enrol" printed on the primary, or - to read it from standard input`)
+	cmd.Flags().StringVar(&join, "join", "", `-: take the code that "appliance backup enrol" printed on the primary from standard input, and end`)
 	cmd.AddCommand(a.receiverStatus(), a.receiverAllow(), a.receiverRotate(), a.testAlarm(doctor.Backup), a.receiverConfig())
 	return cmd
 }
@@ -86,20 +90,35 @@ func (a *app) inVault(ctx context.Context, f func(config.Receiver, *replica.Host
 // maxCodeInput bounds what is read as a code.
 const maxCodeInput = 4 << 10
 
-// readCode takes a code from the command line, or from standard input: there no other process sees it.
-func (a *app) readCode(code string) (string, error) {
-	if code != "-" {
-		return code, nil
+// shownCode refuses a code on the command line: that is for every user of the machine to read while the program runs, and stays in the shell's history.
+func shownCode(flag, value string) error {
+	if value == "" || value == "-" {
+		return nil
 	}
-	data, err := io.ReadAll(io.LimitReader(a.stdin, maxCodeInput))
+	return &exit{exitUsage, fault.New(fault.Invalid, "--"+flag+" takes no code: every user of this machine could read it there. --"+flag+" - reads it from standard input").
+		WithHint("who knows a code can use it first: have a new one made, if this one was whole")}
+}
+
+// readCode takes a code from standard input, where no other process sees it: a line of whoever sits there, or all of what a file or a program gives.
+func (a *app) readCode() (string, error) {
+	in := io.Reader(io.LimitReader(a.stdin, maxCodeInput))
+	if a.interactive() {
+		fmt.Fprint(a.stderr, "the code, and Enter: ")
+		line, err := bufio.NewReader(in).ReadString('\n')
+		if err != nil && err != io.EOF {
+			return "", fault.New(fault.Unavailable, "cannot read standard input"+reason(err)).WithCause(err)
+		}
+		return line, nil
+	}
+	data, err := io.ReadAll(in)
 	if err != nil {
 		return "", fault.New(fault.Unavailable, "cannot read standard input"+reason(err)).WithCause(err)
 	}
 	return string(data), nil
 }
 
-func (a *app) receiverJoin(h *replica.Host, code string) error {
-	code, err := a.readCode(code)
+func (a *app) receiverJoin(h *replica.Host) error {
+	code, err := a.readCode()
 	if err != nil {
 		return err
 	}
@@ -306,7 +325,7 @@ one with --join: copies and cosigning key stay, and the primary goes on from whe
 					return err
 				}
 				fmt.Fprintf(a.stdout, "new key  %s\n\nNow start this host's service anew (until then it shows the old key). Each primary is a stranger to it from then on, and its answers wait, until\n"+
-					"\"appliance backup replace --to THIS-HOST\" there has printed a code, and \"appliance receiver --join CODE\" here has been told it.\n", h.Identity.Pin())
+					"\"appliance backup replace --to THIS-HOST\" there has printed a code, and \"appliance receiver --join -\" here has been told it.\n", h.Identity.Pin())
 				return nil
 			})
 		},

@@ -31,7 +31,7 @@ type restoreFlags struct{ from, code, identity, logKey string }
 
 func (f *restoreFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.from, "from", "", "the backup host, as HOST[:7443], or a folder: the copy of the log's folder there, with a slash in it")
-	cmd.Flags().StringVar(&f.code, "code", "", `with a host: the code that "appliance receiver allow-restore" printed there, or - to read it from standard input`)
+	cmd.Flags().StringVar(&f.code, "code", "", `with a host: - (as without it), the code that "appliance receiver allow-restore" printed there comes on standard input`)
 	cmd.Flags().StringVar(&f.identity, "identity", "", "file of the age identity (AGE-SECRET-KEY-1…) of one of token.backup_recipients")
 }
 
@@ -39,10 +39,10 @@ func (f *restoreFlags) check() error {
 	if f.from == "" || f.identity == "" {
 		return usage("--from names the backup, and --identity the file of an age identity")
 	}
-	if f.folder() == (f.code != "") {
+	if f.folder() && f.code != "" {
 		return usage("--code goes with a host, and not with a folder (which has a slash in its name)")
 	}
-	return nil
+	return shownCode("code", f.code)
 }
 
 func (f *restoreFlags) folder() bool { return strings.ContainsRune(f.from, '/') }

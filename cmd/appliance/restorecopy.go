@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/backup"
@@ -126,11 +127,11 @@ func (a *app) source(ctx context.Context, f restoreFlags) (replica.Source, repli
 		t, err := trustOf(ctx, src, origin, filepath.Join(f.from, replica.LogFile))
 		return src, t, err
 	}
-	code, err := a.readCode(f.code)
+	code, err := a.readCode()
 	if err != nil {
 		return nil, replica.Trust{}, err
 	}
-	r, err := enrol.ParseRestore(code)
+	r, err := enrol.ParseRestore(strings.Join(strings.Fields(code), ""))
 	if err != nil {
 		return nil, replica.Trust{}, fault.New(fault.Invalid, "this is not a whole restore code").WithCause(err).WithHint(`copy all of what "appliance receiver allow-restore" printed`)
 	}

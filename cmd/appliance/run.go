@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/veripath/aes-appliance/internal/durable"
 	"github.com/veripath/aes-appliance/internal/fault"
@@ -137,7 +138,38 @@ Exit codes: 0 good, 1 bad (an invalid signature, a failed check, something that 
 	root.AddCommand(a.demoCommand(), a.portalCommand(), a.signCommand(), a.verifyCommand(), a.renewCommand(), a.certCommand(), a.auditCommand(),
 		a.configCommand(), a.versionCommand(), a.ceremonyCommand(), a.signerCommand(), a.clinicCommand(), a.realmCommand(), a.backupCommand(), a.receiverCommand(),
 		a.doctorCommand(), a.statusCommand(), a.manualCommand(), a.firewallCommand(), a.setupCommand())
+	noNegatives(root)
 	return root
+}
+
+// noNegatives has every flag that counts or lasts refuse what is less than nothing: no verb has a use for it, and one that would wait -5s does not wait.
+func noNegatives(cmd *cobra.Command) {
+	for _, flags := range []*pflag.FlagSet{cmd.Flags(), cmd.PersistentFlags()} {
+		flags.VisitAll(func(f *pflag.Flag) {
+			switch f.Value.Type() {
+			case "int", "duration":
+				f.Value = natural{f.Value}
+			}
+		})
+	}
+	for _, sub := range cmd.Commands() {
+		noNegatives(sub)
+	}
+}
+
+// natural is a flag's value that is not negative.
+type natural struct{ pflag.Value }
+
+// Set implements pflag.Value.
+func (n natural) Set(text string) error {
+	before := n.String()
+	if err := n.Value.Set(text); err != nil {
+		return err
+	}
+	if strings.HasPrefix(n.String(), "-") {
+		return errors.Join(errors.New("it must not be negative"), n.Value.Set(before))
+	}
+	return nil
 }
 
 // flagError is a wrong flag in the words of a person: cobra's text goes on with those of strconv.

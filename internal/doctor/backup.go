@@ -12,7 +12,7 @@ const (
 	tokenAge   = 366 * 24 * time.Hour
 	drillAge   = 100 * 24 * time.Hour
 	cureBackup = "on the backup host: appliance doctor, systemctl status aes-receiver; here: appliance backup status (/usr/share/doc/aes-appliance/operations.md, \"The backup is behind\")"
-	cureDrill  = "on the backup host: appliance receiver allow-restore; then: appliance backup drill --from HOST --code CODE --identity FILE"
+	cureDrill  = "on the backup host: appliance receiver allow-restore; then: appliance backup drill --from HOST --code - --identity FILE"
 )
 
 func (e *exam) backup(ctx context.Context, s *sheet) {

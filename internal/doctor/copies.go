@@ -36,7 +36,7 @@ func (e *exam) held() []replica.Held {
 func (e *exam) copies(ctx context.Context, s *sheet) {
 	h, err := e.host()
 	if err != nil {
-		s.bad("copies.held", "systemctl start aes-receiver makes it; then: appliance receiver --join CODE", "this host has no state in %s: %s", e.Receiver.StateDir, textOf(err))
+		s.bad("copies.held", "systemctl start aes-receiver makes it; then: appliance receiver --join -", "this host has no state in %s: %s", e.Receiver.StateDir, textOf(err))
 		return
 	}
 	list, err := h.Held()
@@ -45,7 +45,7 @@ func (e *exam) copies(ctx context.Context, s *sheet) {
 		return
 	}
 	if len(list) == 0 {
-		s.warn("copies.held", "on the primary: appliance backup enrol --to HOST; here: appliance receiver --join CODE", "this host keeps no log yet")
+		s.warn("copies.held", "on the primary: appliance backup enrol --to HOST; here: appliance receiver --join -", "this host keeps no log yet")
 	}
 	log := &sheet{group: "log"}
 	for _, one := range list {

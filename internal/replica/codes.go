@@ -184,7 +184,7 @@ func (h *Host) Redeem(_ context.Context, kind string, client Pin, payload []byte
 		}
 	}
 	return nil, nil, fault.New(fault.Forbidden, "no such code waits here: it was used, has expired, or was never given to this host").
-		WithHint(`on the backup host: "appliance receiver --join CODE", or "appliance receiver allow-restore"`)
+		WithHint(`on the backup host: "appliance receiver --join -", or "appliance receiver allow-restore"`)
 }
 
 // join makes the primary one that may append. Its key takes the place of a former one of the same log's as soon as it has come.
