@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -56,7 +57,8 @@ func letters(i int) string {
 	return letters(i/26-1) + string(rune('a'+i%26))
 }
 
-// TestStartWithTenThousandCertificates holds the goal: less than two seconds, with an index that is there, and memory in proportion.
+// TestStartWithTenThousandCertificates holds the goal: less than a second of a processor's time, whatever else the machine does, with an index that is there, and memory
+// in proportion. How long it takes on a clock, vmtests.TestColdStart holds on a machine of its own.
 func TestStartWithTenThousandCertificates(t *testing.T) {
 	m := newAppliance(t)
 	m.fill(10_000)
@@ -65,21 +67,32 @@ func TestStartWithTenThousandCertificates(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	start := time.Now()
+	start, used := time.Now(), cpuTime(t)
 	if err := m.tryOpen(); err != nil {
 		t.Fatal(err)
 	}
 	took := time.Since(start)
+	used = cpuTime(t) - used
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	heap := int64(after.HeapAlloc) - int64(before.HeapAlloc)
-	t.Logf("start with 10,000 certificates: %v, %d KB", took, heap>>10)
-	if took > 2*time.Second || heap > 64<<20 {
-		t.Errorf("start took %v and %d KB", took, heap>>10)
+	t.Logf("start with 10,000 certificates: %v, %v of a processor, %d KB", took, used, heap>>10)
+	if used > time.Second || heap > 64<<20 {
+		t.Errorf("start took %v of a processor and %d KB", used, heap>>10)
 	}
 	if _, err := m.ca.ByName("clinic-7", "Doctor "+letters(7)); err != nil {
 		t.Error(err)
 	}
+}
+
+// cpuTime is what this process has used, user and system.
+func cpuTime(t *testing.T) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func BenchmarkOCSP(b *testing.B) {
