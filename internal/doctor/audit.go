@@ -153,7 +153,7 @@ func ofProviders() []clause {
 	t := table{framework: "ETSI EN 319 401"}
 	t.unseen("5, 6.1-6.3", "risk assessment, practice statement, terms, security policy", "templates are in /usr/share/doc/aes-appliance: the operator completes, approves and publishes them")
 	t.unseen("7.1-7.3", "organisation, staff, trusted roles, assets", "")
-	t.seen("7.4", "access control", "who has access, and why", "permissions.paths", sandbox, "services.apparmor")
+	t.seen("7.4", "access control", "who has access, and why", "permissions.paths", sandbox, "services.overrides", "services.apparmor")
 	t.device("7.5", "controls over cryptographic keys and devices throughout their lives; EN 319 411-1 and 421 say which: certified to FIPS 140-3 level 3 or EAL 4")
 	t.unseen("7.6", "physical and environmental security", "")
 	t.seen("7.7", "operation security: integrity, updates, malicious software", "procedures of change", sandbox, "updates.packages", "updates.restart", "machine.cores", "machine.swap")

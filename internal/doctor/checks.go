@@ -56,6 +56,7 @@ func Checks() []Check {
 		{"alarm.ways", "both", "At least one way of calling for help is configured; a warning otherwise."},
 		{"services.units", "both", "The role's units are running, and their restarts; a unit that failed is bad."},
 		{"services.sandbox", "both", "The properties of the running units that their protection rests on, as systemd has them in force; bad where one is missing."},
+		{"services.overrides", "both", "The units are those of the package and as it brought them (dpkg --verify); what drop-ins change is a warning, and bad where it takes protection away."},
 		{"services.apparmor", "both", "The services are confined by AppArmor in enforce mode; a warning otherwise."},
 		{"services.sockets", "both", "What listens on addresses that others reach is exactly what the role needs and ssh; anything else is a warning, a missing one bad."},
 		{"services.timers", "both", "The role's timers are on, and their last runs went well."},

@@ -68,11 +68,12 @@ func (e *exam) runningUnits(ctx context.Context) map[string]int {
 
 func (e *exam) services(ctx context.Context, s *sheet) {
 	if _, err := e.m.Run(ctx, "systemctl", "--version"); err != nil {
-		for _, check := range []string{"services.units", "services.sandbox", "services.timers"} {
+		for _, check := range []string{"services.units", "services.sandbox", "services.overrides", "services.timers"} {
 			s.unknown(check, "run it as root on the machine that the package is installed on", "systemd cannot be asked: %v", err)
 		}
 	} else {
 		e.units(ctx, s)
+		e.overrides(ctx, s)
 		e.timers(ctx, s)
 	}
 	units := e.runningUnits(ctx)

@@ -75,9 +75,17 @@ func (h Host) Give(service string, creds ...Credential) error {
 	for _, c := range creds {
 		fmt.Fprintf(&text, "LoadCredentialEncrypted=%s:%s\n", c.Name, c.Path())
 	}
-	file := "/etc/systemd/system/" + service + ".d/50-setup-credentials.conf"
+	file := "/etc/systemd/system/" + service + ".d/" + givenName
 	if old, err := os.ReadFile(h.Path(file)); err == nil && bytes.Equal(old, text.Bytes()) {
 		return nil
 	}
 	return h.Write(file, text.Bytes(), 0o644)
+}
+
+// givenName is the drop-in that Give writes.
+const givenName = "50-setup-credentials.conf"
+
+// Given reports whether a setting of a drop-in is what Give writes there.
+func Given(file, name string) bool {
+	return path.Base(file) == givenName && name == "LoadCredentialEncrypted"
 }
