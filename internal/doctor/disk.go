@@ -76,7 +76,7 @@ func (e *exam) growth(s *sheet, free uint64) {
 	for _, dir := range logs {
 		rate, ok, err := dailyBytes(e.m.path(dir), e.Now())
 		if err != nil {
-			s.unknown("disk.growth", "appliance doctor as root; appliance audit verify", "the log's rate cannot be found: %v", err)
+			s.unknown("disk.growth", "as root: appliance doctor; appliance audit verify", "the log's rate cannot be found: %v", err)
 			return
 		}
 		if !ok {

@@ -72,7 +72,7 @@ func (e *exam) stamps(ctx context.Context, s *sheet) {
 	}
 	roots, err := e.ownRoots()
 	if err != nil {
-		s.unknown(check, "appliance doctor as root", "the root certificate cannot be read: %v", err)
+		s.unknown(check, "as root: appliance doctor", "the root certificate cannot be read: %v", err)
 		return
 	}
 	got, err := e.stamp(ctx, roots)

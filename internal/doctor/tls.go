@@ -32,7 +32,7 @@ func (e *exam) tls(ctx context.Context, s *sheet) {
 	}
 	roots, err := e.tlsRoots()
 	if err != nil {
-		s.unknown("tls.name", "appliance doctor as root", "the root certificate that clients would trust cannot be read: %v", err)
+		s.unknown("tls.name", "as root: appliance doctor", "the root certificate that clients would trust cannot be read: %v", err)
 		return
 	}
 	here := net.JoinHostPort(e.local(p.Listen), port)
