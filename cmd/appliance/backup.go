@@ -21,7 +21,7 @@ func (a *app) backupCommand() *cobra.Command {
 		Args:  noSuch,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.backupEnrol(), a.backupReplace(), a.backupRotate(), a.backupDisable(), a.backupStatus(), a.backupToken(), a.backupRestore(), a.backupDrill())
+	cmd.AddCommand(a.backupEnrol(), a.backupReplace(), a.backupRotate(), a.backupDisable(), a.backupStatus(), a.backupToken(), a.backupRestore(), a.backupDrill(), a.backupPIN())
 	return cmd
 }
 

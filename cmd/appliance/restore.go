@@ -278,16 +278,11 @@ func (a *app) drill(ctx context.Context, f restoreFlags) (err error) {
 // putPIN puts the token's PIN where the configuration says, unless it is there already: into the credential that the signer's unit gets (what the configuration
 // names is then made by systemd when the unit starts), or into a file.
 func (a *app) putPIN(ctx context.Context, path string, pin []byte) error {
-	c, host := pinCredential(), a.site.host
-	isCredential := path == filepath.Join("/run/credentials/aes-signer.service", c.Name)
-	var have []byte
-	var err error
-	if isCredential {
-		have, err = host.Decrypt(ctx, c)
-		path = host.Path(c.Path())
-	} else {
-		have, err = os.ReadFile(path)
+	if path == sealedPIN() {
+		_, err := a.site.host.Reseal(ctx, pinCredential(), pin)
+		return err
 	}
+	have, err := os.ReadFile(path)
 	if err == nil {
 		defer clear(have)
 		if bytes.Equal(bytes.TrimRight(have, "\r\n"), pin) {
@@ -297,9 +292,6 @@ func (a *app) putPIN(ctx context.Context, path string, pin []byte) error {
 	}
 	if !errors.Is(err, os.ErrNotExist) {
 		return noPIN(path, reason(err)).WithCause(err)
-	}
-	if isCredential {
-		return host.Encrypt(ctx, c, pin)
 	}
 	if err := durable.WriteFile(durable.OS{}, path, pin, 0o600); err != nil {
 		return fault.New(fault.Unavailable, "cannot write the PIN file "+path+reason(err)).WithCause(err).

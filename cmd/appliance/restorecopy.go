@@ -25,7 +25,6 @@ import (
 	"github.com/veripath/aes-appliance/internal/escrow"
 	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/ledger"
-	"github.com/veripath/aes-appliance/internal/objects"
 	"github.com/veripath/aes-appliance/internal/replica"
 	"github.com/veripath/aes-appliance/internal/token"
 )
@@ -98,13 +97,8 @@ func (a *app) bringBack(ctx context.Context, f restoreFlags, cfg config.Config) 
 		return b, fault.New(fault.NotFound, "the token of this appliance was never backed up").WithHint("without its keys an appliance cannot be restored; what it signed can still be verified")
 	}
 	// The file that was fetched and verified, not what the host would say when it is asked once more.
-	sealed, err := os.Open(filepath.Join(cfg.StateDir, "objects", objects.Place(b.object)))
-	if err != nil {
-		return b, fault.New(fault.Corrupt, "the token's backup is not among the objects that were fetched").WithCause(err)
-	}
-	defer sealed.Close()
-	if b.token, err = escrow.Open(sealed, bytes.NewReader(identity)); err != nil {
-		return b, fault.New(fault.Forbidden, "the token's backup cannot be opened with this identity").WithCause(err).WithHint("it was made for the recipients that the line token_backed_up names")
+	if b.token, err = openTokenBackup(cfg.StateDir, b.object, identity); err != nil {
+		return b, err
 	}
 	b.pin = b.token.PIN
 	files := make([]token.File, len(b.token.Files))

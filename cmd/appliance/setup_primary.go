@@ -98,7 +98,7 @@ func (r *setupRun) makePIN(ctx context.Context) (string, error) {
 	if err := r.host.Encrypt(ctx, c, pin); err != nil {
 		return "", err
 	}
-	return "made, and encrypted to this machine by " + r.host.Keeper(ctx) + ":\n" + r.host.Path(c.Path()), nil
+	return "made, and encrypted to this machine by " + r.host.Keeper(c) + ":\n" + r.host.Path(c.Path()), nil
 }
 
 func noPINLeft(path string) error {

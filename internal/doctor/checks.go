@@ -29,7 +29,7 @@ func Checks() []Check {
 		{"signer.portal", "primary", "The portal answers on loopback and is ready; bad otherwise."},
 		{"signer.stamps", "primary", "A time stamp, asked for over TLS on this machine's listener as anybody may, is made and verified to the appliance's root; bad otherwise."},
 		{"token.files", "primary", "The token's folder and token.object are there and not empty; judged without the signer."},
-		{"token.pin", "primary", "The PIN is where the configuration says, or sealed for the unit; and not readable by others."},
+		{"token.pin", "primary", "The PIN is where the configuration says, or sealed for the unit, by what this machine can decrypt; and not readable by others."},
 		{"token.keys", "primary", "Every key that the log says is in use is in the token once and signs (each makes a test signature that leaves nothing); bad otherwise."},
 		{"certificates.authorities", "primary", "The root and the CAs: a warning when a successor is due, bad within 60 days of the end, or revoked."},
 		{"certificates.own", "primary", "The certificates that the appliance renews itself (time stamps, OCSP): bad when that is overdue."},

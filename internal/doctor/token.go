@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -17,8 +18,8 @@ const cureToken = "restore the token from its backup (/usr/share/doc/aes-applian
 
 func (e *exam) token(ctx context.Context, s *sheet) {
 	e.tokenFiles(s)
-	e.pin(s)
 	said, err := e.signer.examined(ctx)
+	e.pin(ctx, s, err == nil)
 	if err != nil {
 		s.unasked("token.keys", err)
 		return
@@ -80,8 +81,8 @@ func (e *exam) tokenFiles(s *sheet) {
 	}
 }
 
-// pin looks for the PIN without reading it.
-func (e *exam) pin(s *sheet) {
+// pin looks for the PIN without reading it. Where no signer answers that has it, systemd is asked whether this machine can decrypt it at all: its TPM2 may be another one.
+func (e *exam) pin(ctx context.Context, s *sheet, answers bool) {
 	path := e.Appliance.Token.PINFile
 	info, err := os.Stat(e.m.path(path))
 	if err == nil {
@@ -96,6 +97,10 @@ func (e *exam) pin(s *sheet) {
 		return
 	}
 	if info, sealed := os.Stat(e.m.path(pinCredential)); sealed == nil && info.Size() > 0 && strings.HasPrefix(path, "/run/credentials/") {
+		if !answers && !e.opens(ctx) {
+			s.bad("token.pin", "appliance backup pin --identity FILE (operations.md, \"The PIN cannot be decrypted\")", "this machine cannot decrypt the PIN in %s (another TPM2, or another machine's disk): the signer cannot start", pinCredential)
+			return
+		}
 		s.ok("token.pin", "the PIN is sealed for the signer's unit, in %s", pinCredential)
 		return
 	}
@@ -104,6 +109,12 @@ func (e *exam) pin(s *sheet) {
 		return
 	}
 	s.bad("token.pin", "seal it again from your safe: systemd-creds encrypt --name=token-pin - "+pinCredential, "the PIN is neither in %s nor sealed for the unit: the signer cannot start", path)
+}
+
+// opens reports whether this machine can decrypt the PIN, which goes nowhere. Where that cannot be asked it is taken to.
+func (e *exam) opens(ctx context.Context) bool {
+	_, err := e.m.Run(ctx, "systemd-creds", "decrypt", "--name=token-pin", e.m.path(pinCredential), os.DevNull)
+	return !errors.As(err, new(*exec.ExitError))
 }
 
 // Bounds of what is said of certificates.

@@ -3,9 +3,13 @@ package setup
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
+	"strings"
 
 	"github.com/veripath/aes-appliance/internal/fault"
 )
@@ -29,18 +33,53 @@ func (h Host) Encrypt(ctx context.Context, c Credential, secret []byte) error {
 	if h.Has(c.Path()) {
 		return fault.New(fault.Conflict, "there is a credential "+h.Path(c.Path())+" already").WithHint("setup overwrites no secret")
 	}
-	if err := h.Folder(CredentialStore, 0o700, nil); err != nil {
+	sealed, err := h.seal(ctx, c, secret)
+	if err != nil {
 		return err
 	}
-	sealed, err := h.Run(ctx, secret, "systemd-creds", "encrypt", "--name="+c.Name, "-", "-")
-	if err != nil {
-		return fmt.Errorf("encrypting %s: %w", c.Name, err)
-	}
-	if again, err := h.Run(ctx, sealed, "systemd-creds", "decrypt", "--name="+c.Name, "-", "-"); err != nil || !bytes.Equal(again, secret) {
-		clear(again)
-		return fault.New(fault.Internal, "what systemd-creds encrypted for "+c.Name+" does not decrypt to the same").WithCause(err).WithHint("is the TPM2 of this machine in order?")
-	}
 	return h.Write(c.Path(), sealed, 0o600)
+}
+
+// Reseal has a secret take the place of a credential that this machine cannot decrypt, and says what it did. One that it can decrypt stays.
+//
+// Errors: Conflict (it can, and to another secret), Unavailable.
+func (h Host) Reseal(ctx context.Context, c Credential, secret []byte) (string, error) {
+	have, err := h.Decrypt(ctx, c)
+	defer clear(have)
+	switch {
+	case err == nil && bytes.Equal(have, secret):
+		return h.Path(c.Path()) + " is in order already", nil
+	case err == nil:
+		return "", fault.New(fault.Conflict, h.Path(c.Path())+" holds another secret, which this machine can decrypt").WithHint("is the backup of this appliance? Then move the file away, and do it again: the right one takes its place")
+	case fault.KindOf(err) != fault.Corrupt && !errors.Is(err, fs.ErrNotExist):
+		return "", err
+	}
+	sealed, err := h.seal(ctx, c, secret)
+	if err != nil {
+		return "", err
+	}
+	if err := h.Write(c.Path(), sealed, 0o600); err != nil {
+		return "", err
+	}
+	return h.Path(c.Path()) + " was encrypted anew, by " + h.Keeper(c), nil
+}
+
+// seal encrypts a secret, and decrypts it again to see. No PCR is bound: what the firmware measures changes with each of its updates, which would keep the secret from the machine that it is
+// for, and says nothing of the kernel that runs.
+func (h Host) seal(ctx context.Context, c Credential, secret []byte) ([]byte, error) {
+	if err := h.Folder(CredentialStore, 0o700, nil); err != nil {
+		return nil, err
+	}
+	sealed, err := h.Run(ctx, secret, "systemd-creds", "encrypt", "--tpm2-pcrs=", "--name="+c.Name, "-", "-")
+	if err != nil {
+		return nil, fmt.Errorf("encrypting %s: %w", c.Name, err)
+	}
+	again, err := h.Run(ctx, sealed, "systemd-creds", "decrypt", "--name="+c.Name, "-", "-")
+	defer clear(again)
+	if err != nil || !bytes.Equal(again, secret) {
+		return nil, fault.New(fault.Internal, "what systemd-creds encrypted for "+c.Name+" does not decrypt to the same").WithCause(err).WithHint("is the TPM2 of this machine in order?")
+	}
+	return sealed, nil
 }
 
 // maxCredential bounds an encrypted credential; systemd's own bound is of that size.
@@ -55,18 +94,33 @@ func (h Host) Decrypt(ctx context.Context, c Credential) ([]byte, error) {
 	secret, err := h.Run(ctx, sealed, "systemd-creds", "decrypt", "--name="+c.Name, "-", "-")
 	if err != nil {
 		return nil, fault.New(fault.Corrupt, "the credential "+h.Path(c.Path())+" cannot be decrypted on this machine").WithCause(err).
-			WithHint("it was made on another machine, or with another TPM2; the token's backup holds the PIN")
+			WithHint("it was made on another machine, or with another TPM2. The token's PIN is in the token's backup: appliance backup pin --identity FILE. Any other secret: move the file away, and have setup ask for it again")
 	}
 	return secret, nil
 }
 
-// Keeper says by what this machine encrypts credentials.
-func (h Host) Keeper(ctx context.Context) string {
-	if _, err := h.Run(ctx, nil, "systemd-creds", "has-tpm2"); err == nil {
-		return "its TPM2 and a key of its own"
+// Keeper says by what keys a credential is encrypted. That is what its own header says: systemd does without a TPM2 that is of no use to it, and says nothing.
+func (h Host) Keeper(c Credential) string {
+	const own = "a key of its own"
+	text, err := h.Read(c.Path(), maxCredential)
+	if err != nil {
+		return own
 	}
-	return "a key of its own (it has no TPM2: who has the whole disk has the key)"
+	head, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(string(text)), ""))
+	switch {
+	case err == nil && bytes.HasPrefix(head, []byte(byHostAndTPM2)):
+		return "its TPM2 and " + own
+	case h.Has(tpmDevice):
+		return own + " alone (it has a TPM2, and systemd could not use it: install libtss2-esys-3.0.2-0 and libtss2-rc0, or who has the whole disk has the key)"
+	}
+	return own + " (it has no TPM2: who has the whole disk has the key)"
 }
+
+// byHostAndTPM2 begins a credential that takes both keys (systemd's CRED_AES256_GCM_BY_HOST_AND_TPM2_HMAC).
+const byHostAndTPM2 = "\x93\xa8\x94\x09\x48\x74\x44\x90\x90\xca\xf2\xfc\x93\xca\xb5\x53"
+
+// tpmDevice is there when the kernel has found a TPM2.
+const tpmDevice = "/dev/tpmrm0"
 
 // Give has systemd decrypt a credential for a service, by a drop-in of its unit.
 func (h Host) Give(service string, creds ...Credential) error {

@@ -182,6 +182,24 @@ func TestCredential(t *testing.T) {
 	if _, err := h.Decrypt(t.Context(), other); fault.KindOf(err) != fault.Corrupt {
 		t.Errorf("by another name: %v", err)
 	}
+	if said, err := h.Reseal(t.Context(), c, secret); err != nil || !strings.Contains(said, "in order already") {
+		t.Errorf("what can be decrypted, once more: %q, %v", said, err)
+	}
+	if _, err := h.Reseal(t.Context(), c, []byte("another")); fault.KindOf(err) != fault.Conflict {
+		t.Errorf("another over what can be decrypted: %v", err)
+	}
+	if err := os.WriteFile(file, sealed[:len(sealed)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Decrypt(t.Context(), c); fault.KindOf(err) != fault.Corrupt || !strings.Contains(fault.HintOf(err), "appliance backup pin") {
+		t.Errorf("what this machine cannot decrypt: %v, %s", err, fault.HintOf(err))
+	}
+	if said, err := h.Reseal(t.Context(), c, secret); err != nil || !strings.Contains(said, "anew") || !strings.Contains(said, h.Keeper(c)) {
+		t.Errorf("in its place: %q, %v", said, err)
+	}
+	if got, err := h.Decrypt(t.Context(), c); err != nil || !bytes.Equal(got, secret) {
+		t.Errorf("in its place is %q, %v", got, err)
+	}
 	if err := h.Give("aes-x.service", c); err != nil {
 		t.Fatal(err)
 	}
