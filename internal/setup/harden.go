@@ -20,7 +20,9 @@ func hardenings() []hardening {
 	return []hardening{
 		{path: "/etc/sysctl.d/60-aes-appliance.conf", content: hardenSysctl, apply: [][]string{{"sysctl", "--quiet", "--ignore", "--load", "/etc/sysctl.d/60-aes-appliance.conf"}}},
 		{path: "/etc/modprobe.d/aes-appliance.conf", content: hardenModules},
-		{path: "/etc/security/limits.d/60-aes-appliance.conf", content: hardenHead + "* hard core 0\n"},
+		{path: "/etc/security/limits.d/60-aes-appliance.conf", content: hardenHead + "* hard core 0\n* soft core 0\n"},
+		{path: "/etc/systemd/coredump.conf.d/60-aes-appliance.conf", content: hardenHead + "[Coredump]\nStorage=none\nProcessSizeMax=0\n"},
+		{path: "/etc/profile.d/60-aes-appliance.sh", content: hardenShell, needs: "/etc/profile.d"},
 		{path: "/etc/ssh/sshd_config.d/60-aes-appliance.conf", content: hardenSSH, needs: "/etc/ssh/sshd_config.d", test: []string{"sshd", "-t"},
 			apply: [][]string{{"systemctl", "try-reload-or-restart", "ssh.service"}}},
 	}
@@ -33,6 +35,7 @@ kernel.perf_event_paranoid = 3
 kernel.unprivileged_bpf_disabled = 1
 kernel.yama.ptrace_scope = 2
 kernel.sysrq = 0
+kernel.kexec_load_disabled = 1
 net.core.bpf_jit_harden = 2
 dev.tty.ldisc_autoload = 0
 # No core dump of a program that changed its user; files of others' in folders that all may write to are not followed.
@@ -76,10 +79,19 @@ install udf /bin/true
 
 const hardenSSH = hardenHead + `X11Forwarding no
 AllowAgentForwarding no
+# To the metrics, and through this machine to another (ssh -L, -J); nobody opens a port on it (ssh -R).
+AllowTcpForwarding local
+# In one connection; a third is a connection of its own.
+MaxSessions 2
+DebianBanner no
 Compression no
 TCPKeepAlive no
 ClientAliveCountMax 2
 LogLevel VERBOSE
+`
+
+const hardenShell = hardenHead + `# A shell at whose prompt nobody has done anything for half an hour ends; a program that runs in it does not.
+case $- in *i*) TMOUT=1800 ;; esac
 `
 
 // Harden puts those files there that are missing, and what they say in force, as far as the running machine takes it (a container does not take all). A file that is
