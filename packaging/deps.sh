@@ -74,6 +74,7 @@ lynis|!lynis|grades the hardening of the machine
 vm='
 qemu-system-x86|!qemu-system-x86_64|boots Debian with its own kernel
 qemu-utils|!qemu-img|makes disks for it
+swtpm|!swtpm|is its TPM2
 e2fsprogs|!mke2fs|makes their file system
 busybox-static|/bin/busybox|finds the disk at boot
 cpio|!cpio|packs what busybox needs

@@ -29,6 +29,7 @@ import (
 // TestACME: setup with tls = "acme" gets the listener's certificate from a real ACME server, Debian's pebble, which finds the portal by its name, over sockets that systemd has
 // bound; and a restart does not ask for another.
 func TestACME(t *testing.T) {
+	inContainers(t)
 	besideOthers(t)
 	eachRelease(t, func(t *testing.T, d machine.Debian) {
 		e := newEstate(t, d)

@@ -156,20 +156,21 @@ func (l *life) lynis(t *testing.T) {
 	if err := tar.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	out := l.on(t, "primary", "lynis audit system --quick --no-colors 2>&1; rm -rf /usr/sbin/lynis /usr/share/lynis /etc/lynis")
+	// A VPS comes with Debian's security archive among its sources; here that is in the machines' own mirror.
+	const security = "/etc/apt/sources.list.d/security.list"
+	l.put(t, "primary", security, 0o644, "deb http://security.debian.org/debian-security "+l.release.Codename+"-security main\n")
+	out := l.on(t, "primary", "lynis audit system --quick --no-colors 2>&1; rm -rf /usr/sbin/lynis /usr/share/lynis /etc/lynis "+security)
 	m := regexp.MustCompile(`Hardening index : (\d+)`).FindStringSubmatch(out)
 	if m == nil {
 		t.Fatalf("lynis tells no index:\n%s", out)
 	}
 	index, _ := strconv.Atoi(m[1])
-	t.Logf("lynis: hardening index %d", index)
-	if i := strings.Index(out, "Warnings ("); i >= 0 {
-		t.Log(out[i:min(len(out), i+6000)])
-	}
-	if index < lynisLeast {
-		t.Errorf("the index is %d, and was %d or more", index, lynisLeast)
+	t.Logf("lynis: hardening index %d\n%s", index, strings.Join(regexp.MustCompile(`(?m)^ +[*!] .*$|^.*DIFFERENT.*$`).FindAllString(out, -1), "\n"))
+	if least := lynisLeast[*tier]; index < least {
+		t.Errorf("the index is %d, and was %d or more", index, least)
 	}
 }
 
-// lynisLeast is what a small Debian with the appliance, set up, gets and is not to fall below. The goal is 80: docs/hardening.md says what is in the way.
-const lynisLeast = 62
+// lynisLeast is what a small Debian with the appliance, set up, gets and is not to fall below, by kind of machine: a container has the kernel settings of its host. The goal is 80:
+// docs/hardening.md says what is in the way.
+var lynisLeast = map[string]int{"container": 66, "vm": 75}

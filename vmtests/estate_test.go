@@ -90,6 +90,14 @@ func needRoot(t *testing.T) {
 	t.Skip("machines take root: left out")
 }
 
+// inContainers leaves a test out in VMs: they would show nothing more of it, and are slow.
+func inContainers(t *testing.T) {
+	t.Helper()
+	if *tier == "vm" {
+		t.Skip("in containers: a VM shows nothing more of it")
+	}
+}
+
 // eachRelease runs do for each Debian release that was asked for, side by side.
 func eachRelease(t *testing.T, do func(t *testing.T, d machine.Debian)) {
 	needRoot(t)
@@ -291,6 +299,18 @@ func pass(c net.Conn, address string) {
 	}()
 	io.Copy(c, to)
 	<-done
+}
+
+// spent is how much of the processor all VMs have taken since they were made.
+func (e *estate) spent() (all time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, m := range e.machines {
+		if vm, ok := m.(*machine.VM); ok {
+			all += vm.Spent()
+		}
+	}
+	return all
 }
 
 // together runs do for each, side by side.

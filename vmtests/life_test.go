@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/veripath/aes-appliance/vmtests/machine"
 )
@@ -67,8 +68,16 @@ func runParts(t *testing.T, parts []part) {
 func (l *life) parts() []part {
 	begin := []part{{"install", l.install, true}, {"setup", l.setUp, true}, {"booking app", l.bookingApp, false}}
 	if *tier == "vm" {
-		return append(begin, part{"limits", l.limits, false}, part{"clock jump", l.clockJump, false}, part{"power cut", l.powerCut, false},
-			part{"reboot", l.reboots, false}, part{"duties", l.duties, false}, part{"certificates", l.certificates, false}, part{"restore", l.restore, false}, part{"unrefused", l.unrefused, false})
+		begin = append(begin, part{"limits", l.limits, false}, part{"clock jump", l.clockJump, false}, part{"duties", l.duties, false}, part{"certificates", l.certificates, false},
+			part{"lynis", l.lynis, false}, part{"armour", l.armour, false}, part{"power cut", l.powerCut, false}, part{"TPM2", l.tpm, false}, part{"restore", l.restore, false}, part{"unrefused", l.unrefused, false})
+		for i, p := range begin {
+			begin[i].run = func(t *testing.T) {
+				before := l.spent()
+				defer func() { t.Logf("the machines took %v of the processor", (l.spent() - before).Round(time.Second)) }()
+				p.run(t)
+			}
+		}
+		return begin
 	}
 	begin = append(begin, part{"doctor", l.doctor, false}, part{"replication", l.replication, false}, part{"ports", l.ports, false}, part{"reboot", l.reboots, false},
 		part{"kill", l.kills, false}, part{"cold start", l.coldStart, false}, part{"upgrade", l.upgrade, false}, part{"undone", l.undone, false}, part{"drill", l.drill, false}, part{"alarm", l.alarms, false}, part{"tampered repository", l.tampered, false},

@@ -15,6 +15,7 @@ import (
 // TestPackage is what dpkg and apt do with the package on one machine: installed from the repository that make apt-repo makes, upgraded by
 // unattended-upgrades as docs/package.md says, taken back, removed, purged in each of the ways there are. What is left in the end is what was before.
 func TestPackage(t *testing.T) {
+	inContainers(t)
 	besideOthers(t)
 	eachRelease(t, func(t *testing.T, d machine.Debian) {
 		p := &packaged{estate: newEstate(t, d), deb: built(t, "aes-appliance_*_amd64.deb")}
@@ -63,7 +64,7 @@ const everything = `find / -xdev \( -path /proc -o -path /sys -o -path /run -o -
 
 func (p *packaged) install(t *testing.T) {
 	p.trust(t, p.archive, "primary")
-	p.on(t, "primary", "apt-get -q update && apt-get install -y -q chrony ufw ca-certificates apparmor unattended-upgrades debconf")
+	p.on(t, "primary", "apt-get -q update && apt-get install -y -q chrony ufw ca-certificates apparmor debconf "+strings.ReplaceAll(field(t, p.deb, "Recommends"), ",", ""))
 	p.before = p.on(t, "primary", everything)
 	p.on(t, "primary", "apt-get install -y -q aes-appliance && dpkg --verify aes-appliance && appliance version")
 	if out := p.on(t, "primary", "systemctl list-units --no-legend --plain 'aes-*'; systemctl list-unit-files --no-legend --state=enabled 'aes-*' || true"); out != "" {

@@ -18,9 +18,7 @@ import (
 // TestReadme follows README.md's section for operators, command by command as it is written there, on two fresh machines and a booking app's. It does between them
 // what the text has people do: fills in the answers, carries the join code, copies the root certificate. It runs before all others and beside none, for its time counts.
 func TestReadme(t *testing.T) {
-	if *tier == "vm" {
-		t.Skip("in containers: a VM has the same commands, and another speed")
-	}
+	inContainers(t)
 	t.Run("followed", func(t *testing.T) { eachRelease(t, followReadme) })
 }
 

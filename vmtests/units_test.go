@@ -29,6 +29,7 @@ import (
 // TestUnits: the units as they are, with a demo's state, in a systemd of each release: they start, answer, reload, come back, lose no connection, stop; and within
 // each sandbox what docs/hardening.md says cannot be done is tried.
 func TestUnits(t *testing.T) {
+	inContainers(t)
 	besideOthers(t)
 	eachRelease(t, func(t *testing.T, d machine.Debian) {
 		u := &units{estate: newEstate(t, d)}
@@ -36,7 +37,7 @@ func TestUnits(t *testing.T) {
 		u.furnish(t)
 		runParts(t, []part{
 			{"start", u.start, true}, {"answer", u.answer, true}, {"tasks", u.tasks, true}, {"reload", u.reload, true}, {"watchdog", u.watchdog, true}, {"restart", u.restart, true}, {"stop", u.stop, true},
-			{"sandbox", u.sandbox, true}, {"armour", u.armour, true},
+			{"sandbox", u.sandbox, true},
 		})
 	})
 }
@@ -45,8 +46,6 @@ type units struct {
 	*estate
 	client *http.Client
 	root   string // the demo's root certificate, a file
-
-	armoured bool // the kernel has AppArmor, and the profiles are loaded
 }
 
 // furnish puts the program, the units and the state of a demo where the package and setup put them.
@@ -65,21 +64,13 @@ func (u *units) furnish(t *testing.T) {
 // furnishWith does that with the demo of a folder, which the machine has in /opt/demo.
 func (u *units) furnishWith(t *testing.T, demo string) {
 	t.Helper()
-	program, dir := built(t, "appliance"), t.TempDir()
 	u.root = filepath.Join(demo, "root.pem")
-	probe := filepath.Join(dir, "confined")
-	make := exec.Command("go", "build", "-o", probe, "./cmd/confined")
-	make.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := make.CombinedOutput(); err != nil {
-		t.Fatalf("the probe: %v\n%s", err, out)
+	program, err := os.ReadFile(built(t, "appliance"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	for path, to := range map[string]string{program: "/usr/bin/appliance", probe: "/opt/confined"} {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		u.put(t, "primary", to, 0o755, string(data))
-	}
+	u.put(t, "primary", "/usr/bin/appliance", 0o755, string(program))
+	u.putProbe(t)
 	for from, to := range map[string]string{"../systemd": "/opt/systemd", "../packaging/apparmor": "/etc/apparmor.d"} {
 		if _, err := u.machines["primary"].Feed(t.Context(), "mkdir -p "+to+" && tar -xf - -C "+to, packed(t, from)); err != nil {
 			t.Fatal(err)
@@ -100,10 +91,22 @@ sed -e 's#^state_dir = "state"#state_dir = "/var/lib/aes-appliance/signer"#' -e 
   -e 's#^state_dir = "portal"#state_dir = "/var/lib/aes-appliance/portal"#' -e '/^listen/d' /opt/demo/appliance.toml >/etc/aes-appliance/appliance.toml
 touch /etc/aes-appliance/receiver.toml
 systemctl daemon-reload`)
-	u.armoured = u.on(t, "primary", "cat /sys/module/apparmor/parameters/enabled 2>/dev/null || true") == "Y" && *tier == "vm" // a container shows its host's
-	if u.armoured {
-		u.on(t, "primary", "apparmor_parser -r /etc/apparmor.d/aes-signer /etc/apparmor.d/aes-portal /etc/apparmor.d/aes-receiver")
+}
+
+// putProbe puts cmd/confined on the primary, as /opt/confined.
+func (e *estate) putProbe(t *testing.T) {
+	t.Helper()
+	probe := filepath.Join(t.TempDir(), "confined")
+	make := exec.Command("go", "build", "-o", probe, "./cmd/confined")
+	make.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := make.CombinedOutput(); err != nil {
+		t.Fatalf("the probe: %v\n%s", err, out)
 	}
+	data, err := os.ReadFile(probe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.put(t, "primary", "/opt/confined", 0o755, string(data))
 }
 
 // packed is a folder as a tar archive.
@@ -166,9 +169,6 @@ func (u *units) start(t *testing.T) {
 			if !regexp.MustCompile(want).MatchString(status) {
 				t.Errorf("%s: no %s in\n%s", unit, want, status)
 			}
-		}
-		if by := u.on(t, "primary", "cat /proc/$(systemctl show -P MainPID "+unit+")/attr/current 2>/dev/null || true"); u.armoured && by != unit+" (enforce)" {
-			t.Errorf("%s is confined by %q", unit, by)
 		}
 		if user := u.on(t, "primary", "stat -c %U /proc/$(systemctl show -P MainPID "+unit+")"); user != unit {
 			t.Errorf("%s runs as %s", unit, user)
@@ -313,7 +313,6 @@ func (u *units) restart(t *testing.T) {
 }
 
 func (u *units) stop(t *testing.T) {
-	u.unrefused(t)
 	u.on(t, "primary", "systemctl stop aes-appliance.target") // it is stopped before what it has, which follows
 	waitFor(t, time.Minute, "all is stopped", func() error {
 		out, err := u.try("primary", "systemctl list-units --no-legend --plain --state=active,deactivating,failed 'aes-*'; ss -Hltn | grep -E ':(443|80|9464) ' || true")

@@ -40,7 +40,10 @@ func Release(number string) (Debian, error) {
 const baseTree = "systemd,systemd-sysv,systemd-timesyncd,libpam-systemd,dbus,udev,kmod,apparmor,iproute2,iputils-ping,procps,sudo,openssh-server,netcat-openbsd,curl,less,debconf,tzdata"
 
 // What apt finds in the machines' own mirror, with all that it needs: a machine has no other network than the lab's.
-const mirrored = "chrony ufw ca-certificates adduser apparmor unattended-upgrades debconf"
+const mirrored = "chrony ufw ca-certificates adduser apparmor debconf " + recommended
+
+// recommended is what the package recommends and a small VPS does not come with.
+const recommended = "unattended-upgrades libpam-passwdqc libtss2-esys-3.0.2-0 libtss2-rc0"
 
 // build makes a tree ($1), its mirror ($2) and the kernel's package ($6) of release $3 from the archives $4 (Debian) and $5 (its security updates).
 const build = `

@@ -31,7 +31,7 @@ cp "$mirror"/* "$m"/srv/mirror/
 # What the package depends on is there already: without KVM dpkg is slow, and a clean Debian is what the containers are.
 printf '#!/bin/sh\nexit 101\n' >"$m"/usr/sbin/policy-rc.d
 chmod 755 "$m"/usr/sbin/policy-rc.d
-chroot "$m" env TMPDIR=/tmp DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 sh -c 'apt-get -q update && apt-get install -y -q chrony ufw ca-certificates && apt-get clean'
+chroot "$m" env TMPDIR=/tmp DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 sh -c 'apt-get -q update && apt-get install -y -q chrony ufw ca-certificates ` + recommended + ` && apt-get clean'
 rm "$m"/usr/sbin/policy-rc.d
 install -m 755 "$agent" "$m"/usr/local/sbin/vm-agent
 cat >"$m"/etc/systemd/system/vm-agent.service <<'EOF'
@@ -98,7 +98,7 @@ rm -rf "$out"/kernel "$out"/over "$out"/work "$m" "$i"
 
 // PrepareImage returns what VMs of a base start from, and makes it the first time. source is the folder of the module, where the agent is built.
 func PrepareImage(base Base, source string) (Image, error) {
-	for _, tool := range []string{"qemu-system-x86_64", "qemu-img", "mke2fs", "cpio", "busybox", "unshare"} {
+	for _, tool := range []string{"qemu-system-x86_64", "qemu-img", "swtpm", "mke2fs", "cpio", "busybox", "unshare"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			return Image{}, fmt.Errorf("%s is missing: run packaging/deps.sh vm", tool)
 		}

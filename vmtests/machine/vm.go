@@ -7,10 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,6 +32,8 @@ type VM struct {
 	cmd    *exec.Cmd
 	ended  chan error
 	agent  net.Conn
+	chip   int           // number of its TPM
+	spent  time.Duration // of the processor, by what ran before the last boot
 
 	mu      sync.Mutex
 	calls   int
@@ -50,7 +55,7 @@ func NewVM(image Image, lab *Lab, host string, number int) (*VM, error) {
 		return nil, err
 	}
 	var err error
-	if m.guard, err = newGuard(`[ ! -e ` + m.dir + `/pid ] || kill -9 $(cat ` + m.dir + `/pid); rm -rf ` + m.dir); err != nil {
+	if m.guard, err = newGuard(`for pid in ` + m.dir + `/pid ` + m.dir + `/tpm*.pid; do [ ! -e $pid ] || kill -9 $(cat $pid); done; rm -rf ` + m.dir); err != nil {
 		return nil, err
 	}
 	if err := lab.tap(host, number); err != nil {
@@ -85,6 +90,10 @@ func accelerator() []string {
 func (m *VM) Boot(ctx context.Context) error {
 	at := func(name string) string { return filepath.Join(m.dir, name) }
 	os.Remove(at("agent"))
+	tpm, err := m.plugTPM()
+	if err != nil {
+		return err
+	}
 	args := []string{"netns", "exec", m.lab.namespace("sw"), "qemu-system-x86_64", "-machine", "q35", "-smp", "2", "-m", "1024",
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-pidfile", at("pid"), // a reset inside qemu takes 47 s under TCG, another qemu 15
 		"-kernel", m.image.Kernel, "-initrd", m.image.Initrd, "-append", fmt.Sprintf("console=ttyS0 root=/dev/vda rw quiet systemd.show_status=0 "+
@@ -95,7 +104,7 @@ func (m *VM) Boot(ctx context.Context) error {
 		"-device", "virtio-serial-pci", "-chardev", "socket,id=agent,path=" + at("agent") + ",server=on,wait=off", "-device", "virtserialport,chardev=agent,name=agent",
 		"-device", "virtio-rng-pci",
 		"-netdev", "tap,id=n,ifname=p-" + m.host + ",script=no,downscript=no", "-device", fmt.Sprintf("virtio-net-pci,netdev=n,romfile=,mac=52:54:00:00:00:%02x", m.number)}
-	m.cmd = exec.Command("ip", append(args, accelerator()...)...)
+	m.cmd = exec.Command("ip", slices.Concat(args, tpm, accelerator())...)
 	said, err := os.Create(at("qemu.log"))
 	if err != nil {
 		return err
@@ -115,6 +124,43 @@ func (m *VM) Boot(ctx context.Context) error {
 	}
 	_, err = m.Exec(ctx, "systemctl is-system-running --wait >/dev/null; systemctl is-active -q multi-user.target")
 	return err
+}
+
+// plugTPM starts the machine's TPM2, which ends with qemu, and returns what qemu is told of it. What it has sealed is in a folder beside the disk.
+func (m *VM) plugTPM() ([]string, error) {
+	name := filepath.Join(m.dir, fmt.Sprintf("tpm%d", m.chip))
+	if err := os.MkdirAll(name, 0o700); err != nil {
+		return nil, err
+	}
+	if err := os.Remove(name + ".sock"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if err := command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+name, "--ctrl", "type=unixio,path="+name+".sock", "--flags", "startup-clear", "--terminate", "--pid", "file="+name+".pid", "--daemon"); err != nil {
+		return nil, err
+	}
+	return []string{"-chardev", "socket,id=tpm,path=" + name + ".sock", "-tpmdev", "emulator,id=tpm,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm"}, nil
+}
+
+// OtherTPM has the next boot find another TPM, a fresh one, as a disk does that was put into another machine.
+func (m *VM) OtherTPM() { m.chip++ }
+
+// Spent is how much of the processor the machine has taken since it was made: what it would take on a machine that does nothing else is told better by that than by time.
+func (m *VM) Spent() time.Duration {
+	if m.cmd == nil || m.cmd.Process == nil {
+		return m.spent
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", m.cmd.Process.Pid))
+	_, rest, found := strings.Cut(string(text), ") ")
+	fields := strings.Fields(rest) // proc(5): of all fields from the third on
+	if err != nil || !found || len(fields) < 13 {
+		return m.spent
+	}
+	user, errUser := strconv.Atoi(fields[11])
+	system, errSystem := strconv.Atoi(fields[12])
+	if errors.Join(errUser, errSystem) != nil {
+		return m.spent
+	}
+	return m.spent + time.Duration(user+system)*time.Second/100 // clock ticks, of which Linux tells 100 a second
 }
 
 // connect waits until the agent answers.
@@ -220,10 +266,15 @@ func (m *VM) Feed(ctx context.Context, line string, stdin io.Reader) (string, er
 // Reboot is Machine's.
 func (m *VM) Reboot(ctx context.Context) error {
 	m.Exec(ctx, "systemctl reboot")
-	select {
-	case <-m.ended:
-	case <-ctx.Done():
-		return fmt.Errorf("%s does not go down: %w", m.host, ctx.Err())
+	for down := false; !down; {
+		spent := m.Spent()
+		select {
+		case <-m.ended:
+			m.spent, m.cmd, down = spent, nil, true
+		case <-time.After(200 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("%s does not go down: %w", m.host, ctx.Err())
+		}
 	}
 	m.agent.Close()
 	return m.Boot(ctx)
@@ -231,10 +282,12 @@ func (m *VM) Reboot(ctx context.Context) error {
 
 // PowerCut is Machine's: what the guest had not flushed to its disk is lost.
 func (m *VM) PowerCut() error {
+	m.spent = m.Spent()
 	if err := m.cmd.Process.Kill(); err != nil {
 		return err
 	}
 	<-m.ended
+	m.cmd = nil
 	m.agent.Close()
 	return nil
 }
