@@ -64,13 +64,20 @@ func (h Host) Reseal(ctx context.Context, c Credential, secret []byte) (string, 
 	return h.Path(c.Path()) + " was encrypted anew, by " + h.Keeper(c), nil
 }
 
-// seal encrypts a secret, and decrypts it again to see. No PCR is bound: what the firmware measures changes with each of its updates, which would keep the secret from the machine that it is
+// seal encrypts a secret by the machine's own key and, where there is one that works, its TPM2, and decrypts it again to see. No PCR is bound: what the firmware measures changes with each of its updates, which would keep the secret from the machine that it is
 // for, and says nothing of the kernel that runs.
 func (h Host) seal(ctx context.Context, c Credential, secret []byte) ([]byte, error) {
 	if err := h.Folder(CredentialStore, 0o700, nil); err != nil {
 		return nil, err
 	}
-	sealed, err := h.Run(ctx, secret, "systemd-creds", "encrypt", "--tpm2-pcrs=", "--name="+c.Name, "-", "-")
+	var sealed []byte
+	err := fs.ErrNotExist
+	if h.Has(tpmDevice) { // by itself systemd takes a TPM2 that the firmware names, too, and no other
+		sealed, err = h.Run(ctx, secret, "systemd-creds", "encrypt", "--with-key=host+tpm2", "--tpm2-pcrs=", "--name="+c.Name, "-", "-")
+	}
+	if err != nil {
+		sealed, err = h.Run(ctx, secret, "systemd-creds", "encrypt", "--with-key=host", "--name="+c.Name, "-", "-")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("encrypting %s: %w", c.Name, err)
 	}
@@ -99,7 +106,7 @@ func (h Host) Decrypt(ctx context.Context, c Credential) ([]byte, error) {
 	return secret, nil
 }
 
-// Keeper says by what keys a credential is encrypted. That is what its own header says: systemd does without a TPM2 that is of no use to it, and says nothing.
+// Keeper says by what keys a credential is encrypted. Its own header says so.
 func (h Host) Keeper(c Credential) string {
 	const own = "a key of its own"
 	text, err := h.Read(c.Path(), maxCredential)
@@ -111,7 +118,7 @@ func (h Host) Keeper(c Credential) string {
 	case err == nil && bytes.HasPrefix(head, []byte(byHostAndTPM2)):
 		return "its TPM2 and " + own
 	case h.Has(tpmDevice):
-		return own + " alone (it has a TPM2, and systemd could not use it: install libtss2-esys-3.0.2-0 and libtss2-rc0, or who has the whole disk has the key)"
+		return own + " alone (it has a TPM2, which systemd could not use: are libtss2-esys-3.0.2-0 and libtss2-rc0 installed? As it is, who has the whole disk has the key)"
 	}
 	return own + " (it has no TPM2: who has the whole disk has the key)"
 }
