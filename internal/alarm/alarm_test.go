@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -217,6 +218,34 @@ func TestMail(t *testing.T) {
 	for _, want := range []string{"MAIL FROM:<backup@example.org>", "RCPT TO:<a@example.org>", "RCPT TO:<b@example.org>", "Subject: [aes-backup] refusal: x  Bcc: evil@example.org\r\n", "\r\na fork\r\n", "host   backup-1"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("the mail lacks %q:\n%s", want, all)
+		}
+	}
+}
+
+// TestRootRunsItsOwnProgramsOnly: root does not run, as its call for help, what a service's user could have put there.
+func TestRootRunsItsOwnProgramsOnly(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root refuses")
+	}
+	a := Alarm{Kind: KindDoctor, Time: time.Now(), Text: "x"}
+	for name, spoil := range map[string]func(path string) error{
+		"nothing":               func(string) error { return nil },
+		"another's":             func(path string) error { return os.Chown(path, 12345, 0) },
+		"writable by the group": func(path string) error { return os.Chmod(path, 0o770) },
+		"in another's folder":   func(path string) error { return os.Chown(filepath.Dir(path), 12345, 0) },
+		"in a folder of all":    func(path string) error { return os.Chmod(filepath.Dir(path), 0o777) },
+		"behind another's link": func(path string) error {
+			return errors.Join(os.Rename(path, path+"2"), os.Chown(path+"2", 12345, 0), os.Symlink(path+"2", path))
+		},
+		"in a folder above that": func(path string) error { return os.Chmod(filepath.Dir(filepath.Dir(path)), 0o777) },
+	} {
+		path, got := collector(t)
+		if err := spoil(path); err != nil {
+			t.Fatal(err)
+		}
+		err := New(config.Alarm{Command: path}, "h", silent()).Try(t.Context(), a)
+		if good := name == "nothing"; good != (err == nil) || good != (len(got()) == 1) {
+			t.Errorf("%s: %v, %d calls", name, err, len(got()))
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/veripath/aes-appliance/internal/config"
 )
@@ -43,6 +44,11 @@ func (c command) send(ctx context.Context, a Alarm) error {
 	body, err := a.json()
 	if err != nil {
 		return err
+	}
+	if os.Geteuid() == 0 {
+		if err := rootsOwn(c.path); err != nil {
+			return err
+		}
 	}
 	cmd := exec.CommandContext(ctx, c.path)
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -221,7 +227,7 @@ func (m mail) text(a Alarm) string {
 		"Content-Type: text/plain; charset=utf-8",
 		"Auto-Submitted: auto-generated",
 		"",
-		line(a.Text) + again,
+		wrapped(line(a.Text) + again),
 		"",
 		fmt.Sprintf("log    %s", line(a.Origin)),
 		fmt.Sprintf("host   %s", line(a.Host)),
@@ -231,4 +237,35 @@ func (m mail) text(a Alarm) string {
 		more,
 		"",
 	}, "\r\n")
+}
+
+// RFC 5322 §2.1.1: a line should have 78 bytes at most, and must not have more than 998: mail servers refuse a message with a longer one.
+const (
+	goodLine = 78
+	mostLine = 998
+)
+
+// wrapped breaks a text into lines, at spaces, and within a word only where it is longer than a line may be.
+func wrapped(text string) string {
+	var b strings.Builder
+	used := 0
+	for word := range strings.FieldsSeq(text) {
+		if used > 0 && used+1+len(word) > goodLine {
+			b.WriteString("\r\n")
+			used = 0
+		}
+		if used > 0 {
+			b.WriteByte(' ')
+			used++
+		}
+		for _, r := range word {
+			if used+utf8.RuneLen(r) > mostLine {
+				b.WriteString("\r\n")
+				used = 0
+			}
+			b.WriteRune(r)
+			used += utf8.RuneLen(r)
+		}
+	}
+	return b.String()
 }

@@ -149,6 +149,26 @@ func TestMailOverTLS(t *testing.T) {
 	}
 }
 
+// TestMailOfManyFindings: whatever an alarm says, no line of the mail is longer than mail servers take, and nothing of it is lost.
+func TestMailOfManyFindings(t *testing.T) {
+	s, roots := newMailServer(t, true)
+	text := strings.TrimSpace(strings.Repeat("firewall.active: the packet filter cannot be compared; ", 40)) + " " + strings.Repeat("ü", 1500)
+	cfg := config.Alarm{MailHost: s.address, MailFrom: "a@example.org", MailTo: []string{"b@example.org"}, Roots: roots}
+	if err := New(cfg, "signing-1", silent()).Try(t.Context(), Alarm{Kind: KindDoctor, Time: time.Unix(1e9, 0), Text: text}); err != nil {
+		t.Fatal(err)
+	}
+	_, said := s.heard()
+	for line := range strings.SplitSeq(said, "\r\n") {
+		if len(line) > 998 {
+			t.Errorf("a line of %d bytes", len(line))
+		}
+	}
+	bare := func(s string) string { return strings.Join(strings.Fields(s), "") }
+	if !strings.Contains(bare(said), bare(text)) {
+		t.Errorf("not all of it was sent:\n%s", said)
+	}
+}
+
 // TestMailWithoutTLS: who takes STARTTLS out of the greeting of a server elsewhere is told nothing.
 func TestMailWithoutTLS(t *testing.T) {
 	s, roots := newMailServer(t, false)
