@@ -53,7 +53,7 @@ trusted() {
     die "the list of packages that was signed is not in $dist/$index/by-hash" 'find out who removed it'
   awk '$1 == "SHA256:" { print $2 }' "$dist/$index/by-hash/SHA256/$list"
 }
-new=$(mktemp -d "$folder/.new.XXXXXX")
+new=$(mktemp -d) # of nobody else's: what is signed is made in it
 trap 'rm -rf "$new"; [ -z "${agent:-}" ] || gpgconf --kill gpg-agent' EXIT
 trusted >"$new/trusted"
 [ $# = 0 ] || sha256sum "$@" | cut -d' ' -f1 >>"$new/trusted"
@@ -61,7 +61,6 @@ while IFS= read -r -d '' there; do
   grep -qxF "$(sha256sum <"$there" | cut -d' ' -f1)" "$new/trusted" ||
     die "$there is in the repository, and no key of ours has signed it" 'find out who put it there; if it was you, broken off in the midst: name the package once more'
 done < <(find "$folder/pool" ! -type d -print0)
-rm -f "$new/trusted" "$new/status"
 
 for deb in "$@"; do
   name=$(dpkg-deb -f "$deb" Package)_$(dpkg-deb -f "$deb" Version)_$(dpkg-deb -f "$deb" Architecture).deb
@@ -71,9 +70,11 @@ for deb in "$@"; do
   install -m 644 "$deb" "$folder/$pool/$name"
 done
 
-# The indices are made beside those that are served, and take their place at the end, Release last: it is what clients begin with.
+# The indices take their place at the end, Release last: it is what clients begin with. What was read into them counts, whatever lay there when it was looked at.
 mkdir -p "$new/$index"
 (cd "$folder" && apt-ftparchive packages pool) >"$new/$index/Packages"
+awk '$1 == "SHA256:" { print $2 }' "$new/$index/Packages" | grep -vxFf "$new/trusted" && die "a package in $folder/pool was exchanged while it was read" 'find out who writes there'
+rm -f "$new/trusted" "$new/status"
 xz -9 -k "$new/$index/Packages"
 gzip -9nk "$new/$index/Packages"
 printf 'Archive: %s\nOrigin: %s\nLabel: %s\nComponent: main\nArchitecture: amd64\n' "$suite" "$origin" "$label" >"$new/$index/Release"
@@ -84,7 +85,8 @@ release() {
     -o "APT::FTPArchive::Release::Codename=$codename" -o APT::FTPArchive::Release::Architectures=amd64 -o APT::FTPArchive::Release::Components=main \
     -o APT::FTPArchive::Release::Acquire-By-Hash=yes -o APT::FTPArchive::MD5=false -o APT::FTPArchive::SHA1=false "${until[@]}" release "$new"
 }
-release >"$folder/.Release" && mv "$folder/.Release" "$new/Release"
+text=$(release)
+printf '%s\n' "$text" >"$new/Release"
 gpg --quiet --batch --yes --local-user "$key" --digest-algo SHA256 --clearsign --output "$new/InRelease" "$new/Release"
 gpg --quiet --batch --yes --local-user "$key" --digest-algo SHA256 --armor --detach-sign --output "$new/Release.gpg" "$new/Release"
 
@@ -98,8 +100,8 @@ for file in "$new/$index/"*; do
   install -m 644 "$file" "$dist/$index/by-hash/SHA256/$(sha256sum <"$file" | cut -d' ' -f1)"
 done
 for file in "$index/Packages" "$index/Packages.xz" "$index/Packages.gz" "$index/Release" Release.gpg Release InRelease; do
-  chmod 644 "$new/$file"
-  mv "$new/$file" "$dist/$file"
+  install -m 644 "$new/$file" "$dist/$file.new"
+  mv "$dist/$file.new" "$dist/$file"
 done
 gpg --quiet --batch --export "$key" >"$folder/aes-appliance.gpg.new"
 chmod 644 "$folder/aes-appliance.gpg.new"

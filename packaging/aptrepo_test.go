@@ -239,6 +239,25 @@ gpg -q --batch --yes --clearsign --output InRelease Release; e=$?; gpgconf --kil
 	}
 }
 
+// TestRepositoryExchanged: a package that is exchanged after it was looked at, and before it is read for the list, is not signed.
+func TestRepositoryExchanged(t *testing.T) {
+	r := newRepository(t)
+	r.add(t, small(t, "aes-appliance", "1", "one"))
+	evil, dir := small(t, "aes-appliance", "1", "evil"), t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "apt-ftparchive"), []byte(fmt.Sprintf("#!/bin/sh\n[ \"$1\" != packages ] || cp %s %s/pool/main/a/aes-appliance/aes-appliance_1_amd64.deb\nexec /usr/bin/apt-ftparchive \"$@\"\n",
+		evil, r.folder)), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	was := read(t, filepath.Join(r.folder, "dists/stable/InRelease"))
+	r.env = append(r.env, "PATH="+dir+":"+os.Getenv("PATH"))
+	if out, err := r.try(r.script(t), r.folder); err == nil || !strings.Contains(out, "was exchanged") {
+		t.Errorf("%v %s", err, out)
+	}
+	if !bytes.Equal(was, read(t, filepath.Join(r.folder, "dists/stable/InRelease"))) {
+		t.Error("it was signed")
+	}
+}
+
 // TestRepositoryTampered: what anybody without the key changes, apt refuses; what was published once is not replaced.
 func TestRepositoryTampered(t *testing.T) {
 	change := func(file, from, to string) func(*testing.T, *repository) {
