@@ -21,6 +21,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"reflect"
 
 	"golang.org/x/sys/unix"
 )
@@ -58,8 +59,12 @@ type answer struct {
 	body  json.RawMessage
 }
 
-// Decode reads exactly one JSON value into v: unknown fields and anything after it are refused.
+// Decode reads exactly one JSON value into v: unknown fields and anything after it are refused. Nothing is left of what v was before: an answer leaves out what is empty, and who asks
+// again with the same variable would take the old for the new.
 func Decode(raw []byte, v any) error {
+	if p := reflect.ValueOf(v); p.Kind() == reflect.Pointer && !p.IsNil() {
+		p.Elem().SetZero()
+	}
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
