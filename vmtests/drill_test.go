@@ -5,6 +5,7 @@ package vmtests
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 // drill: the timer's unit has the running signer fetch and verify what the backup host holds. A copy that is spoilt is found, and stands among what failed.
@@ -22,4 +23,21 @@ func (l *life) drill(t *testing.T) {
 	t.Log(l.on(t, "primary", "journalctl --no-pager -o cat -u aes-drill | tail -6"))
 	l.on(t, "backup", `cp -a /root/good "$(cat /root/spoilt)"`)
 	l.on(t, "primary", `systemctl start aes-drill.service && test -z "$(systemctl --failed --no-legend)"`)
+}
+
+// changePIN gives the token another PIN while the services run: the signer comes back by itself with it, the credential has no other, the token is backed up with it.
+func (l *life) changePIN(t *testing.T) {
+	const kept = "systemd-creds decrypt --name=token-pin /etc/credstore.encrypted/aes-signer.token-pin -"
+	before := l.on(t, "primary", kept)
+	object := l.on(t, "primary", "appliance backup status --json | grep -o '\"token_backup\": *\"[0-9a-f]*\"' || true")
+	l.on(t, "primary", "appliance token change-pin && systemctl is-active aes-signer aes-portal")
+	if after := l.on(t, "primary", kept); after == before || len(strings.Fields(after)) != 1 {
+		t.Errorf("the credential holds %d PINs, or the old one", len(strings.Fields(after)))
+	}
+	l.client(t).comesBack(t, time.Minute, "PIN-1")
+	l.on(t, "primary", "appliance backup status --wait 1m && test $(grep -c token_pin_changed /var/lib/aes-appliance/signer/audit_chain.jsonl) = 1 && ! journalctl --no-pager -u aes-signer --since=-2m | grep -i 'could not'")
+	if now := l.on(t, "primary", "appliance backup status --json | grep -o '\"token_backup\": *\"[0-9a-f]*\"' || true"); now == object && object != "" {
+		t.Error("the token was not backed up with its new PIN")
+	}
+	l.refused(t, "primary", "runuser -u aes-portal -- appliance token change-pin")
 }

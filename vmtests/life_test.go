@@ -80,7 +80,7 @@ func (l *life) parts() []part {
 		}
 		return begin
 	}
-	begin = append(begin, part{"doctor", l.doctor, false}, part{"replication", l.replication, false}, part{"ports", l.ports, false}, part{"reboot", l.reboots, false},
+	begin = append(begin, part{"doctor", l.doctor, false}, part{"PIN", l.changePIN, false}, part{"replication", l.replication, false}, part{"ports", l.ports, false}, part{"reboot", l.reboots, false},
 		part{"kill", l.kills, false}, part{"cold start", l.coldStart, false}, part{"upgrade", l.upgrade, false}, part{"undone", l.undone, false}, part{"drill", l.drill, false}, part{"alarm", l.alarms, false}, part{"tampered repository", l.tampered, false},
 		part{"disk full", l.full, false})
 	if l.release == machine.Releases()[0] { // the program that is graded is the same in all

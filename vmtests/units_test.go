@@ -17,7 +17,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -322,70 +321,4 @@ func (u *units) stop(t *testing.T) {
 		return err
 	})
 	u.on(t, "primary", "tail -n 1 /var/lib/aes-appliance/signer/audit_chain.jsonl | grep -q system_shutdown && appliance audit verify")
-}
-
-// allowed are the attempts of cmd/confined that must succeed; all others must not.
-var allowed = map[string][]string{
-	"aes-signer":        {"read the PIN", "write its state", "make a unix socket", "read the clock's state"},
-	"aes-portal":        {"write its state", "make a unix socket", "make a network socket", "make an IPv6 socket"},
-	"aes-receiver":      {"write its state", "make a unix socket", "make a network socket", "make an IPv6 socket"},
-	"aes-expiry":        {"make a unix socket"},
-	"aes-renew-archive": {"make a unix socket"},
-}
-
-// visible is what a service sees in folders; "…" is anything.
-var visible = map[string]map[string]string{
-	"aes-signer":        {"/var/lib/aes-appliance": "signer", "/run/aes-appliance": "admin portal", "interfaces": "lo"},
-	"aes-portal":        {"/var/lib/aes-appliance": "portal", "/run/aes-appliance": "portal", "/run/credentials": "…"},
-	"aes-receiver":      {"/var/lib/aes-appliance": "receiver", "/run/aes-appliance": "none", "/run/credentials": "…"},
-	"aes-expiry":        {"/var/lib/aes-appliance": "none", "/run/aes-appliance": "admin", "interfaces": "lo"},
-	"aes-renew-archive": {"/var/lib/aes-appliance": "none", "/run/aes-appliance": "admin", "interfaces": "lo"},
-}
-
-// sandbox puts the probe in the program's place, and starts each unit: without its AppArmor profile, which would hide what the sandbox lets see; armour has that alone.
-func (u *units) sandbox(t *testing.T) {
-	u.on(t, "primary", "cp -a /usr/bin/appliance /opt/appliance && cp /opt/confined /usr/bin/appliance")
-	for unit, may := range allowed {
-		u.put(t, "primary", "/run/systemd/system/"+unit+".service.d/probe.conf", 0o644, "[Service]\nType=oneshot\nRestart=no\nWatchdogSec=0\nAppArmorProfile=\n")
-		out := u.on(t, "primary", "since=$(date +%s); systemctl daemon-reload; systemctl start "+unit+".service; said() { journalctl --no-pager -o cat -u "+unit+" --since=@$since; }; "+
-			"n=0; until said | grep -q '^status Seccomp' || [ $n -ge 600 ]; do n=$((n+1)); sleep 0.1; done; said | grep -E '^(attempt|folder|status) '")
-		seen := 0
-		for line := range strings.Lines(out) {
-			name, result, _ := strings.Cut(strings.TrimSpace(line), ": ")
-			if what, ok := strings.CutPrefix(name, "attempt "); ok {
-				seen++
-				want := slices.Contains(may, what)
-				if what == "bind port 8081" && u.release.Number == "12" {
-					continue // its systemd knows SocketBindDeny= and does nothing about it; what is bound cannot listen all the same
-				}
-				if want != (result == "done") {
-					t.Errorf("%s: %s: %s", unit, what, result)
-				}
-			}
-			if what, ok := strings.CutPrefix(name, "folder "); ok {
-				want := visible[unit][what]
-				switch what {
-				case "/usr/bin":
-					want = "appliance"
-				case "/home":
-					want = "none"
-				case "/var/lib":
-					want = "aes-appliance"
-					if visible[unit]["/var/lib/aes-appliance"] == "none" {
-						want = "none"
-					}
-				}
-				if want != "" && want != "…" && result != want {
-					t.Errorf("%s: in %s there is %s, not %s", unit, what, result, want)
-				}
-			}
-			if what, ok := strings.CutPrefix(name, "status "); ok && strings.HasPrefix(what, "Cap") && strings.Trim(result, "0") != "" {
-				t.Errorf("%s: %s is %s", unit, what, result)
-			}
-		}
-		if seen < 40 {
-			t.Errorf("%s: %d attempts:\n%s", unit, seen, out)
-		}
-	}
-	u.on(t, "primary", "rm -rf /run/systemd/system/aes-*.service.d && cp -a /opt/appliance /usr/bin/appliance && systemctl daemon-reload")
 }

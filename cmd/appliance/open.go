@@ -28,14 +28,42 @@ func (a *app) openSigner(ctx context.Context) (*signer.Signer, config.Config, er
 	if err := ownOnly(cfg.StateDir, "start the services, which then do it: systemctl start aes-appliance.target"); err != nil {
 		return nil, cfg, err
 	}
-	pin, err := readPIN(cfg.Token.PINFile)
+	pins, err := readPINs(cfg.Token.PINFile)
 	if err != nil {
 		return nil, cfg, err
 	}
-	defer clear(pin)
 	defer a.progress("opening the appliance in " + cfg.StateDir)()
-	s, err := signer.Open(ctx, signer.Config{Config: cfg, PIN: pin, Version: version, Log: a.logger()})
+	s, err := withPIN(pins, func(pin []byte) (*signer.Signer, error) {
+		return signer.Open(ctx, signer.Config{Config: cfg, PIN: pin, Version: version, Log: a.logger()})
+	})
 	return s, cfg, err
+}
+
+// readPINs reads the PIN, or two on lines of their own while it is being changed: the token opens by one of them, and which that is only the token knows.
+func readPINs(path string) ([][]byte, error) {
+	text, err := readPIN(path)
+	if err != nil {
+		return nil, err
+	}
+	pins := bytes.Split(text, []byte("\n"))
+	if len(pins) > 2 || len(pins[0]) == 0 {
+		clear(text)
+		return nil, badPIN(path, "holds more than a PIN")
+	}
+	return pins, nil
+}
+
+// withPIN opens an appliance by the first of pins that is its token's, and wipes them.
+func withPIN(pins [][]byte, open func(pin []byte) (*signer.Signer, error)) (s *signer.Signer, err error) {
+	for i, pin := range pins {
+		if i == 0 || fault.KindOf(err) == fault.Unauthorized {
+			s, err = open(pin)
+		}
+	}
+	for _, pin := range pins {
+		clear(pin)
+	}
+	return s, err
 }
 
 // readPIN reads a PIN from a file that only its owner may read.

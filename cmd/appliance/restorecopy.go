@@ -215,7 +215,7 @@ func (e *events) take(n uint64, line chain.Line) error {
 		if key, ok := pub.(ed25519.PublicKey); err == nil && ok && d.Purpose == "checkpoint" {
 			e.logKeys = append(e.logKeys, string(key))
 		}
-	case "key_destroyed":
+	case "key_destroyed", "token_pin_changed":
 		e.changed = n
 	case "backup_enrolled":
 		e.cosigners = append(e.cosigners, d.Cosigner)

@@ -137,7 +137,7 @@ Exit codes: 0 good, 1 bad (an invalid signature, a failed check, something that 
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(a.demoCommand(), a.portalCommand(), a.signCommand(), a.verifyCommand(), a.renewCommand(), a.certCommand(), a.auditCommand(),
 		a.configCommand(), a.versionCommand(), a.ceremonyCommand(), a.signerCommand(), a.clinicCommand(), a.realmCommand(), a.backupCommand(), a.receiverCommand(),
-		a.doctorCommand(), a.statusCommand(), a.manualCommand(), a.firewallCommand(), a.setupCommand())
+		a.doctorCommand(), a.statusCommand(), a.manualCommand(), a.firewallCommand(), a.setupCommand(), a.tokenCommand())
 	noNegatives(root)
 	return root
 }

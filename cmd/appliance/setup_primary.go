@@ -25,6 +25,7 @@ const (
 	signerUser   = "aes-signer"
 	receiverUser = "aes-receiver"
 	primaryUnit  = "aes-appliance.target"
+	signerUnit   = "aes-signer.service"
 	portalUnit   = "aes-portal.service"
 	receiverUnit = "aes-receiver.service"
 	doctorUnit   = "aes-doctor.service"

@@ -54,7 +54,7 @@ func (a *app) runSigner(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	pin, err := readPIN(cfg.Token.PINFile)
+	pins, err := readPINs(cfg.Token.PINFile)
 	if err != nil {
 		return err
 	}
@@ -68,8 +68,9 @@ func (a *app) runSigner(ctx context.Context) (err error) {
 	if portal != nil {
 		on = []*net.UnixListener{portal, admin}
 	}
-	s, err := openSigner(ctx, signer.Config{Config: cfg, PIN: pin, Version: version, Log: log}, on, supervised{log: log})
-	clear(pin)
+	s, err := withPIN(pins, func(pin []byte) (*signer.Signer, error) {
+		return openSigner(ctx, signer.Config{Config: cfg, PIN: pin, Version: version, Log: log}, on, supervised{log: log})
+	})
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ const (
 	eventCopied       = "backup_copy_verified"  // all that the backup holds was fetched over the replication's own connection and verified; nothing was opened
 	eventKeyCreated   = "key_created"           // package ca's: the token's objects changed
 	eventKeyDestroyed = "key_destroyed"         // likewise
+	eventPINChanged   = "token_pin_changed"     // package signer's: the token opens by another PIN
 )
 
 // Restored is the details of eventRestored. What it says of the past is what the operator must know: nothing after those lines is there, and nothing was made up.
@@ -152,7 +153,7 @@ func (fold) Apply(tx *index.Tx, r ledger.Record) error {
 	switch r.Type {
 	case eventEnrolled, eventSynchronised, eventDisabled:
 		err = change(tx, keyPeer, func(p *Peer) error { return p.apply(r) })
-	case eventKeyCreated, eventKeyDestroyed:
+	case eventKeyCreated, eventKeyDestroyed, eventPINChanged:
 		err = change(tx, keyToken, func(t *tokenState) error { t.Changed = r.Seq + 1; return nil })
 	case eventTokenBackup:
 		err = change(tx, keyToken, func(t *tokenState) error {

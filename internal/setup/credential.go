@@ -33,6 +33,11 @@ func (h Host) Encrypt(ctx context.Context, c Credential, secret []byte) error {
 	if h.Has(c.Path()) {
 		return fault.New(fault.Conflict, "there is a credential "+h.Path(c.Path())+" already").WithHint("setup overwrites no secret")
 	}
+	return h.Replace(ctx, c, secret)
+}
+
+// Replace puts a secret in the place of one that is there, which stays until the new one is whole.
+func (h Host) Replace(ctx context.Context, c Credential, secret []byte) error {
 	sealed, err := h.seal(ctx, c, secret)
 	if err != nil {
 		return err

@@ -38,6 +38,9 @@ func (s *Signer) BackUpToken(ctx context.Context, actor string) (wire.TokenBacku
 		return wire.TokenBackup{}, fault.New(fault.Unavailable, "cannot read the PIN file for the token's backup").WithCause(err)
 	}
 	defer clear(pin)
+	if bytes.ContainsRune(bytes.TrimRight(pin, "\r\n"), '\n') {
+		return wire.TokenBackup{}, fault.New(fault.Unavailable, "the token's PIN is being changed").WithHint(`finish that: appliance token change-pin`)
+	}
 	b := escrow.Backup{Origin: s.Origin(), Made: time.Now(), Lines: lines, Label: s.cfg.Token.Label, PIN: bytes.TrimRight(pin, "\r\n")}
 	for _, f := range files {
 		b.Files = append(b.Files, escrow.File(f))

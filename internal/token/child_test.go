@@ -2,6 +2,7 @@ package token
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/asn1"
 	"encoding/hex"
@@ -51,6 +52,16 @@ func child(job string) {
 			fail(err)
 			fail(tok.Close())
 			fmt.Println("opened", i)
+		}
+	case "change PIN":
+		pins := [][]byte{[]byte(testPIN), []byte(otherPIN)}
+		if os.Getenv("TOKEN_TEST_PIN") == otherPIN {
+			pins[0], pins[1] = pins[1], pins[0]
+		}
+		for i := 0; ; i++ {
+			cfg.PIN = bytes.Clone(pins[i%2])
+			fail(ChangePIN(context.Background(), cfg, bytes.Clone(pins[(i+1)%2])))
+			fmt.Println("changed", i)
 		}
 	case "unprivileged":
 		fail(errors.Join(syscall.Setgroups(nil), syscall.Setgid(65534), syscall.Setuid(65534)))

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestPINIsChanged: keys, log and documents are there under the new PIN, which nobody has seen; the old one opens nothing any more; a backup of the token with the new one is made by itself,
+// and a restore drill opens it. A signer that runs is left alone.
+func TestPINIsChanged(t *testing.T) {
+	identity := ""
+	e, v := newBackedEstate(t, func(e *estate) { identity = e.recipient() })
+	pinFile, change := filepath.Join(e.dir, "demo", "pin"), []string{"--config", e.config, "token", "change-pin"}
+	old, err := os.ReadFile(pinFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, _ := e.signs("RX-1"); status != http.StatusOK {
+		t.Fatal(status)
+	}
+	before := e.backupStatus().Token
+	refusesTo(t, "another process has this appliance open", change...)
+	e.signer.stop()
+	out := run(t, change...)
+	now, err := os.ReadFile(pinFile)
+	if err != nil || bytes.Equal(now, old) || bytes.ContainsRune(now, '\n') || bytes.Contains([]byte(out), now) {
+		t.Errorf("the PIN file: %v, said: %s", err, out)
+	}
+	if n := strings.Count(string(e.logText()), `"event_type":"token_pin_changed"`); n != 1 {
+		t.Errorf("the log has %d lines of it", n)
+	}
+	e.signer = start(t, "--config", e.config, "signer")
+	e.synchronised(v)
+	if status, a := e.signs("RX-2"); status != http.StatusOK || !a.Backup.Cosigned {
+		t.Errorf("signing with the new PIN: %d %+v", status, a)
+	}
+	if st := e.backupStatus(); st.Token == before || st.TokenDue {
+		t.Errorf("the token with its new PIN was not backed up: %+v", st)
+	}
+	run(t, "--config", e.config, "backup", "drill", "--from", v.address, "--code", v.allow(), "--identity", identity)
+	e.signer.stop()
+	if err := os.WriteFile(pinFile, bytes.TrimRight(old, "\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refusesTo(t, "", "--config", e.config, "signer")
+	if err := os.WriteFile(pinFile, now, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "--config", e.config, "cert", "list")
+}
+
+// TestPINChangeKilled: killed wherever, the appliance opens at once with what is kept; run again, the change ends, and one PIN is kept.
+func TestPINChangeKilled(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "demo")
+	run(t, "demo", "--dir", dir)
+	config, pinFile := filepath.Join(dir, "appliance.toml"), filepath.Join(dir, "pin")
+	last, err := os.ReadFile(pinFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	halfWay := 0
+	for range 12 {
+		cmd := program(t, "--config", config, "token", "change-pin")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(rand.N(700 * time.Millisecond))
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		kept, err := os.ReadFile(pinFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.ContainsRune(kept, '\n') {
+			halfWay++
+		}
+		run(t, "--config", config, "cert", "list")
+	}
+	run(t, "--config", config, "token", "change-pin")
+	kept, err := os.ReadFile(pinFile)
+	if err != nil || bytes.ContainsRune(kept, '\n') || bytes.Equal(kept, last) {
+		t.Errorf("what is kept at the end: %v", err)
+	}
+	run(t, "--config", config, "audit", "verify")
+	run(t, "--config", config, "cert", "list")
+	t.Logf("%d of 12 kills left two PINs", halfWay)
+}
