@@ -31,9 +31,9 @@ var cages = map[string]cage{
 	// It decrypts the PIN for the signer. It is no program of ours that could be alone in a folder; as a user without rights it can run what the machine has.
 	"aes-signer-pin@": {as: "aes-signer-pin@probe", probe: "ExecStart=\nExecStart=/opt/confined\nStandardOutput=journal\n", may: []string{"run a shell", "run a file of its own"},
 		sees: map[string]string{"/var/lib/aes-appliance": "none", "/home": "none", "interfaces": "lo"}},
-	// It looks at the whole machine as root, and writes nothing of it but its own temporary files.
-	"aes-doctor": {bounding: "1002", may: []string{"read /etc/shadow", "read a key of ssh", "read sealed credentials", "read another process", "run a shell", "run a file of its own", "write shared memory",
-		"read shared memory", "make a network socket", "make an IPv6 socket", "make a netlink socket", "make a unix socket", "listen on TCP", "listen on a unix socket", "bind port 8081"},
+	// It looks at the whole machine as root, and writes nothing of it but its own temporary files. (Of shared memory root sees an empty folder.)
+	"aes-doctor": {bounding: "1002", may: []string{"read /etc/shadow", "read a key of ssh", "read sealed credentials", "read another process", "run a shell", "run a file of its own", "become root", "read shared memory",
+		"make a network socket", "make an IPv6 socket", "make a netlink socket", "make a unix socket", "listen on TCP", "listen on a unix socket", "bind port 8081"},
 		sees: map[string]string{"/home": "none"}},
 }
 

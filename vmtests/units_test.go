@@ -80,7 +80,7 @@ cp /opt/systemd/aes-* /usr/lib/systemd/system/
 cp /opt/systemd/sysusers.conf /usr/lib/sysusers.d/aes-appliance.conf
 cp /opt/systemd/tmpfiles.conf /usr/lib/tmpfiles.d/aes-appliance.conf
 systemd-sysusers; systemd-tmpfiles --create aes-appliance.conf
-mkdir -p /etc/aes-appliance /etc/credstore.encrypted
+mkdir -p /etc/aes-appliance; install -d -m 700 /etc/credstore.encrypted
 systemd-creds encrypt --name=token-pin /opt/demo/pin /etc/credstore.encrypted/aes-signer.token-pin
 cp -a /opt/demo/state /var/lib/aes-appliance/signer
 rm -rf /var/lib/aes-appliance/signer/root
