@@ -62,7 +62,7 @@ install -m 644 packaging/debian/templates "$stage/templates"
 units=$(cd systemd && printf '%s\n' aes-* | grep -v @ | paste -sd ' ')
 services=$(grep -l '^Type=notify' systemd/aes-*.service | xargs -n 1 basename | sort -r | paste -sd ' ')
 mkdir -p "$stage/usr/lib/aes-appliance"
-for script in postinst prerm postrm usr/lib/aes-appliance/upgrade; do
+for script in preinst postinst prerm postrm usr/lib/aes-appliance/upgrade; do
   sed "s/@UNITS@/$units/; s/@SERVICES@/$services/" "packaging/debian/${script##*/}" >"$stage/$script"
   chmod 755 "$stage/$script"
 done

@@ -57,6 +57,10 @@ func TestACME(t *testing.T) {
 			t.Error("a restart asked for another certificate")
 		}
 		l.on(t, "primary", "appliance doctor --serving")
+		// An upgrade reaches a portal that waits for its certificate, too, and does not wait with it.
+		l.on(t, "primary", "sed -i 's|https://acme.test/dir|https://nobody.test/dir|' /etc/aes-appliance/appliance.toml && systemctl restart --no-block aes-portal")
+		l.give(t, "primary", "/root/next.deb", next(t, l.deb))
+		l.on(t, "primary", `apt-get install -y -q /root/next.deb && test "$(systemctl is-active aes-portal)" = activating && cmp /proc/$(systemctl show -P MainPID aes-portal)/exe /usr/bin/appliance`)
 	})
 }
 

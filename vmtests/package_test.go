@@ -92,7 +92,9 @@ func (p *packaged) back(t *testing.T) {
 // state puts files where keys, log and credentials would be.
 const state = `set -e
 install -d -m 700 -o aes-signer /var/lib/aes-appliance/signer /etc/credstore.encrypted
-echo key >/var/lib/aes-appliance/signer/key; echo x >/etc/aes-appliance/appliance.toml; echo pin >/etc/credstore.encrypted/aes-signer.token-pin; echo other >/etc/credstore.encrypted/other`
+echo key >/var/lib/aes-appliance/signer/key; echo x >/etc/aes-appliance/appliance.toml; echo pin >/etc/credstore.encrypted/aes-signer.token-pin; echo other >/etc/credstore.encrypted/other
+install -d /etc/systemd/system/aes-portal.service.d
+echo '[Service]' >/etc/systemd/system/aes-portal.service.d/50-setup-credentials.conf`
 
 const kept = "cat /var/lib/aes-appliance/signer/key /etc/aes-appliance/appliance.toml /etc/credstore.encrypted/aes-signer.token-pin && stat -c %U /var/lib/aes-appliance/signer"
 
@@ -120,7 +122,7 @@ func (p *packaged) purgeKeeps(t *testing.T) {
 	p.refused(t, "primary", "test -e /etc/ufw/applications.d/aes-appliance")
 }
 
-const gone = "test ! -e /var/lib/aes-appliance && test ! -e /etc/aes-appliance && test ! -e /etc/credstore.encrypted/aes-signer.token-pin && cat /etc/credstore.encrypted/other"
+const gone = "test ! -e /var/lib/aes-appliance && test ! -e /etc/aes-appliance && test ! -e /etc/credstore.encrypted/aes-signer.token-pin && test ! -e /etc/systemd/system/aes-portal.service.d && cat /etc/credstore.encrypted/other"
 
 func (p *packaged) purgeByDebconf(t *testing.T) {
 	p.on(t, "primary", "apt-get install -y -q aes-appliance="+p.version+" && "+kept)

@@ -71,8 +71,27 @@ func (l *life) undone(t *testing.T) {
 		l.on(t, "primary", "rm /var/lib/aes-appliance/upgrade/undone && appliance doctor --serving")
 		t.Logf("%s: not tried again, which took %v", one.name, time.Since(began))
 	}
+	if l.release == machine.Releases()[0] {
+		l.killed(t)
+	}
 	l.stopped(t)
 	l.sameLog(t)
+}
+
+// killed: dpkg is killed while a version is tried that is no good. The former one comes back all the same, and what repairs the package is tried, too.
+func (l *life) killed(t *testing.T) {
+	version := l.on(t, "primary", "dpkg-query -W -f '${Version}' aes-appliance")
+	l.on(t, "primary", `cd /var/lib/aes-appliance && was=$(systemctl show -P MainPID aes-portal)
+dpkg -i /root/dies.deb >/dev/null 2>&1 & dpkg=$!
+for i in $(seq 300); do test $was = $(systemctl show -P MainPID aes-portal) || break; sleep 0.1; done
+kill -KILL $dpkg
+for i in $(seq 300); do test -e upgrade/pending || break; sleep 0.2; done
+test ! -e upgrade/pending && appliance doctor --serving
+for unit in aes-signer aes-portal; do cmp /proc/$(systemctl show -P MainPID $unit)/exe /usr/bin/appliance || exit 1; done
+rm upgrade/undone`)
+	l.refused(t, "primary", "dpkg --configure -a; apt-get install -y -q /root/dies.deb", "is not good, and the former one is put back", "the former version runs again, and was checked")
+	l.on(t, "primary", "rm /var/lib/aes-appliance/upgrade/undone; apt-get install -y -q --reinstall --allow-downgrades aes-appliance="+version)
+	l.on(t, "primary", "appliance doctor --serving && dpkg --verify aes-appliance && test ! -e /var/lib/aes-appliance/upgrade && test \"$(dpkg-query -W -f '${db:Status-Abbrev}' aes-appliance)\" = 'ii '")
 }
 
 // former checks that a version is installed and runs as if nothing had been, and that the operator is told of the one that was undone.
