@@ -66,7 +66,7 @@ test-machines: deps-machines deb
 # And virtual machines, for what a container cannot show: half an hour. What a start takes with a big log is timed in a container all the same.
 vmtest: deps-vm deb grown
 	$(GO) test -count=1 -timeout 20m -tags vm -run '^TestColdStart$$' -v ./vmtests/
-	$(GO) test -count=1 -timeout 60m -tags vm ./vmtests/ -tier vm
+	$(GO) test -count=1 -timeout 60m -tags vm -run '^TestLife$$' -v ./vmtests/ -tier vm
 
 # A demo with 10,000 certificates and a million lines, for what is timed on machines: about a minute, and 3 GB.
 grown: build

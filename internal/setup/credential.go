@@ -69,27 +69,32 @@ func (h Host) Reseal(ctx context.Context, c Credential, secret []byte) (string, 
 	return h.Path(c.Path()) + " was encrypted anew, by " + h.Keeper(c), nil
 }
 
-// seal encrypts a secret by the machine's own key and, where there is one that works, its TPM2, and decrypts it again to see. No PCR is bound: what the firmware measures changes with each of its updates, which would keep the secret from the machine that it is
-// for, and says nothing of the kernel that runs.
-func (h Host) seal(ctx context.Context, c Credential, secret []byte) ([]byte, error) {
+// seal encrypts a secret by the machine's own key and, where there is one that works, its TPM2; what does not decrypt to the same is not used.
+func (h Host) seal(ctx context.Context, c Credential, secret []byte) (sealed []byte, err error) {
 	if err := h.Folder(CredentialStore, 0o700, nil); err != nil {
 		return nil, err
 	}
-	var sealed []byte
-	err := fs.ErrNotExist
 	if h.Has(tpmDevice) { // by itself systemd takes a TPM2 that the firmware names, too, and no other
-		sealed, err = h.Run(ctx, secret, "systemd-creds", "encrypt", "--with-key=host+tpm2", "--tpm2-pcrs=", "--name="+c.Name, "-", "-")
+		if sealed, err = h.sealBy(ctx, c, secret, "--with-key=host+tpm2", "--tpm2-pcrs="+unmeasured); err == nil {
+			return sealed, nil
+		}
 	}
-	if err != nil {
-		sealed, err = h.Run(ctx, secret, "systemd-creds", "encrypt", "--with-key=host", "--name="+c.Name, "-", "-")
-	}
+	return h.sealBy(ctx, c, secret, "--with-key=host")
+}
+
+// unmeasured is the TPM2's register for debugging, which nothing measures into. What firmware measures changes with each of its updates, which would keep the secret from the machine
+// that it is for, and says nothing of the kernel that runs; and Debian 12's systemd cannot decrypt what is bound to no register.
+const unmeasured = "16"
+
+func (h Host) sealBy(ctx context.Context, c Credential, secret []byte, keys ...string) ([]byte, error) {
+	sealed, err := h.Run(ctx, secret, "systemd-creds", append(append([]string{"encrypt"}, keys...), "--name="+c.Name, "-", "-")...)
 	if err != nil {
 		return nil, fmt.Errorf("encrypting %s: %w", c.Name, err)
 	}
 	again, err := h.Run(ctx, sealed, "systemd-creds", "decrypt", "--name="+c.Name, "-", "-")
 	defer clear(again)
 	if err != nil || !bytes.Equal(again, secret) {
-		return nil, fault.New(fault.Internal, "what systemd-creds encrypted for "+c.Name+" does not decrypt to the same").WithCause(err).WithHint("is the TPM2 of this machine in order?")
+		return nil, fault.New(fault.Internal, "what systemd-creds encrypted for "+c.Name+" does not decrypt to the same").WithCause(err)
 	}
 	return sealed, nil
 }
