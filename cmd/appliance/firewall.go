@@ -95,8 +95,12 @@ It is refused when an ssh session is open from an address that firewall.admin_ne
 stay, and are shown. Run again, it changes nothing.`,
 		Args: exactly(0, "none"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, stop := untilHangup(cmd.Context())
-			defer stop()
+			ctx := cmd.Context()
+			if keep { // else the timer undoes it, unless it is confirmed in another session
+				hangup, stop := untilHangup(ctx)
+				defer stop()
+				ctx = hangup
+			}
 			if within < 10*time.Second || within > time.Hour {
 				return usage("--confirm is from 10s to 1h")
 			}
