@@ -87,6 +87,10 @@ func readPIN(path string) ([]byte, error) {
 		return nil, noPIN(path, reason(err)).WithCause(err)
 	}
 	pin := bytes.TrimRight(data, "\r\n")
+	if len(pin) == 0 && path == sealedPIN() { // its unit failed, and systemd handed over nothing
+		return nil, fault.New(fault.Unavailable, "systemd could not decrypt the token's PIN on this machine").
+			WithHint("was its TPM2 cleared or exchanged, or is it another machine's disk? appliance backup pin --identity FILE brings the PIN back (operations.md, \"The PIN cannot be decrypted\")")
+	}
 	if len(pin) == 0 {
 		return nil, badPIN(path, "is empty")
 	}

@@ -59,11 +59,7 @@ func (h Host) Reseal(ctx context.Context, c Credential, secret []byte) (string, 
 	case fault.KindOf(err) != fault.Corrupt && !errors.Is(err, fs.ErrNotExist):
 		return "", err
 	}
-	sealed, err := h.seal(ctx, c, secret)
-	if err != nil {
-		return "", err
-	}
-	if err := h.Write(c.Path(), sealed, 0o600); err != nil {
+	if err := h.Replace(ctx, c, secret); err != nil {
 		return "", err
 	}
 	return h.Path(c.Path()) + " was encrypted anew, by " + h.Keeper(c), nil
