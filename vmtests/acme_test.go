@@ -33,7 +33,7 @@ func TestACME(t *testing.T) {
 	besideOthers(t)
 	eachRelease(t, func(t *testing.T, d machine.Debian) {
 		e := newEstate(t, d)
-		l := &life{estate: e, deb: built(t, "aes-appliance_*_amd64.deb"), at: atPrimary}
+		l := &life{estate: e, deb: built(t, debs), at: atPrimary}
 		l.archive = e.newArchive(t, "apt", l.deb)
 		roots, issues := l.pebble(t)
 		e.boot(map[string]int{"primary": atPrimary})

@@ -28,6 +28,7 @@ var (
 	releases  = flag.String("debian", "12 13", "Debian releases, separated by spaces")
 	onlyParts = flag.String("parts", "", "of TestLife only parts whose names match, and what they need")
 	build     = flag.String("build", "../build", "folder with the packages and the program")
+	former    = flag.String("former", "", "package of an earlier version, which TestLife begins with: its upgrade is then to the one in the folder, and back")
 )
 
 // Where the hosts of a lab are: 198.18.0.N.

@@ -18,7 +18,10 @@ func TestLife(t *testing.T) {
 	besideOthers(t)
 	eachRelease(t, func(t *testing.T, d machine.Debian) {
 		e := newEstate(t, d)
-		l := &life{estate: e, deb: built(t, "aes-appliance_*_amd64.deb"), at: atPrimary}
+		l := &life{estate: e, deb: *former, at: atPrimary}
+		if l.deb == "" {
+			l.deb = built(t, debs)
+		}
 		l.archive = e.newArchive(t, "apt", l.deb)
 		e.boot(map[string]int{"primary": atPrimary, "backup": atBackup})
 		if *tier == "vm" {

@@ -18,7 +18,7 @@ func TestPackage(t *testing.T) {
 	inContainers(t)
 	besideOthers(t)
 	eachRelease(t, func(t *testing.T, d machine.Debian) {
-		p := &packaged{estate: newEstate(t, d), deb: built(t, "aes-appliance_*_amd64.deb")}
+		p := &packaged{estate: newEstate(t, d), deb: built(t, debs)}
 		p.boot(map[string]int{"primary": atPrimary})
 		p.archive = p.newArchive(t, "apt", p.deb)
 		p.version = strings.TrimSpace(p.on(t, "primary", "echo "+field(t, p.deb, "Version")))

@@ -24,7 +24,7 @@ func TestReadme(t *testing.T) {
 
 func followReadme(t *testing.T, d machine.Debian) {
 	e := newEstate(t, d)
-	r := &reader{life: &life{estate: e, deb: built(t, "aes-appliance_*_amd64.deb"), at: atPrimary}, app: t.TempDir()}
+	r := &reader{life: &life{estate: e, deb: built(t, debs), at: atPrimary}, app: t.TempDir()}
 	r.archive = e.newArchive(t, "apt", r.deb)
 	e.boot(map[string]int{"primary": atPrimary, "backup": atBackup})
 	for _, c := range operatorCommands(t) {

@@ -38,6 +38,19 @@ func (a *archive) add(t *testing.T, debs ...string) {
 	}
 }
 
+// debs are the packages in the build's folder.
+const debs = "aes-appliance_*_amd64.deb"
+
+// versionOf reads a package's version.
+func versionOf(t *testing.T, deb string) string {
+	t.Helper()
+	out, err := exec.Command("dpkg-deb", "-f", deb, "Version").Output()
+	if err != nil {
+		t.Fatalf("%s: %v", deb, err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
 // next returns a package of a later version of deb, with another program in it: a byte more behind its end, where nothing reads.
 func next(t *testing.T, deb string) string {
 	t.Helper()

@@ -146,13 +146,18 @@ const pauseLimit = 2 * time.Second
 func (l *life) upgrade(t *testing.T) {
 	l.on(t, "primary", "appliance clinic policy wharf-lane --per-minute 10000 --per-token 10000") // nobody signs as fast as these apps do
 	version := l.on(t, "primary", "dpkg-query -W -f '${Version}' aes-appliance")
-	l.archive.add(t, next(t, l.deb))
+	later := next(t, l.deb)
+	if *former != "" {
+		later = built(t, debs)
+	}
+	l.archive.add(t, later)
+	to := versionOf(t, later)
 	for _, host := range []string{"backup", "primary"} {
 		l.on(t, host, "apt-get -q update")
 	}
 	for _, step := range []struct{ host, name, install, want string }{
-		{"backup", "BUP", "apt-get install -y -q aes-appliance", version + "+next"},
-		{"primary", "UP", "apt-get install -y -q aes-appliance", version + "+next"},
+		{"backup", "BUP", "apt-get install -y -q aes-appliance", to},
+		{"primary", "UP", "apt-get install -y -q aes-appliance", to},
 		{"primary", "DOWN", "apt-get install -y -q --allow-downgrades aes-appliance=" + version, version},
 	} {
 		w := l.eightApps(t, step.name)
