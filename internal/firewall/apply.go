@@ -176,7 +176,12 @@ func (h *Host) enforce(ctx context.Context, p Plan, o Options) (until time.Time,
 		return until, errors.Join(fault.New(fault.Unavailable, "ufw did not put the rules in force: everything is as it was").WithCause(err), h.undo(context.WithoutCancel(ctx)))
 	}
 	if o.Within == 0 {
-		return time.Time{}, h.keep(ctx)
+		// What is in force is kept now, whoever breaks this off; where it cannot be, it is not left in force without.
+		ctx := context.WithoutCancel(ctx)
+		if err = h.keep(ctx); err != nil {
+			err = errors.Join(err, h.undo(ctx))
+		}
+		return time.Time{}, err
 	}
 	if h.awake()-began > o.Within/10 { // the first time takes ufw minutes on a slow machine, which are not those of whoever is to log in anew
 		if until, err = h.await(ctx, o.Within); err != nil {

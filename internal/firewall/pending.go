@@ -20,7 +20,7 @@ import (
 // pending is a change that is in force and waits for confirmation. It is kept where a reboot forgets it, as the kernel does.
 type pending struct {
 	Until time.Time         `json:"until"` // for people: the clock may be set meanwhile
-	Due   time.Duration     `json:"due"`   // the same by Host.awake
+	Due   time.Duration     `json:"due"`   // the same by Host.awake; 0: without a timer, and there only while who made it holds the lock
 	Files map[string]string `json:"files"` // SHA-256 of ufw's own files when the change was made, by name
 }
 
@@ -62,7 +62,11 @@ func (h *Host) record(until time.Time, within time.Duration) error {
 	if err != nil {
 		return err
 	}
-	data, err := json.Marshal(pending{Until: until.UTC().Truncate(time.Second), Due: h.awake() + within, Files: sums})
+	due := time.Duration(0)
+	if within > 0 {
+		due = h.awake() + within
+	}
+	data, err := json.Marshal(pending{Until: until.UTC().Truncate(time.Second), Due: due, Files: sums})
 	if err != nil {
 		return err
 	}
