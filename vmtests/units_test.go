@@ -35,7 +35,7 @@ func TestUnits(t *testing.T) {
 		u.boot(map[string]int{"primary": atPrimary})
 		u.furnish(t)
 		runParts(t, []part{
-			{"start", u.start, true}, {"answer", u.answer, true}, {"tasks", u.tasks, true}, {"reload", u.reload, true}, {"watchdog", u.watchdog, true}, {"restart", u.restart, true}, {"stop", u.stop, true},
+			{"start", u.start, true}, {"answer", u.answer, true}, {"tasks", u.tasks, true}, {"reload", u.reload, true}, {"watchdog", u.watchdog, true}, {"restart", u.restart, true}, {"cannot begin", u.cannotBegin, true}, {"stop", u.stop, true},
 			{"sandbox", u.sandbox, true},
 		})
 	})
@@ -309,6 +309,31 @@ func (u *units) restart(t *testing.T) {
 	if asked.Load() < 5 {
 		t.Error("too few requests to tell")
 	}
+}
+
+// cannotBegin: with a configuration that is wrong a service is tried ever less often; restarted by hand it is tried at once, and after a kill it is back as soon as ever.
+func (u *units) cannotBegin(t *testing.T) {
+	restarts := func() (n int) {
+		t.Helper()
+		if _, err := fmt.Sscan(u.on(t, "primary", "systemctl show -P NRestarts aes-portal"), &n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	u.on(t, "primary", "cp /etc/aes-appliance/appliance.toml /root/good.toml && sed -i '1i bogus = 1' /etc/aes-appliance/appliance.toml && ! timeout 20 systemctl restart aes-portal")
+	time.Sleep(22 * time.Second)
+	if n := restarts(); n < 2 || n > 7 {
+		t.Errorf("%d starts in 22 s", n)
+	}
+	u.on(t, "primary", "cp /root/good.toml /etc/aes-appliance/appliance.toml && timeout 10 systemctl restart aes-portal && systemctl is-active aes-portal")
+	before := restarts()
+	u.on(t, "primary", "systemctl kill --kill-whom=main -s KILL aes-portal")
+	waitFor(t, 8*time.Second, "it is back after a kill", func() error {
+		if n := restarts(); n != before+1 {
+			return fmt.Errorf("%d restarts, before %d", n, before)
+		}
+		return u.page()
+	})
 }
 
 func (u *units) stop(t *testing.T) {

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"github.com/veripath/aes-appliance/internal/config"
@@ -26,7 +25,7 @@ files of tls = "files" and of medicines.dmd again.
 It holds no signing key and no database, and asks the signer on signer.portal_socket for every act. Under systemd it takes the sockets named https,
 http and metrics from their unit, and says when it has a TLS certificate.`,
 		Args: exactly(0, "none"),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.runPortal(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.starts(cmd.Context(), a.runPortal) },
 	}
 }
 
@@ -54,7 +53,7 @@ func (a *app) runPortal(ctx context.Context) error {
 	s := supervised{log: log, healthy: func() error { return nil }, reload: func(context.Context) error { return a.reloadPortal(p) }}
 	ended := s.beside(ctx)
 	err = p.Serve(ctx, l, func() {
-		s.notify(daemon.SdNotifyReady)
+		a.ready(s)
 		log.InfoContext(ctx, "ready", "https", l.HTTPS.Addr().String(), "http", l.HTTP.Addr().String(), "metrics", l.Metrics.Addr().String(), "host", cfg.Portal.Hosts[0])
 	})
 	<-ended

@@ -15,7 +15,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"github.com/veripath/aes-appliance/internal/alarm"
@@ -48,7 +47,7 @@ socket named receiver from its unit, and says when it is ready.`,
 				}
 				return a.inVault(cmd.Context(), func(_ config.Receiver, h *replica.Host) error { return a.receiverJoin(h) })
 			}
-			return a.runReceiver(cmd.Context())
+			return a.starts(cmd.Context(), a.runReceiver)
 		},
 	}
 	cmd.Flags().StringVar(&join, "join", "", `-: take the code that "appliance backup enrol" printed on the primary from standard input, and end`)
@@ -182,7 +181,7 @@ func (a *app) runReceiver(ctx context.Context) (err error) {
 	}
 	beside := supervised{log: log, healthy: func() error { return nil }, reload: func(context.Context) error { return h.Refresh() }}
 	ended := beside.beside(side)
-	beside.notify(daemon.SdNotifyReady)
+	a.ready(beside)
 	log.InfoContext(ctx, "ready", "listen", l.Addr().String(), "key", h.Identity.Pin().String(), "cosigner", r.Key().String(), "logs", len(r.Status()),
 		"alarm", strings.Join(caller.Channels(), " "))
 	err = r.Serve(ctx, l)

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -50,7 +52,9 @@ type app struct {
 	configPath     string
 	site           site // what setup works on
 	verbose        bool
-	args           []string // the command line
+	args           []string    // the command line
+	begun          atomic.Bool // a service has
+	failures       *os.File    // how often it has not, before; nil: nobody keeps that
 }
 
 // Main runs one command line and returns its exit code. Errors go to stderr as "error:" and "hint:".

@@ -65,6 +65,15 @@ func (s supervised) reloaded(ctx context.Context) {
 	s.notify(daemon.SdNotifyReady)
 }
 
+// ready tells systemd that a service has begun.
+func (a *app) ready(s supervised) {
+	a.begun.Store(true)
+	if a.failures != nil {
+		_, _ = a.failures.WriteAt([]byte{0}, 0) // it is memory
+	}
+	s.notify(daemon.SdNotifyReady)
+}
+
 // notify tells systemd; without it this does nothing.
 func (s supervised) notify(state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {

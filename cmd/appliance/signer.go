@@ -11,7 +11,6 @@ import (
 	"os"
 	"strconv"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/spf13/cobra"
 
@@ -33,7 +32,7 @@ medicines.dmd, portal.hosts, portal.tls, signer.admin_clinic.
 It opens no network socket. Under systemd it takes the sockets named portal and admin from their units, or makes its own when there are none, says
 when it is ready, and its watchdog ends it when the log takes no more lines.`,
 		Args: exactly(0, "none"),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.runSigner(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.starts(cmd.Context(), a.runSigner) },
 	}
 }
 
@@ -110,7 +109,7 @@ func (a *app) serveSigner(ctx context.Context, s *signer.Signer, cfg config.Conf
 	}()
 	beside := supervised{log: log, healthy: v.Healthy, reload: v.Reload}
 	ended := beside.beside(side)
-	beside.notify(daemon.SdNotifyReady)
+	a.ready(beside)
 	lines, _ := s.Ledger().Head()
 	log.InfoContext(ctx, "ready", "portal_socket", cfg.Signer.PortalSocket, "admin_socket", cfg.Signer.AdminSocket, "lines", lines, "demo", s.Demo())
 	err = v.Serve(ctx, on[0], on[1])
