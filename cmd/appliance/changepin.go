@@ -114,6 +114,12 @@ func (a *app) changePIN(ctx context.Context) (err error) {
 		return err
 	}
 	err = a.inForce(ctx, path, cfg, pins)
+	for again := 0; err != nil && ctx.Err() == nil && kept.unit != "" && again < 3; again++ {
+		// Somebody who connected to its socket had the signer started before the change had the token.
+		if _, err = a.stopFor(ctx, kept); err == nil {
+			err = a.inForce(ctx, path, cfg, pins)
+		}
+	}
 	if err == nil {
 		err = kept.write(ctx, pins.New) // from here on the old one is nowhere any more
 	}
@@ -140,20 +146,20 @@ func twoPINs(ctx context.Context, kept pinKept) (p pinChange, err error) {
 	return pinChange{old, next}, kept.write(ctx, bytes.Join([][]byte{old, next}, []byte("\n")))
 }
 
-// stopFor has systemd stop the signer, if it runs; start starts it again.
+// stopFor has systemd stop the signer, if it runs; start has it run again, with what is kept then: one that a connection started meanwhile was given both PINs.
 func (a *app) stopFor(ctx context.Context, kept pinKept) (start func() error, err error) {
-	nothing := func() error { return nil }
 	if kept.unit == "" {
-		return nothing, nil
+		return func() error { return nil }, nil
 	}
-	if _, err := a.site.host.Run(ctx, nil, "systemctl", "is-active", "--quiet", kept.unit); err != nil {
-		return nothing, nil //nolint:nilerr // it does not run
-	}
-	if _, err := a.site.host.Run(ctx, nil, "systemctl", "stop", kept.unit); err != nil {
-		return nil, err
+	verb := "try-restart" // it does not run, and is not started
+	if _, err := a.site.host.Run(ctx, nil, "systemctl", "is-active", "--quiet", kept.unit); err == nil {
+		verb = "restart"
+		if _, err := a.site.host.Run(ctx, nil, "systemctl", "stop", kept.unit); err != nil {
+			return nil, err
+		}
 	}
 	return func() error {
-		_, err := a.site.host.Run(context.WithoutCancel(ctx), nil, "systemctl", "start", kept.unit)
+		_, err := a.site.host.Run(context.WithoutCancel(ctx), nil, "systemctl", verb, kept.unit)
 		return err
 	}, nil
 }
