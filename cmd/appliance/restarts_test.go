@@ -70,7 +70,6 @@ func (m *keeping) service(t *testing.T, config string) *exec.Cmd {
 		cmd.ExtraFiles = []*os.File{m.kept}
 		cmd.Env = append(cmd.Env, "LISTEN_FDS=1", "LISTEN_FDNAMES="+failuresName)
 	}
-	cmd.Stderr = os.Stderr
 	return cmd
 }
 
