@@ -39,7 +39,7 @@ const (
 	eventPublic              = "public_requests"         // how many anonymous requests were answered since the last such line
 	eventAuditReport         = "audit_report_signed"     // a report of the appliance about itself; the line precedes its leaving
 
-	eventPINChanged          = "token_pin_changed"   // a backup of the token is due
+	eventPINChanged = "token_pin_changed" // a backup of the token is due
 
 	eventCeremony = "ceremony_completed" // package ca's: from here on there are keys that something can be signed with
 )
