@@ -113,6 +113,8 @@ func (e *exam) pin(ctx context.Context, s *sheet, answers bool) {
 
 // opens reports whether this machine can decrypt the PIN, which goes nowhere. Where that cannot be asked it is taken to.
 func (e *exam) opens(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute) // the time for the signer's answer has run out
+	defer cancel()
 	_, err := e.m.Run(ctx, "systemd-creds", "decrypt", "--name=token-pin", e.m.path(pinCredential), os.DevNull)
 	return !errors.As(err, new(*exec.ExitError))
 }
