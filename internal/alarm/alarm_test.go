@@ -239,13 +239,15 @@ func TestRootRunsItsOwnProgramsOnly(t *testing.T) {
 		},
 		"in a folder above that": func(path string) error { return os.Chmod(filepath.Dir(filepath.Dir(path)), 0o777) },
 	} {
-		path, got := collector(t)
-		if err := spoil(path); err != nil {
-			t.Fatal(err)
-		}
-		err := New(config.Alarm{Command: path}, "h", silent()).Try(t.Context(), a)
-		if good := name == "nothing"; good != (err == nil) || good != (len(got()) == 1) {
-			t.Errorf("%s: %v, %d calls", name, err, len(got()))
-		}
+		t.Run(name, func(t *testing.T) { // in a folder of its own, up to the system's
+			path, got := collector(t)
+			if err := spoil(path); err != nil {
+				t.Fatal(err)
+			}
+			err := New(config.Alarm{Command: path}, "h", silent()).Try(t.Context(), a)
+			if good := name == "nothing"; good != (err == nil) || good != (len(got()) == 1) {
+				t.Errorf("%v, %d calls", err, len(got()))
+			}
+		})
 	}
 }
