@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/fault"
@@ -67,11 +68,7 @@ func (c *Client) Call(ctx context.Context, op Op, in, out any, fd *os.File) (*os
 	if deadline, ok := ctx.Deadline(); ok {
 		r.TimeoutMS = max(1, time.Until(deadline).Milliseconds())
 	}
-	l, err := c.connect(ctx)
-	if err != nil {
-		return nil, err
-	}
-	a, err := l.call(ctx, r, fd)
+	a, err := c.exchange(ctx, r, fd)
 	if err != nil {
 		return nil, err
 	}
@@ -87,6 +84,25 @@ func (c *Client) Call(ctx context.Context, op Op, in, out any, fd *os.File) (*os
 	}
 	return a.fd, nil
 }
+
+// exchange sends r and returns what comes back. What a connection did not take because the other side has just ended, as one that is being restarted has, goes once more to who listens now.
+func (c *Client) exchange(ctx context.Context, r request, fd *os.File) (arrival, error) {
+	l, err := c.connect(ctx)
+	if err != nil {
+		return arrival{}, err
+	}
+	a, err := l.call(ctx, r, fd)
+	if !errors.Is(err, errNotTaken) || ctx.Err() != nil {
+		return a, err
+	}
+	if l, err = c.connect(ctx); err != nil {
+		return arrival{}, err
+	}
+	return l.call(ctx, r, fd)
+}
+
+// errNotTaken is in the tree of the error of a call that the other side cannot have had whole, and so has not begun.
+var errNotTaken = errors.New("wire: the other side took no more calls")
 
 // connect returns the connection, made anew when there is none that works.
 func (c *Client) connect(ctx context.Context) (*link, error) {
@@ -148,7 +164,7 @@ func (l *link) call(ctx context.Context, r request, fd *os.File) (arrival, error
 	l.mu.Lock()
 	if l.err != nil {
 		defer l.mu.Unlock()
-		return arrival{}, unreachable(l.err)
+		return arrival{}, unreachable(errors.Join(errNotTaken, l.err))
 	}
 	l.last++
 	r.ID = l.last
@@ -157,6 +173,9 @@ func (l *link) call(ctx context.Context, r request, fd *os.File) (arrival, error
 
 	if err := l.send(r, fd); err != nil {
 		l.hangUp(r.ID, err)
+		if errors.Is(err, syscall.EPIPE) {
+			return arrival{}, unreachable(errors.Join(errNotTaken, err))
+		}
 	}
 	select {
 	case a, ok := <-got:

@@ -144,7 +144,8 @@ func TestCallEndsWithItsContextAndTheHandlersToo(t *testing.T) {
 	}
 }
 
-// TestAnswersOutliveRefusedCalls: a server that stops takes no more calls, and answers those that it took. A call that it did not take fails alone.
+// TestAnswersOutliveRefusedCalls: a server that stops takes no more calls, and answers those that it took. A call that it did not take goes to the next one, once, and fails alone when
+// that takes none either.
 func TestAnswersOutliveRefusedCalls(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
@@ -169,11 +170,31 @@ func TestAnswersOutliveRefusedCalls(t *testing.T) {
 	if err := server.CloseRead(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Call(t.Context(), wire.OpStatus, wire.Nothing{}, nil, nil); fault.KindOf(err) != fault.Unavailable {
-		t.Errorf("a call that was not taken: %v", err)
-	}
 	answer := `{"id":1}` + "\n{}"
-	if _, err := server.Write(append([]byte{0, 0, 0, byte(len(answer))}, answer...)); err != nil {
+	say := func(to *net.UnixConn) error {
+		_, err := to.Write(append([]byte{0, 0, 0, byte(len(answer))}, answer...))
+		return err
+	}
+	next := make(chan error, 1)
+	go func() {
+		second, err := l.AcceptUnix()
+		if err != nil {
+			next <- err
+			return
+		}
+		_, err = second.Read(make([]byte, 4096))
+		next <- errors.Join(err, say(second), second.CloseRead(), l.Close())
+	}()
+	if _, err := c.Call(t.Context(), wire.OpStatus, wire.Nothing{}, nil, nil); err != nil {
+		t.Errorf("a call that was not taken, and is by the next: %v", err)
+	}
+	if err := <-next; err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Call(t.Context(), wire.OpStatus, wire.Nothing{}, nil, nil); fault.KindOf(err) != fault.Unavailable {
+		t.Errorf("a call that nobody takes: %v", err)
+	}
+	if err := say(server); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-taken; err != nil {
