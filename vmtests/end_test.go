@@ -88,6 +88,9 @@ func (l *life) restore(t *testing.T) {
 	began := time.Now()
 	l.trust(t, l.archive, "spare")
 	l.on(t, "spare", "apt-get -q update && apt-get install -y -q aes-appliance")
+	if *tier == "vm" {
+		l.askTime(t, "spare")
+	}
 	l.put(t, "spare", "/etc/aes-appliance/appliance.toml", 0o644, config+"\n")
 	l.put(t, "spare", "/root/identity.txt", 0o600, l.identity+"\n")
 	l.put(t, "spare", "/root/log-key.txt", 0o644, logKey+"\n")

@@ -59,3 +59,12 @@ func (a *allowances) take(person string, now time.Time) (ok bool, without int) {
 	without, one.without = one.without, 0
 	return true, without
 }
+
+// back returns one that was taken for what then did not come about.
+func (a *allowances) back(person string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if one := a.persons[person]; one != nil && one.used > 0 {
+		one.used--
+	}
+}

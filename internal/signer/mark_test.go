@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -303,12 +304,21 @@ func TestUnprovenTimeIsNoRefusal(t *testing.T) {
 	for _, shift := range []time.Duration{24 * time.Hour, -24 * time.Hour} {
 		h.stop()
 		h.s, h.cfg = again(t, h.s, h.cfg, &kernel{shift: shift, slept: time.Hour, unsync: true}, nil)
-		h.portal, h.admin, h.stop = onSockets(t, h.s, signer.ServerConfig{})
+		h.portal, h.admin, h.stop = onSockets(t, h.s, signer.ServerConfig{Settings: signer.Settings{ListenerNames: []string{"sign.example.org"}}})
 		fresh := h.provider.A.Sign(t, header, oidctest.With(claims, map[string]any{"iat": time.Now().Add(time.Hour).Unix(), "nbf": time.Now().Add(time.Hour).Unix(), "exp": time.Now().Add(2 * time.Hour).Unix()}))
 		wantCode(t, who(fresh), fault.Unavailable, "clock-unproven", "a token of now, after a boot")
 		if shift < 0 {
 			wantCode(t, who(old), fault.Unauthorized, "token-expired", "what had ended, after a boot")
 		}
+		var calls sync.WaitGroup
+		for range 31 { // more than the portal is given within an hour: what it does not get does not count
+			calls.Go(func() {
+				if _, err := h.portal.call(ctx, wire.OpListener, wire.ListenerRequest{CSR: csr(t, "sign.example.org")}, nil, nil); fault.KindOf(err) != fault.Unavailable || fault.CodeOf(err) != "" {
+					t.Errorf("the portal's certificate, after a boot: %v", err)
+				}
+			})
+		}
+		calls.Wait()
 		h.must(t, wire.OpClinicAdd, wire.Clinic{Slug: map[bool]string{true: "ahead", false: "behind"}[shift > 0], Name: "Clinic"}, nil)
 	}
 	for _, typ := range h.since(t, before) {
@@ -331,5 +341,8 @@ func TestUnprovenTimeIsNoRefusal(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatal("no line says that the time is proven again")
 		}
+	}
+	if _, err := h.portal.call(ctx, wire.OpListener, wire.ListenerRequest{CSR: csr(t, "sign.example.org")}, nil, nil); err != nil {
+		t.Errorf("the portal's certificate, with the time proven: %v", err)
 	}
 }

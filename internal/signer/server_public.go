@@ -152,6 +152,7 @@ func (v *Server) listener(ctx context.Context, in wire.ListenerRequest) (wire.Li
 	}
 	made, err := v.s.ca.Issue(ctx, r)
 	if err != nil {
+		v.issues.back("portal") // the portal asks every other second until the time is proven, say: it must have one left then
 		return wire.ListenerCertificate{}, err
 	}
 	chain, err := v.s.ca.Chain(made.Serial)
