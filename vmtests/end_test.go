@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/veripath/aes-appliance/vmtests/machine"
 )
 
 // full: a disk without room stops signing with a clear answer, and nothing else: what exists is given out, also by a signer that is started then. It goes on by itself
@@ -168,7 +170,11 @@ func (l *life) beginLynis(t *testing.T) {
 		t.Fatal(err)
 	}
 	// A VPS comes with Debian's security archive among its sources; here that is in the machines' own mirror.
-	l.put(t, audited(), securityArchive, 0o644, "deb http://security.debian.org/debian-security "+l.release.Codename+"-security main\n")
+	line, err := machine.SecurityUpdates(l.release)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.put(t, audited(), securityArchive, 0o644, line+"\n")
 	l.on(t, audited(), "systemd-run --quiet --unit=lynis --working-directory=/root --setenv=HOME=/root -p StandardOutput=file:/run/lynis.out lynis audit system --quick --no-colors")
 }
 

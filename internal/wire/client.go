@@ -16,7 +16,7 @@ import (
 )
 
 // Client calls the operations of one socket. Many calls go over its one connection at once; when that breaks, they fail, and the next call makes
-// a new one. It is safe for concurrent use.
+// a new one; one that cannot have been begun is made once more over that. It is safe for concurrent use.
 type Client struct {
 	path string
 

@@ -130,6 +130,12 @@ func once(dir string, make func(made string) error) error {
 	return os.Rename(made, dir)
 }
 
+// SecurityUpdates is where the machine that runs this has Debian's security updates from, as a line of apt's sources has it for a release.
+func SecurityUpdates(d Debian) (string, error) {
+	_, security, err := archives()
+	return "deb " + security + " " + d.Codename + "-security main", err
+}
+
 // archives asks apt where this machine has Debian and its security updates from.
 func archives() (debian, security string, err error) {
 	out, err := exec.Command("apt-get", "indextargets", "--format", "$(LABEL)|$(REPO_URI)", "Created-By: Packages").Output()
