@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -54,7 +53,7 @@ type pinKept struct {
 
 func (a *app) pinKept(cfg config.Config) pinKept {
 	c, host := pinCredential(), a.site.host
-	if filepath.Base(cfg.Token.PINFile) == c.Name && host.Has(c.Path()) {
+	if cfg.Token.PINFile == sealedPIN() {
 		return pinKept{
 			read:  func(ctx context.Context) ([]byte, error) { return host.Decrypt(ctx, c) },
 			write: func(ctx context.Context, text []byte) error { return host.Replace(ctx, c, text) }, unit: signerUnit,
