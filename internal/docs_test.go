@@ -129,7 +129,11 @@ func exists(path string) bool {
 func testFunctions(t *testing.T) map[string]bool {
 	t.Helper()
 	known := map[string]bool{}
-	sources, err := filepath.Glob("*/*_test.go")
+	sources, err := filepath.Glob("../internal/*/*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, err := filepath.Glob("../internal/*_test.go")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +149,7 @@ func testFunctions(t *testing.T) map[string]bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sources = slices.Concat(sources, commands, machines, packages)
+	sources = slices.Concat(sources, layers, commands, machines, packages)
 	for _, source := range sources {
 		f, err := parser.ParseFile(token.NewFileSet(), source, nil, parser.SkipObjectResolution)
 		if err != nil {

@@ -1,10 +1,12 @@
 package internal_test
 
 import (
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -89,5 +91,60 @@ func TestImportsPointDownward(t *testing.T) {
 	}
 	if seen == 0 {
 		t.Fatal("no import was seen: the test looks in the wrong place")
+	}
+}
+
+// ofDocuments is what the packages that have the token and the log name of those which read documents: what they are handed and what they make, nothing that opens one.
+var ofDocuments = map[string][]string{
+	"pdf":   nil,
+	"pades": {"Archivist", "Authority", "Material", "Signature", "Signed", "Stamper"},
+	"evidence": {"Activation", "Backup", "Cancellation", "Certificate", "CertificateNow", "CheckpointTime", "Clock", "Consent", "Core", "Document", "Input", "Kind", "KindClinician", "KindService", "LevelToken",
+		"Live", "Medicine", "NewCheckpoint", "NewReason", "Pack", "PackLine", "Position", "Prescription", "Reason", "Request", "Revision", "Revocation", "SHA256", "Signature", "Stamp", "Stamped", "StateOn",
+		"Summary", "Token", "WritePack"},
+}
+
+// TestSignerParsesNoDocument: a document that is made to break its reader breaks a process that has neither the token nor the log.
+func TestSignerParsesNoDocument(t *testing.T) {
+	seen := 0
+	for _, pkg := range []string{"signer", "ca", "tsa", "activation", "token", "ledger"} {
+		files, err := filepath.Glob(filepath.Join(pkg, "*.go"))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %v, %d files", pkg, err, len(files))
+		}
+		for _, path := range files {
+			if strings.HasSuffix(path, "_test.go") {
+				continue
+			}
+			f, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, spec := range f.Imports {
+				imported, _ := strconv.Unquote(spec.Path.Value)
+				if _, ok := ofDocuments[strings.TrimPrefix(imported, module+"internal/")]; ok && spec.Name != nil {
+					t.Errorf("%s imports %s by another name: what it uses of it is not seen here", path, imported)
+				}
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				of, ok := n.(*ast.SelectorExpr)
+				if !ok {
+					return true
+				}
+				from, ok := of.X.(*ast.Ident)
+				if !ok {
+					return true
+				}
+				if may, ok := ofDocuments[from.Name]; ok {
+					seen++
+					if !slices.Contains(may, of.Sel.Name) {
+						t.Errorf("%s uses %s.%s", path, from.Name, of.Sel.Name)
+					}
+				}
+				return true
+			})
+		}
+	}
+	if seen == 0 {
+		t.Fatal("nothing was seen: the test looks in the wrong place")
 	}
 }

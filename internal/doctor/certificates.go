@@ -137,7 +137,7 @@ func issuerOf(said wire.Examined, c *x509.Certificate) *x509.Certificate {
 // isRoot reports whether an authority is the root.
 func isRoot(a wire.Authority) bool { return a.Kind == string(cert.Root) }
 
-// plural names a few of many.
+// few names the first of many.
 func few(names []string) string {
 	if len(names) > maxNamed {
 		return strings.Join(names[:maxNamed], ", ") + fmt.Sprintf(" and %d more", len(names)-maxNamed)

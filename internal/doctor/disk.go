@@ -39,17 +39,7 @@ func (e *exam) disk(_ context.Context, s *sheet) {
 		return
 	}
 	judgeSpace(s, e.stateDir(), sp)
-	if sp.files > 0 {
-		share := float64(sp.freeFiles) / float64(sp.files)
-		switch text := "%.0f %% of the file system's inodes are free"; {
-		case share < badFree:
-			s.bad("disk.files", cureFull, text, 100*share)
-		case share < warnFree:
-			s.warn("disk.files", cureFull, text, 100*share)
-		default:
-			s.ok("disk.files", text, 100*share)
-		}
-	}
+	judgeFiles(s, sp)
 	e.growth(s, sp.free)
 }
 
@@ -67,6 +57,22 @@ func judgeSpace(s *sheet, dir string, sp space) {
 		f = s.ok("disk.space", text, args...)
 	}
 	f.with("free_bytes", sp.free).with("total_bytes", sp.total)
+}
+
+// judgeFiles judges the inodes; a file system that makes them as needed has none to count.
+func judgeFiles(s *sheet, sp space) {
+	if sp.files == 0 {
+		return
+	}
+	share := float64(sp.freeFiles) / float64(sp.files)
+	switch text := "%.0f %% of the file system's inodes are free"; {
+	case share < badFree:
+		s.bad("disk.files", cureFull, text, 100*share)
+	case share < warnFree:
+		s.warn("disk.files", cureFull, text, 100*share)
+	default:
+		s.ok("disk.files", text, 100*share)
+	}
 }
 
 // growth says how long the disk lasts at the log's own rate: it knows when each of its bytes was written.
