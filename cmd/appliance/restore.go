@@ -27,7 +27,10 @@ import (
 )
 
 // restoreFlags say where from, by which right, and who opens the token's backup.
-type restoreFlags struct{ from, code, identity, logKey string }
+type restoreFlags struct {
+	from, code, identity, logKey string
+	harden                       bool
+}
 
 func (f *restoreFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.from, "from", "", "the backup host, as HOST[:7443], or a folder: the copy of the log's folder there, with a slash in it")
@@ -59,6 +62,8 @@ belongs to the owner of the state folder.
 The log must be signed by the token's own key. Who has taken the backup host over could make up both: --log-key names the log's key as it was kept elsewhere
 (log-key.txt of the lost machine, or what a clinic or an auditor keeps), and nothing else is restored then. Without it, compare what is printed at the end.
 
+It hardens the machine as setup does, and says how secrets come back that only the lost machine could decrypt: the alarm's, and a TLS key of yours.
+
 Lines that never reached the backup are lost. That is said in the log by the first line after the restore, appliance_restored. The lost machine must not come back: two
 that go on from one log are a fork, which the backup refuses.`,
 		Example: `  appliance receiver allow-restore                                   on the backup host
@@ -72,6 +77,7 @@ that go on from one log are a fork, which the backup refuses.`,
 		},
 	}
 	f.register(cmd)
+	cmd.Flags().BoolVar(&f.harden, "harden", true, "harden the machine itself, as setup does")
 	cmd.Flags().StringVar(&f.logKey, "log-key", "", "file with the log's key, kept elsewhere: only a log that it signed is restored")
 	return cmd
 }
@@ -196,6 +202,9 @@ func (a *app) restore(ctx context.Context, f restoreFlags) (err error) {
 		cfg.StateDir, done.Size, done.Cosigned.Format(time.RFC3339), done.Objects, done.token.Lines, d.Lost, done.trust.LogKey, root)
 	if f.logKey == "" {
 		fmt.Fprint(a.stdout, "Compare the log's key and the root with what was kept elsewhere: a backup host that lies could have made up both.\n")
+	}
+	if cfg.Token.PINFile == sealedPIN() { // the units' appliance, and so the machine is its own
+		a.furnish(ctx, cfg, f.harden)
 	}
 	fmt.Fprint(a.stdout, "The lost machine must not come back. Start the services: they compare themselves with the backup and sign.\n")
 	return nil

@@ -53,7 +53,7 @@ func Checks() []Check {
 		{"copies.fresh", "backup", "Each copy was cosigned within three times alarm.silence, at least; bad otherwise."},
 		{"copies.refusals", "backup", "Nothing was refused of a primary: what was is a warning until it has been looked at."},
 		{"copies.listener", "backup", "The receiver answers a TLS handshake with its own key."},
-		{"alarm.ways", "both", "At least one way of calling for help is configured; a warning otherwise."},
+		{"alarm.ways", "both", "At least one way of calling for help is configured, a warning otherwise; and the secrets that it takes are there, and can be decrypted on this machine."},
 		{"services.units", "both", "The role's units are running, and their restarts; a unit that failed is bad."},
 		{"services.sandbox", "both", "The properties of the running units that their protection rests on, as systemd has them in force; bad where one is missing."},
 		{"services.overrides", "both", "The units are those of the package and as it brought them (dpkg --verify); what drop-ins change is a warning, and bad where it takes protection away."},

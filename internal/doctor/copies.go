@@ -5,13 +5,17 @@ import (
 	"crypto/ed25519"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/veripath/aes-appliance/internal/alarm"
 	"github.com/veripath/aes-appliance/internal/replica"
+	"github.com/veripath/aes-appliance/internal/setup"
 	"github.com/veripath/aes-appliance/internal/wire"
 )
 
@@ -109,7 +113,7 @@ func (e *exam) receiverAnswers(ctx context.Context, s *sheet, h *replica.Host) {
 	}
 }
 
-func (e *exam) alarm(_ context.Context, s *sheet) {
+func (e *exam) alarm(ctx context.Context, s *sheet) {
 	cfg, try := e.Appliance.Alarm, "then: appliance doctor test-alarm"
 	if e.Role == Backup {
 		cfg, try = e.Receiver.Alarm, "then: appliance receiver test-alarm"
@@ -119,5 +123,81 @@ func (e *exam) alarm(_ context.Context, s *sheet) {
 		s.warn("alarm.ways", "set alarm.command, alarm.webhook_file or alarm.mail_server; "+try, "this host cannot call for help by itself")
 		return
 	}
-	s.ok("alarm.ways", "this host calls for help by %s", strings.Join(ways, ", "))
+	seen := len(s.findings)
+	if cfg.Webhook != "" {
+		e.alarmSecret(ctx, s, "the webhook's address", cfg.Webhook, try)
+	}
+	if cfg.MailHost != "" && cfg.MailFile != "" {
+		e.alarmSecret(ctx, s, "the mail server's password", cfg.MailFile, try)
+	}
+	if len(s.findings) == seen {
+		s.ok("alarm.ways", "this host calls for help by %s", strings.Join(ways, ", "))
+	}
+}
+
+// alarmSecret looks for a secret that a way of the alarm takes, and does not read it: the file itself, or, while no service has it, the credential that systemd would decrypt for one.
+func (e *exam) alarmSecret(ctx context.Context, s *sheet, what, path, try string) {
+	const check = "alarm.ways"
+	info, err := os.Stat(e.m.path(path))
+	unit, name := credentialOf(path)
+	switch {
+	case err == nil && info.Size() > 0:
+		return
+	case errors.Is(err, fs.ErrPermission):
+		s.unknown(check, "run it as root", "whether the alarm has %s cannot be seen: %v", what, err)
+		return
+	case unit == "":
+		s.bad(check, "write it there, for the service alone to read; "+try, "the alarm does not work: %s is to be in %s, and is not", what, path)
+		return
+	}
+	sealed, given := e.sealedFor(ctx, unit, name)
+	cure := setup.Sealing(name, "-", sealed) + " takes it from the keyboard, to ctrl-D; " + try
+	if !given {
+		s.bad(check, "systemctl edit "+unit+", [Service] LoadCredentialEncrypted="+name+":"+filepath.Base(sealed)+"; "+cure, "the alarm does not work: no credential gives %s to %s", what, unit)
+		return
+	}
+	if info, err := os.Stat(e.m.path(sealed)); err != nil || info.Size() == 0 {
+		s.bad(check, cure, "the alarm does not work: %s is to be in %s, and is not", what, sealed)
+		return
+	}
+	if !e.opens(ctx, name, sealed) {
+		s.bad(check, "rm "+sealed+"; "+cure, "the alarm does not work: this machine cannot decrypt %s in %s (another TPM2, or another machine's disk)", what, sealed)
+	}
+}
+
+// credentialOf returns of whose credentials a path is one, and its name there; "" when it is none.
+func credentialOf(path string) (unit, name string) {
+	rest, is := strings.CutPrefix(path, "/run/credentials/")
+	if unit, name, found := strings.Cut(rest, "/"); is && found {
+		return unit, name
+	}
+	return "", ""
+}
+
+// sealedFor returns in which file a unit's encrypted credential is: what its drop-ins say, the last of which counts, or, given = false, where setup would put it. Where systemd does not
+// tell the drop-ins, one is taken to be there. The unit's own file gives none to a primary.
+func (e *exam) sealedFor(ctx context.Context, unit, name string) (file string, given bool) {
+	file = filepath.Join(setup.CredentialStore, strings.TrimSuffix(unit, "service")+name)
+	p, err := e.show(ctx, unit, "DropInPaths")
+	if err != nil {
+		return file, true
+	}
+	for _, path := range strings.Fields(p["DropInPaths"]) {
+		text, err := e.m.read(path)
+		if err != nil {
+			continue // services.overrides says so
+		}
+		settings, err := parseUnit(text)
+		if err != nil {
+			continue
+		}
+		for _, one := range settings {
+			if id, from, _ := strings.Cut(one.value, ":"); one.name == "LoadCredentialEncrypted" && id == name {
+				if given, file = true, from; !filepath.IsAbs(from) {
+					file = filepath.Join(setup.CredentialStore, from)
+				}
+			}
+		}
+	}
+	return file, given
 }

@@ -97,7 +97,7 @@ func (e *exam) pin(ctx context.Context, s *sheet, answers bool) {
 		return
 	}
 	if info, sealed := os.Stat(e.m.path(pinCredential)); sealed == nil && info.Size() > 0 && strings.HasPrefix(path, "/run/credentials/") {
-		if !answers && !e.opens(ctx) {
+		if !answers && !e.opens(ctx, "token-pin", pinCredential) {
 			s.bad("token.pin", "appliance backup pin --identity FILE (operations.md, \"The PIN cannot be decrypted\")", "this machine cannot decrypt the PIN in %s (another TPM2, or another machine's disk): the signer cannot start", pinCredential)
 			return
 		}
@@ -111,11 +111,11 @@ func (e *exam) pin(ctx context.Context, s *sheet, answers bool) {
 	s.bad("token.pin", "seal it again from your safe: systemd-creds encrypt --name=token-pin - "+pinCredential, "the PIN is neither in %s nor sealed for the unit: the signer cannot start", path)
 }
 
-// opens reports whether this machine can decrypt the PIN, which goes nowhere. Where that cannot be asked it is taken to.
-func (e *exam) opens(ctx context.Context) bool {
+// opens reports whether this machine can decrypt a credential, which goes nowhere. Where that cannot be asked it is taken to.
+func (e *exam) opens(ctx context.Context, name, sealed string) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute) // the time for the signer's answer has run out
 	defer cancel()
-	_, err := e.m.Run(ctx, "systemd-creds", "decrypt", "--name=token-pin", e.m.path(pinCredential), os.DevNull)
+	_, err := e.m.Run(ctx, "systemd-creds", "decrypt", "--name="+name, e.m.path(sealed), os.DevNull)
 	return !errors.As(err, new(*exec.ExitError))
 }
 

@@ -26,6 +26,11 @@ type Credential struct {
 // Path is where it is.
 func (c Credential) Path() string { return path.Join(CredentialStore, c.File) }
 
+// Sealing is the command by which an operator puts a secret into a file, from another, or - for the keyboard.
+func Sealing(name, from, to string) string {
+	return "systemd-creds encrypt --tpm2-pcrs=" + unmeasured + " --name=" + name + " " + from + " " + to
+}
+
 // Encrypt puts a secret there. It goes through a pipe: no argument, no environment and no file ever holds it. It is decrypted again before it counts.
 //
 // Errors: Conflict (there is one already), Unavailable.
@@ -135,12 +140,12 @@ const byHostAndTPM2 = "\x93\xa8\x94\x09\x48\x74\x44\x90\x90\xca\xf2\xfc\x93\xca\
 // tpmDevice is there when the kernel has found a TPM2.
 const tpmDevice = "/dev/tpmrm0"
 
-// Give has systemd decrypt a credential for a service, by a drop-in of its unit.
+// Give has systemd decrypt a credential for a service, by a drop-in of its unit. It is named by its file alone: one that is not there yet keeps no service from starting.
 func (h Host) Give(service string, creds ...Credential) error {
 	var text bytes.Buffer
 	text.WriteString("# Written by \"appliance setup\".\n[Service]\n")
 	for _, c := range creds {
-		fmt.Fprintf(&text, "LoadCredentialEncrypted=%s:%s\n", c.Name, c.Path())
+		fmt.Fprintf(&text, "LoadCredentialEncrypted=%s:%s\n", c.Name, c.File)
 	}
 	file := "/etc/systemd/system/" + service + ".d/" + givenName
 	if old, err := os.ReadFile(h.Path(file)); err == nil && bytes.Equal(old, text.Bytes()) {

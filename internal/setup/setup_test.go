@@ -204,7 +204,7 @@ func TestCredential(t *testing.T) {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(filepath.Join(h.Root, "etc/systemd/system/aes-x.service.d/50-setup-credentials.conf"))
-	if err != nil || !strings.Contains(string(text), "[Service]\nLoadCredentialEncrypted=token-pin:/etc/credstore.encrypted/aes-signer.token-pin\n") {
+	if err != nil || !strings.Contains(string(text), "[Service]\nLoadCredentialEncrypted=token-pin:aes-signer.token-pin\n") {
 		t.Errorf("%v\n%s", err, text)
 	}
 }
