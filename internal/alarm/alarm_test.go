@@ -229,7 +229,11 @@ func TestRootRunsItsOwnProgramsOnly(t *testing.T) {
 	}
 	a := Alarm{Kind: KindDoctor, Time: time.Now(), Text: "x"}
 	for name, spoil := range map[string]func(path string) error{
-		"nothing":               func(string) error { return nil },
+		"nothing": func(string) error { return nil },
+		"behind root's own links": func(path string) error {
+			dir := filepath.Dir(path)
+			return errors.Join(os.Mkdir(dir+"/real", 0o755), os.Rename(path, dir+"/real/page2"), os.Symlink("real/.", dir+"/current"), os.Symlink("current/../real/page2", path))
+		},
 		"another's":             func(path string) error { return os.Chown(path, 12345, 0) },
 		"writable by the group": func(path string) error { return os.Chmod(path, 0o770) },
 		"in another's folder":   func(path string) error { return os.Chown(filepath.Dir(path), 12345, 0) },
@@ -237,7 +241,15 @@ func TestRootRunsItsOwnProgramsOnly(t *testing.T) {
 		"behind another's link": func(path string) error {
 			return errors.Join(os.Rename(path, path+"2"), os.Chown(path+"2", 12345, 0), os.Symlink(path+"2", path))
 		},
-		"in a folder above that": func(path string) error { return os.Chmod(filepath.Dir(filepath.Dir(path)), 0o777) },
+		"behind a link in another's folder": func(path string) error {
+			dir := filepath.Join(filepath.Dir(path), "theirs")
+			return errors.Join(os.Mkdir(dir, 0o755), os.Rename(path, path+"2"), os.Symlink(path+"2", filepath.Join(dir, "page")), os.Chown(dir, 12345, 0), os.Symlink("./theirs/page", path))
+		},
+		"behind a link of another's": func(path string) error {
+			return errors.Join(os.Rename(path, path+"2"), os.Symlink(path+"2", path), os.Lchown(path, 12345, 0))
+		},
+		"behind a link to itself": func(path string) error { return errors.Join(os.Remove(path), os.Symlink(path, path)) },
+		"in a folder above that":  func(path string) error { return os.Chmod(filepath.Dir(filepath.Dir(path)), 0o777) },
 	} {
 		t.Run(name, func(t *testing.T) { // in a folder of its own, up to the system's
 			path, got := collector(t)
@@ -245,7 +257,7 @@ func TestRootRunsItsOwnProgramsOnly(t *testing.T) {
 				t.Fatal(err)
 			}
 			err := New(config.Alarm{Command: path}, "h", silent()).Try(t.Context(), a)
-			if good := name == "nothing"; good != (err == nil) || good != (len(got()) == 1) {
+			if good := name == "nothing" || name == "behind root's own links"; good != (err == nil) || good != (len(got()) == 1) {
 				t.Errorf("%v, %d calls", err, len(got()))
 			}
 		})

@@ -45,12 +45,14 @@ func (c command) send(ctx context.Context, a Alarm) error {
 	if err != nil {
 		return err
 	}
+	program := c.path
 	if os.Geteuid() == 0 {
-		if err := rootsOwn(c.path); err != nil {
+		if program, err = rootsOwn(program); err != nil {
 			return err
 		}
 	}
-	cmd := exec.CommandContext(ctx, c.path)
+	cmd := exec.CommandContext(ctx, program)
+	cmd.Args[0] = c.path
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd.Stdin = bytes.NewReader(append(body, '\n'))
 	cmd.WaitDelay = time.Second
