@@ -70,7 +70,9 @@ func (e *exam) verifyPackage(ctx context.Context, s *sheet) {
 		file := words[len(words)-1]
 		switch {
 		case strings.HasPrefix(file, "/usr/share/"): // texts; small machines leave them out (dpkg.cfg(5), path-exclude)
-		case words[1] == "c" && words[0] != "missing": // a file that is the operator's to change
+		case words[1] == "c" && words[0] == "missing": // dpkg takes that for the operator's wish
+			s.warn(check, "apt-get install --reinstall -o Dpkg::Options::=--force-confmiss aes-appliance", "%s of the package is gone", file)
+		case words[1] == "c": // a file that is the operator's to change
 			s.warn(check, "compare: apt-get download aes-appliance; dpkg --fsys-tarfile …deb | tar -xO ."+file+" | diff - "+file, "%s was changed since the package was installed", file)
 		case words[0] == "missing":
 			s.bad(check, cure, "%s of the package is gone", file)

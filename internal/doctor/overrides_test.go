@@ -167,6 +167,7 @@ func TestUnitsThatAreNotThePackages(t *testing.T) {
 		"a file in the place of the package's": {func(m *overridden) { m.fragment[signerUnit] = "/etc/systemd/system/" + signerUnit }, Bad, "/etc/systemd/system/aes-signer.service stands in its place"},
 		"a changed unit":                       {func(m *overridden) { m.verify = "??5??????   /usr/lib/systemd/system/aes-signer.service\n" }, Bad, "is not as the package brought it"},
 		"a changed program":                    {func(m *overridden) { m.verify = "??5??????   /usr/bin/appliance\n" }, Bad, "/usr/bin/appliance"},
+		"a conffile that is gone":              {func(m *overridden) { m.verify = "missing   c /etc/apparmor.d/aes-signer\n" }, Warn, "/etc/apparmor.d/aes-signer of the package is gone"},
 		"a unit that is gone":                  {func(m *overridden) { m.verify = "missing     /usr/lib/systemd/system/aes-drill.timer\n" }, Bad, "is gone"},
 		"a changed profile":                    {func(m *overridden) { m.verify = "??5?????? c /etc/apparmor.d/aes-signer\n" }, Warn, "was changed since"},
 		"texts that were left out":             {func(m *overridden) { m.verify = "missing     /usr/share/doc/aes-appliance/hardening.md\n" }, OK, ""},
@@ -178,6 +179,10 @@ func TestUnitsThatAreNotThePackages(t *testing.T) {
 		got := m.examine(Config{})
 		if worst(got) != one.want || !strings.Contains(got[0].Text, one.text) {
 			t.Errorf("%s: %+v", name, got)
+		}
+		// apt brings a conffile back only when it is told to.
+		if strings.Contains(got[0].Cure, "--force-confmiss") != (name == "a conffile that is gone") {
+			t.Errorf("%s: %s", name, got[0].Cure)
 		}
 	}
 }
