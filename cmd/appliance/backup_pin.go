@@ -69,6 +69,10 @@ func (a *app) sealPINAnew(ctx context.Context, identityFile string) error {
 	if b.Origin != told.origin {
 		return fault.New(fault.Corrupt, "the token's backup is of another appliance")
 	}
+	if told.pinChanged > b.Lines {
+		return fault.New(fault.Conflict, "the PIN was changed after the newest backup of the token, which has the one before").
+			WithHint("what this machine cannot decrypt is the only one that opens its token: see that it has its TPM2 again. Otherwise restore the appliance from its backup host, which brings back token and PIN as they were: appliance restore")
+	}
 	said, err := a.site.host.Reseal(ctx, pinCredential(), b.PIN)
 	if err != nil {
 		return err

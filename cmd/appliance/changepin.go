@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -93,7 +94,13 @@ func (a *app) changePIN(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if err := unseen(); err != nil {
+		return err
+	}
 	name := cfg.StateDir + ".pin-lock"
+	if kept.unit == "" { // the folder that the state's is in is root's
+		name = filepath.Join(cfg.StateDir, ".pin-lock")
+	}
 	lock, err := durable.OS{}.Lock(name, false)
 	if errors.Is(err, durable.ErrLocked) {
 		return fault.New(fault.Unavailable, "the PIN is being changed already").WithCause(err).WithHint("wait for it, or end it: this one then goes on where it stopped")
@@ -142,7 +149,9 @@ func twoPINs(ctx context.Context, kept pinKept) (p pinChange, err error) {
 	if next, err = signer.NewPIN(); err != nil {
 		return p, err
 	}
-	return pinChange{old, next}, kept.write(ctx, bytes.Join([][]byte{old, next}, []byte("\n")))
+	both := bytes.Join([][]byte{old, next}, []byte("\n"))
+	defer clear(both)
+	return pinChange{old, next}, kept.write(ctx, both)
 }
 
 // stopFor has systemd stop the signer, if it runs; start has it run again, with what is kept then: one that a connection started meanwhile was given both PINs.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -9,6 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/veripath/aes-appliance/internal/fault"
+	"github.com/veripath/aes-appliance/internal/setup"
 )
 
 // TestPINIsChanged: keys, log and documents are there under the new PIN, which nobody has seen; the old one opens nothing any more; a backup of the token with the new one is made by itself,
@@ -53,6 +57,28 @@ func TestPINIsChanged(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(t, "--config", e.config, "cert", "list")
+
+	text, err := os.ReadFile(e.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	packaged := filepath.Join(e.dir, "demo", "packaged.toml") // where systemd decrypts the PIN, as the package has it
+	if err := os.WriteFile(packaged, bytes.Replace(text, []byte(`pin_file = "pin"`), []byte(`pin_file = "`+sealedPIN()+`"`), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	host := setup.Host{Root: t.TempDir()}
+	a := &app{configPath: packaged, stdout: io.Discard, stderr: io.Discard, site: site{host: host}}
+	if err := a.sealPINAnew(t.Context(), identity); err != nil {
+		t.Errorf("sealing the PIN of the newest backup: %v", err)
+	}
+	if sealed, err := host.Decrypt(t.Context(), pinCredential()); err != nil || !bytes.Equal(sealed, now) {
+		t.Errorf("sealed is another PIN: %v", err)
+	}
+	run(t, change...) // and no signer to make a backup with it
+	a.site.host = setup.Host{Root: t.TempDir()}
+	if err := a.sealPINAnew(t.Context(), identity); fault.KindOf(err) != fault.Conflict || a.site.host.Has(pinCredential().Path()) {
+		t.Errorf("the PIN before the one that opens the token was sealed: %v", err)
+	}
 }
 
 // TestPINChangeKilled: killed wherever, the appliance opens at once with what is kept; run again, the change ends, and one PIN is kept.

@@ -152,11 +152,14 @@ func (a *app) demoAppliance(ctx context.Context, files demoFiles) (config.Config
 
 // demoFound opens the demo appliance, or founds it.
 func (a *app) demoFound(ctx context.Context, files demoFiles, cfg config.Config) (*signer.Signer, error) {
-	pin, err := readPIN(cfg.Token.PINFile)
+	pins, err := readPINs(cfg.Token.PINFile)
 	if err != nil {
 		return nil, err
 	}
-	defer clear(pin)
+	return withPIN(pins, func(pin []byte) (*signer.Signer, error) { return a.demoFoundBy(ctx, files, cfg, pin) })
+}
+
+func (a *app) demoFoundBy(ctx context.Context, files demoFiles, cfg config.Config, pin []byte) (*signer.Signer, error) {
 	sc := signer.Config{Config: cfg, PIN: pin, Version: version, Log: a.logger()}
 	there, err := signer.Founded(cfg.StateDir)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 
 // systemd starts a service that ends anew after a second, for ever: so it must be after a kill. One that cannot begin at all, because its configuration is wrong or a key is missing, would do the
 // same work and write the same lines each second. (RestartSteps= is of systemd 254; Debian 12 has 252.) So who cannot begin counts how often that was in a row, and the more often, the
-// later it ends. The count is a file in memory that systemd keeps for the unit while it starts it anew, and drops when somebody stops or restarts it: then it is tried at once.
+// later it ends. The count is a file in memory that systemd keeps for the unit while it starts it anew, also when somebody restarts it, and drops when somebody stops it.
 const (
 	failuresName = "failures"       // of the descriptor in systemd's store (FileDescriptorStoreMax=)
 	longestPause = 30 * time.Second // and the second of RestartSec=

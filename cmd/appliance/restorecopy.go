@@ -163,7 +163,8 @@ type events struct {
 	origin             string   // of the log
 	logKeys, cosigners []string // verifier keys
 	token              string   // object of the token's last backup
-	changed            uint64   // lines after the token's last change
+	changed            uint64   // lines after the last change of the token's keys
+	pinChanged         uint64   // lines after the last change of its PIN
 }
 
 // readEvents reads a log's file. The keys that it names are as good as it is: the token's own key, once it is open, must be among them.
@@ -215,8 +216,10 @@ func (e *events) take(n uint64, line chain.Line) error {
 		if key, ok := pub.(ed25519.PublicKey); err == nil && ok && d.Purpose == "checkpoint" {
 			e.logKeys = append(e.logKeys, string(key))
 		}
-	case "key_destroyed", "token_pin_changed":
+	case "key_destroyed":
 		e.changed = n
+	case "token_pin_changed":
+		e.pinChanged = n
 	case "backup_enrolled":
 		e.cosigners = append(e.cosigners, d.Cosigner)
 	case "token_backed_up":

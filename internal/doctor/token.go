@@ -18,8 +18,9 @@ const cureToken = "restore the token from its backup (/usr/share/doc/aes-applian
 
 func (e *exam) token(ctx context.Context, s *sheet) {
 	e.tokenFiles(s)
+	opens := e.pinOpens(ctx)
 	said, err := e.signer.examined(ctx)
-	e.pin(ctx, s, err == nil)
+	e.pin(s, func() bool { return err == nil || <-opens })
 	if err != nil {
 		s.unasked("token.keys", err)
 		return
@@ -81,8 +82,8 @@ func (e *exam) tokenFiles(s *sheet) {
 	}
 }
 
-// pin looks for the PIN without reading it. Where no signer answers that has it, systemd is asked whether this machine can decrypt it at all: its TPM2 may be another one.
-func (e *exam) pin(ctx context.Context, s *sheet, answers bool) {
+// pin looks for the PIN without reading it. opens says, of one that is sealed, whether this machine can decrypt it.
+func (e *exam) pin(s *sheet, opens func() bool) {
 	path := e.Appliance.Token.PINFile
 	info, err := os.Stat(e.m.path(path))
 	if err == nil {
@@ -97,7 +98,7 @@ func (e *exam) pin(ctx context.Context, s *sheet, answers bool) {
 		return
 	}
 	if info, sealed := os.Stat(e.m.path(pinCredential)); sealed == nil && info.Size() > 0 && strings.HasPrefix(path, "/run/credentials/") {
-		if !answers && !e.opens(ctx, "token-pin", pinCredential) {
+		if !opens() {
 			s.bad("token.pin", "appliance backup pin --identity FILE (operations.md, \"The PIN cannot be decrypted\")", "this machine cannot decrypt the PIN in %s (another TPM2, or another machine's disk): the signer cannot start", pinCredential)
 			return
 		}
@@ -108,15 +109,26 @@ func (e *exam) pin(ctx context.Context, s *sheet, answers bool) {
 		s.unknown("token.pin", "run it as root", "the PIN's file cannot be looked at: %v", err)
 		return
 	}
-	s.bad("token.pin", "seal it again from your safe: systemd-creds encrypt --name=token-pin - "+pinCredential, "the PIN is neither in %s nor sealed for the unit: the signer cannot start", path)
+	s.bad("token.pin", "appliance backup pin --identity FILE brings it back out of the token's backup", "the PIN is neither in %s nor sealed for the unit: the signer cannot start", path)
 }
 
-// opens reports whether this machine can decrypt a credential, which goes nowhere. Where that cannot be asked it is taken to.
+// pinOpens asks for the PIN while the signer is asked, for either may take all the time that there is; and only where no unit has it.
+func (e *exam) pinOpens(ctx context.Context) <-chan bool {
+	answer := make(chan bool, 1)
+	if _, err := os.Stat(e.m.path(e.Appliance.Token.PINFile)); err == nil {
+		answer <- true
+		return answer
+	}
+	go func() { answer <- e.opens(ctx, "token-pin", pinCredential) }()
+	return answer
+}
+
+// opens reports whether this machine can decrypt a credential, which goes nowhere: its TPM2 may be another one. Where that cannot be asked, or takes too long, it is taken to.
 func (e *exam) opens(ctx context.Context, name, sealed string) bool {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute) // the time for the signer's answer has run out
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.Deadline+stuckTime-time.Second)
 	defer cancel()
 	_, err := e.m.Run(ctx, "systemd-creds", "decrypt", "--name="+name, e.m.path(sealed), os.DevNull)
-	return !errors.As(err, new(*exec.ExitError))
+	return ctx.Err() != nil || !errors.As(err, new(*exec.ExitError))
 }
 
 // Bounds of what is said of certificates.

@@ -238,6 +238,21 @@ func TestFormIsTheSame(t *testing.T) {
 	}
 }
 
+// TestOperationThatIsGone: a signer that was restarted in the midst of a signature knows nothing of it. That is no 404 for the booking app, which asks again.
+func TestOperationThatIsGone(t *testing.T) {
+	p, d := newPortal(t, nil)
+	d.do[wire.OpSignOpen] = func(any, *os.File) (any, *os.File, error) {
+		return wire.SignOpened{Operation: "op-1", Name: "Doctor Clinician", RegisterName: "GMC", RegistrationNumber: "7654321", Time: time.Now(), SignatureSize: 4000, StampSize: 2000}, nil, nil
+	}
+	d.do[wire.OpSign] = func(any, *os.File) (any, *os.File, error) {
+		return nil, nil, fault.New(fault.NotFound, "there is no such signing operation, or it has ended")
+	}
+	w := ask(p, "POST", "/api/sign", signJSON(t, nil), authorised("Content-Type", "application/json")...)
+	if got := problemOf(t, w); w.Code != 503 || got.Type != "/problems/unavailable" || w.Header().Get("Retry-After") == "" {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
 // TestFailedOperationIsGivenUp: what was opened and could not be finished is aborted, also when the caller has gone.
 func TestFailedOperationIsGivenUp(t *testing.T) {
 	p, d := newPortal(t, nil)

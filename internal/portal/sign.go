@@ -225,6 +225,10 @@ func (p *Portal) perform(ctx context.Context, o order, opened wire.SignOpened) (
 		if err == nil || fault.CodeOf(err) == "not-yet-replicated" { // then it has ended well, but for the answer
 			return
 		}
+		if fault.KindOf(err) == fault.NotFound { // it began with a signer that was restarted since, or took too long: nothing that the caller named is missing
+			err = fault.New(fault.Unavailable, "the signer has ended this operation before the document was complete").WithHint("try again: the same content is never signed twice").WithCause(err)
+			return
+		}
 		// The caller may be gone: whoever waits for this operation to end is the log.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer cancel()

@@ -17,7 +17,7 @@ import (
 // CredentialStore is where systemd looks for encrypted credentials (systemd.exec(5), LoadCredentialEncrypted=).
 const CredentialStore = "/etc/credstore.encrypted"
 
-// Credential is a secret that systemd decrypts for one service, by a key of this machine's: its TPM2 where there is one.
+// Credential is a secret that systemd decrypts for one service, by a key of this machine's and, where there is one, its TPM2.
 type Credential struct {
 	Name string // as the service knows it
 	File string // in CredentialStore
@@ -38,11 +38,6 @@ func (h Host) Encrypt(ctx context.Context, c Credential, secret []byte) error {
 	if h.Has(c.Path()) {
 		return fault.New(fault.Conflict, "there is a credential "+h.Path(c.Path())+" already").WithHint("setup overwrites no secret")
 	}
-	return h.Replace(ctx, c, secret)
-}
-
-// Replace puts a secret in the place of one that is there, which stays until the new one is whole.
-func (h Host) Replace(ctx context.Context, c Credential, secret []byte) error {
 	sealed, err := h.seal(ctx, c, secret)
 	if err != nil {
 		return err
@@ -50,24 +45,62 @@ func (h Host) Replace(ctx context.Context, c Credential, secret []byte) error {
 	return h.Write(c.Path(), sealed, 0o600)
 }
 
-// Reseal has a secret take the place of a credential that this machine cannot decrypt, and says what it did. One that it can decrypt stays.
+// Replace puts a secret in the place of one that is there, which stays until the new one is whole. One that takes the TPM2 to open is not replaced by one that does not.
+func (h Host) Replace(ctx context.Context, c Credential, secret []byte) error {
+	sealed, err := h.seal(ctx, c, secret)
+	if err != nil {
+		return err
+	}
+	if was, err := h.Read(c.Path(), maxCredential); err == nil && takesTPM2(was) && !takesTPM2(sealed) {
+		return fault.New(fault.Unavailable, "systemd cannot encrypt "+h.Path(c.Path())+" to this machine's TPM2 now, as it is; nothing was changed").
+			WithHint("systemd-creds has-tpm2 says what is missing; then do it again")
+	}
+	return h.Write(c.Path(), sealed, 0o600)
+}
+
+// Reseal has a secret take the place of a credential that this machine cannot decrypt, and says what it did. One that it can decrypt stays. The other is kept beside it: what could not
+// be decrypted now, because the TPM2 is out for a while, is perhaps the only one of its kind.
 //
 // Errors: Conflict (it can, and to another secret), Unavailable.
 func (h Host) Reseal(ctx context.Context, c Credential, secret []byte) (string, error) {
 	have, err := h.Decrypt(ctx, c)
 	defer clear(have)
 	switch {
-	case err == nil && bytes.Equal(have, secret):
+	case err == nil && bytes.Equal(bytes.TrimRight(have, "\r\n"), secret):
 		return h.Path(c.Path()) + " is in order already", nil
 	case err == nil:
 		return "", fault.New(fault.Conflict, h.Path(c.Path())+" holds another secret, which this machine can decrypt").WithHint("is the backup of this appliance? Then move the file away, and do it again: the right one takes its place")
 	case fault.KindOf(err) != fault.Corrupt && !errors.Is(err, fs.ErrNotExist):
 		return "", err
 	}
-	if err := h.Replace(ctx, c, secret); err != nil {
+	sealed, err := h.seal(ctx, c, secret)
+	if err != nil {
 		return "", err
 	}
-	return h.Path(c.Path()) + " was encrypted anew, by " + h.Keeper(c), nil
+	kept, err := h.setAside(c)
+	if err != nil {
+		return "", err
+	}
+	if err := h.Write(c.Path(), sealed, 0o600); err != nil {
+		return "", err
+	}
+	return h.Path(c.Path()) + " was encrypted anew, by " + h.Keeper(c) + kept, nil
+}
+
+// setAside copies a credential, if there is one, to a name that nothing has, and says so.
+func (h Host) setAside(c Credential) (string, error) {
+	was, err := h.Read(c.Path(), maxCredential)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	name := c.Path() + ".before"
+	for n := 2; h.Has(name); n++ {
+		name = fmt.Sprintf("%s.before-%d", c.Path(), n)
+	}
+	return "; what was there is " + h.Path(name), h.Write(name, was, 0o600)
 }
 
 // seal encrypts a secret by the machine's own key and, where there is one that works, its TPM2; what does not decrypt to the same is not used.
@@ -124,14 +157,19 @@ func (h Host) Keeper(c Credential) string {
 	if err != nil {
 		return own
 	}
-	head, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(string(text)), ""))
 	switch {
-	case err == nil && bytes.HasPrefix(head, []byte(byHostAndTPM2)):
+	case takesTPM2(text):
 		return "its TPM2 and " + own
 	case h.Has(tpmDevice):
 		return own + " alone (it has a TPM2, which systemd could not use: are libtss2-esys-3.0.2-0 and libtss2-rc0 installed? As it is, who has the whole disk has the key)"
 	}
 	return own + " (it has no TPM2: who has the whole disk has the key)"
+}
+
+// takesTPM2 reports whether a credential opens with the machine's key and its TPM2 only.
+func takesTPM2(credential []byte) bool {
+	head, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(string(credential)), ""))
+	return err == nil && bytes.HasPrefix(head, []byte(byHostAndTPM2))
 }
 
 // byHostAndTPM2 begins a credential that takes both keys (systemd's CRED_AES256_GCM_BY_HOST_AND_TPM2_HMAC).

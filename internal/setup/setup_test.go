@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"errors"
 	"io/fs"
 	"math/big"
@@ -185,6 +186,12 @@ func TestCredential(t *testing.T) {
 	if said, err := h.Reseal(t.Context(), c, secret); err != nil || !strings.Contains(said, "in order already") {
 		t.Errorf("what can be decrypted, once more: %q, %v", said, err)
 	}
+	if err := h.Replace(t.Context(), c, append(secret, '\n')); err != nil { // as an operator's own systemd-creds seals what was typed
+		t.Fatal(err)
+	}
+	if said, err := h.Reseal(t.Context(), c, secret); err != nil || !strings.Contains(said, "in order already") {
+		t.Errorf("the same with a line's end: %q, %v", said, err)
+	}
 	if _, err := h.Reseal(t.Context(), c, []byte("another")); fault.KindOf(err) != fault.Conflict {
 		t.Errorf("another over what can be decrypted: %v", err)
 	}
@@ -196,6 +203,24 @@ func TestCredential(t *testing.T) {
 	}
 	if said, err := h.Reseal(t.Context(), c, secret); err != nil || !strings.Contains(said, "anew") || !strings.Contains(said, h.Keeper(c)) {
 		t.Errorf("in its place: %q, %v", said, err)
+	}
+	if kept, err := os.ReadFile(file + ".before"); err != nil || !bytes.Equal(kept, sealed[:len(sealed)/2]) {
+		t.Errorf("what could not be decrypted is not kept: %v", err)
+	}
+	byTPM2 := base64.StdEncoding.EncodeToString([]byte("\x93\xa8\x94\x09\x48\x74\x44\x90\x90\xca\xf2\xfc\x93\xca\xb5\x53, and so on"))
+	if err := os.WriteFile(file, []byte(byTPM2), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat("/dev/tpmrm0"); err == nil {
+		t.Log("this machine has a TPM2: that none can be used is not tried")
+	} else if err := h.Replace(t.Context(), c, secret); fault.KindOf(err) != fault.Unavailable {
+		t.Errorf("by the machine's key alone, over one that takes the TPM2: %v", err)
+	}
+	if now, err := os.ReadFile(file); err != nil || string(now) != byTPM2 {
+		t.Errorf("it was changed: %v", err)
+	}
+	if said, err := h.Reseal(t.Context(), c, secret); err != nil || !strings.Contains(said, ".before-2") {
+		t.Errorf("a second one in its place: %q, %v", said, err)
 	}
 	if got, err := h.Decrypt(t.Context(), c); err != nil || !bytes.Equal(got, secret) {
 		t.Errorf("in its place is %q, %v", got, err)

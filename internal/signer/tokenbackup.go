@@ -39,7 +39,7 @@ func (s *Signer) BackUpToken(ctx context.Context, actor string) (wire.TokenBacku
 	}
 	defer clear(pin)
 	if bytes.ContainsRune(bytes.TrimRight(pin, "\r\n"), '\n') {
-		return wire.TokenBackup{}, fault.New(fault.Unavailable, "the token's PIN is being changed").WithHint(`finish that: appliance token change-pin`)
+		return wire.TokenBackup{}, fault.New(fault.Unavailable, "the token's PIN is being changed").WithHint(`systemctl restart aes-signer gives it the one that is kept; if it says this again, finish the change: appliance token change-pin`)
 	}
 	b := escrow.Backup{Origin: s.Origin(), Made: time.Now(), Lines: lines, Label: s.cfg.Token.Label, PIN: bytes.TrimRight(pin, "\r\n")}
 	for _, f := range files {

@@ -109,7 +109,9 @@ func writeMessage(c *net.UnixConn, head any, body []byte, fd *os.File) error {
 		if err != nil {
 			return fmt.Errorf("wire: passing a descriptor: %w", err)
 		}
-		frame = frame[n:]
+		if frame = frame[n:]; len(frame) == 0 {
+			return nil // an empty write would ask the kernel once more, and a peer that has answered and gone would make it EPIPE
+		}
 	}
 	if _, err := c.Write(frame); err != nil {
 		return fmt.Errorf("wire: writing a message: %w", err)
