@@ -81,6 +81,10 @@ func (h *Host) apply(ctx context.Context, p Plan, o Options) (result Result, err
 	if err := reachable(p, o.Ask); err != nil {
 		return result, err
 	}
+	sums, err := sums() // before anything of it is read: what somebody does from here on is not written over
+	if err != nil {
+		return result, err
+	}
 	before, err := inspect(ctx, etc)
 	if err != nil {
 		return result, err
@@ -95,7 +99,7 @@ func (h *Host) apply(ctx context.Context, p Plan, o Options) (result Result, err
 	if err := h.stage(ctx, p, before, o.RemoveOthers); err != nil {
 		return result, errors.Join(err, h.clean())
 	}
-	result.Until, err = h.enforce(ctx, p, o)
+	result.Until, err = h.enforce(ctx, p, o, sums)
 	return result, err
 }
 
@@ -158,10 +162,10 @@ func (s state) others(p Plan) []string {
 	return all
 }
 
-// enforce gives the kernel what is staged and looks whether it is in force. It returns until when that waits for confirmation; zero when it is kept.
-func (h *Host) enforce(ctx context.Context, p Plan, o Options) (until time.Time, err error) {
+// enforce gives the kernel what is staged, made of files with these sums, and looks whether it is in force. It returns until when that waits for confirmation; zero when it is kept.
+func (h *Host) enforce(ctx context.Context, p Plan, o Options, sums map[string]string) (until time.Time, err error) {
 	// The timer first: from here on this process may end at any moment.
-	if until, err = h.await(ctx, o.Within); err != nil {
+	if until, err = h.await(ctx, o.Within, sums); err != nil {
 		return until, errors.Join(err, h.clean())
 	}
 	began := h.awake()
@@ -184,7 +188,7 @@ func (h *Host) enforce(ctx context.Context, p Plan, o Options) (until time.Time,
 		return time.Time{}, err
 	}
 	if h.awake()-began > o.Within/10 { // the first time takes ufw minutes on a slow machine, which are not those of whoever is to log in anew
-		if until, err = h.await(ctx, o.Within); err != nil {
+		if until, err = h.await(ctx, o.Within, sums); err != nil {
 			return until, errors.Join(err, h.undo(context.WithoutCancel(ctx)))
 		}
 	}
@@ -192,14 +196,14 @@ func (h *Host) enforce(ctx context.Context, p Plan, o Options) (until time.Time,
 }
 
 // await has what comes, or came, undone within that time, unless it is 0, and writes down that it waits. It returns when that is.
-func (h *Host) await(ctx context.Context, within time.Duration) (until time.Time, err error) {
+func (h *Host) await(ctx context.Context, within time.Duration, sums map[string]string) (until time.Time, err error) {
 	if within > 0 {
 		if err := h.timer.Arm(ctx, within); err != nil {
 			return until, fault.New(fault.Unavailable, "no timer to undo the change can be set").WithHint("on a machine with a console, --keep does without").WithCause(err)
 		}
 	}
 	until = h.now().Add(within)
-	return until, h.record(until, within)
+	return until, h.record(until, within, sums)
 }
 
 // verify looks whether what was staged is in force.

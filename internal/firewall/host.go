@@ -29,7 +29,7 @@ type Host struct {
 
 // Timer has Rollback called in a while, by a process that outlives this one and the session that it was started in.
 type Timer interface {
-	// Arm has it called after d.
+	// Arm has it called after d, and not by what was armed before. Who calls it holds the lock.
 	Arm(ctx context.Context, d time.Duration) error
 	// Disarm takes that back.
 	Disarm(ctx context.Context) error
@@ -246,6 +246,8 @@ type Difference struct {
 }
 
 // Check compares what is in force, and what the next boot would put in force, with p: nothing when all of it is as wanted.
+//
+// Errors: Forbidden (not root), Unavailable (no ufw, or it cannot be told at this moment).
 func (h *Host) Check(ctx context.Context, p Plan) ([]Difference, error) {
 	if err := ready(); err != nil {
 		return nil, err
@@ -253,6 +255,12 @@ func (h *Host) Check(ctx context.Context, p Plan) ([]Difference, error) {
 	var differences []Difference
 	dir := etc
 	pending, err := h.pending()
+	if err == nil && h.brokenOff(pending) {
+		if h.locked() {
+			return nil, fault.New(fault.Unavailable, "the packet filter is being changed at this moment").WithHint("wait until that is done")
+		}
+		pending, err = h.pending() // who worked on it may have come to an end since
+	}
 	switch {
 	case err == nil && h.brokenOff(pending):
 		differences = append(differences, Difference{"pending", "a change was broken off in the midst", cureApply})

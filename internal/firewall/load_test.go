@@ -67,8 +67,25 @@ func TestBrokenOff(t *testing.T) {
 		return
 	}
 	h, timer := house(t)
-	if err := errors.Join(os.MkdirAll(h.run, 0o700), h.record(time.Now(), 0)); err != nil { // as one that keeps it at once does
+	if err := errors.Join(os.MkdirAll(h.run, 0o700), h.record(time.Now(), 0, nil)); err != nil { // as one that keeps it at once does
 		t.Fatal(err)
+	}
+	unlock, err := h.lock() // it is at work still
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("sh", "-c", `mount --bind "$0" "$0" && mount -o remount,bind,ro "$0"`, h.run).CombinedOutput(); err != nil { // as the unit of the daily examination has it
+		t.Fatalf("%v %s", err, out)
+	}
+	if found, err := h.Check(t.Context(), primary()); fault.KindOf(err) != fault.Unavailable || len(found) != 0 {
+		t.Errorf("what is at work was taken for broken off: %v, %v", found, err)
+	}
+	unlock()
+	if found, err := h.Check(t.Context(), primary()); err != nil || len(found) == 0 || found[0].Kind != "pending" || found[0].Cure != cureApply {
+		t.Errorf("%v, %v", found, err)
+	}
+	if out, err := exec.Command("umount", h.run).CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, out)
 	}
 	if _, err := h.Apply(t.Context(), primary(), Options{Within: time.Minute}); err != nil {
 		t.Fatal(err)
@@ -130,19 +147,40 @@ func TestSlowMachine(t *testing.T) {
 	}
 	h, timer := house(t)
 	began := time.Now()
-	script := `set -e
-printf '#!/bin/sh\n[ "$3" != start ] || sleep 8\nexec "%s" "$@"\n' "$0/was" >"$0/slow"
-cp /lib/ufw/ufw-init "$0/was"
-chmod 755 "$0/slow" "$0/was"
-mount --bind "$0/slow" /lib/ufw/ufw-init`
-	if out, err := exec.Command("sh", "-c", script, t.TempDir()).CombinedOutput(); err != nil {
-		t.Fatalf("%v %s", err, out)
-	}
-	result, err := h.Apply(t.Context(), primary(), Options{Within: 10 * time.Second})
-	if err != nil || time.Until(result.Until) < 7*time.Second {
+	slow(t, "sleep 3")
+	result, err := h.Apply(t.Context(), primary(), Options{Within: 20 * time.Second})
+	if err != nil || time.Until(result.Until) < 17*time.Second {
 		t.Fatalf("%+v, %v after %v", result, err, time.Since(began))
 	}
 	if err := <-timer.fired; err != nil || strings.Contains(kernel(t), "DROP") {
 		t.Errorf("nobody confirmed, and it stays: %v", err)
+	}
+}
+
+// TestChangedMeanwhile: what somebody changes while ufw takes its time is not written over.
+func TestChangedMeanwhile(t *testing.T) {
+	if machine(t) == "" {
+		return
+	}
+	h, _ := house(t)
+	slow(t, "sleep 2; "+ufwProgram+" allow 2222/tcp")
+	if result, err := h.Apply(t.Context(), primary(), Options{Within: 15 * time.Second}); err != nil || !result.Changed {
+		t.Fatalf("%+v, %v", result, err)
+	}
+	if err := h.Confirm(t.Context()); fault.KindOf(err) != fault.Conflict || !strings.Contains(onDisk(t), "2222") || strings.Contains(kernel(t), "DROP") {
+		t.Errorf("confirmed over what somebody else did: %v", err)
+	}
+}
+
+// slow has something done before ufw's script puts rules in force that are staged.
+func slow(t *testing.T, first string) {
+	t.Helper()
+	script := `set -e
+printf '#!/bin/sh\n[ "$3" != start ] || { %s; }\nexec "%s" "$@"\n' "$1" "$0/was" >"$0/slow"
+cp /lib/ufw/ufw-init "$0/was"
+chmod 755 "$0/slow" "$0/was"
+mount --bind "$0/slow" /lib/ufw/ufw-init`
+	if out, err := exec.Command("sh", "-c", script, t.TempDir(), first).CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, out)
 	}
 }

@@ -250,10 +250,11 @@ func (a *alarm) Arm(ctx context.Context, d time.Duration) error {
 	if err := a.Disarm(ctx); err != nil {
 		return err
 	}
-	a.fired = make(chan error, 1)
+	fired := make(chan error, 1) // of this one: it may go off, and be armed anew while that waits for the lock
+	a.fired = fired
 	a.armed = time.AfterFunc(d, func() {
 		_, err := a.h.Rollback(context.Background(), true)
-		a.fired <- err
+		fired <- err
 	})
 	return nil
 }

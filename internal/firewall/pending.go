@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/veripath/aes-appliance/internal/durable"
 	"github.com/veripath/aes-appliance/internal/fault"
 )
@@ -26,6 +28,7 @@ type pending struct {
 
 func (h *Host) staged() string      { return filepath.Join(h.run, "new") }
 func (h *Host) pendingFile() string { return filepath.Join(h.run, "pending.json") }
+func (h *Host) lockFile() string    { return filepath.Join(h.run, "lock") }
 
 // pending returns the change that waits; fs.ErrNotExist when there is none.
 func (h *Host) pending() (p pending, err error) {
@@ -56,12 +59,8 @@ func (h *Host) Pending() (until time.Time, waits bool, err error) {
 	return p.Until, err == nil, err
 }
 
-// record writes down that a change waits.
-func (h *Host) record(until time.Time, within time.Duration) error {
-	sums, err := sums()
-	if err != nil {
-		return err
-	}
+// record writes down that a change waits which was made of files with these sums.
+func (h *Host) record(until time.Time, within time.Duration, sums map[string]string) error {
 	due := time.Duration(0)
 	if within > 0 {
 		due = h.awake() + within
@@ -92,11 +91,21 @@ func (h *Host) lock() (unlock func(), err error) {
 	if err := os.MkdirAll(h.run, 0o700); err != nil {
 		return nil, fault.New(fault.Unavailable, "the folder "+h.run+" cannot be made").WithCause(err)
 	}
-	l, err := durable.OS{}.Lock(filepath.Join(h.run, "lock"), false)
+	l, err := durable.OS{}.Lock(h.lockFile(), false)
 	if err != nil {
 		return nil, fault.New(fault.Conflict, "another process works on the packet filter").WithHint("wait until it is done").WithCause(err)
 	}
 	return func() { l.Close() }, nil
+}
+
+// locked reports whether a process works on the packet filter. The examination that is started daily may not write to /run.
+func (h *Host) locked() bool {
+	f, err := os.Open(h.lockFile())
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
 }
 
 // Confirm keeps the change that waits: ufw's files become what is in force, and the next boot starts with them.

@@ -34,6 +34,8 @@ func (t SystemdTimer) Arm(ctx context.Context, d time.Duration) error {
 	if err := t.Disarm(ctx); err != nil {
 		return err
 	}
+	// What an earlier timer has started waits for the lock, which who arms holds, and systemd sets no timer beside it. There is none as a rule, and this fails.
+	_, _ = command(ctx, "/usr/bin/systemctl", "stop", rollbackUnit+".service")
 	args := []string{"--quiet", "--collect", "--unit=" + rollbackUnit, "--description=Undo a change of the packet filter that nobody confirmed",
 		fmt.Sprintf("--on-active=%d", int(d.Seconds())), "--timer-property=AccuracySec=1s", "--"}
 	_, err := command(ctx, "/usr/bin/systemd-run", append(args, t.Command...)...)
