@@ -33,7 +33,7 @@ mv "$stage/generated/completion/zsh" "$stage/usr/share/zsh/vendor-completions/_a
 mv "$stage/generated/completion/fish" "$stage/usr/share/fish/vendor_completions.d/appliance.fish"
 mv "$stage/generated/examples/"* "$doc/examples/"
 install -m 644 -t "$doc/examples" packaging/monitoring/*
-cp docs/*.md "$doc/"
+cp -r docs/*.md docs/decisions docs/openapi.json "$doc/"
 rm -r "$stage/generated"
 
 "${GO:-go}" build -o build/bill ./packaging/bill

@@ -121,11 +121,39 @@ func TestPackageHolds(t *testing.T) {
 			t.Errorf("%s is not in the package", path)
 		}
 	}
+	linksLead(t, deb, files)
 	conffiles := strings.Fields(run(t, "dpkg-deb", "-I", deb, "conffiles"))
 	for path, h := range files {
 		if h.Typeflag == tar.TypeReg && strings.HasPrefix(path, "/etc/") != slices.Contains(conffiles, path) {
 			t.Errorf("%s: a conffile is what is in /etc", path)
 		}
+	}
+}
+
+// linksLead: what the documents link to is in the package, too.
+func linksLead(t *testing.T, deb string, files map[string]*tar.Header) {
+	t.Helper()
+	links, dir := 0, t.TempDir()
+	run(t, "sh", "-c", `dpkg-deb --fsys-tarfile "$0" | tar -x -C "$1" ./usr/share/doc/aes-appliance`, deb, dir)
+	for doc := range files {
+		if filepath.Ext(doc) != ".md" {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(dir, doc))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`\]\(([^)#\s]+)(#[^)\s]*)?\)`).FindAllStringSubmatch(string(text), -1) {
+			if strings.Contains(m[1], "://") {
+				continue
+			}
+			if links++; files[filepath.Join(filepath.Dir(doc), m[1])] == nil {
+				t.Errorf("%s links to %s, which is not in the package", doc, m[1])
+			}
+		}
+	}
+	if links < 20 {
+		t.Errorf("the documents have %d links: the test looks in the wrong place", links)
 	}
 }
 
