@@ -83,6 +83,7 @@ func (l *life) restore(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.machines["primary"].Close()
+	l.lost = "primary"
 
 	if err := l.bootOne("spare", atSpare); err != nil {
 		t.Fatal(err)

@@ -76,6 +76,7 @@ type estate struct {
 	make     func(host string, number int) (machine.Machine, error)
 	binds    []string // folders that containers made from now on can read: see machine.NewContainer
 	machines map[string]machine.Machine
+	lost     string // the host that is no more
 	mu       sync.Mutex
 }
 

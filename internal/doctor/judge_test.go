@@ -7,9 +7,12 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"math/big"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -231,4 +234,28 @@ func selfSigned(t *testing.T, name string, notAfter time.Time) *x509.Certificate
 		t.Fatal(err)
 	}
 	return c
+}
+
+// TestPINThatWasNotHandedOver: a unit whose credential systemd could not decrypt runs with an empty file for a while. What helps is the PIN of the backup, not another token.
+func TestPINThatWasNotHandedOver(t *testing.T) {
+	const path = "/run/credentials/aes-signer.service/token-pin"
+	e := &exam{m: &Machine{Root: t.TempDir(), Run: func(context.Context, string, ...string) ([]byte, error) { return nil, new(exec.ExitError) }}}
+	e.Deadline, e.Appliance.Token.PINFile = time.Second, path
+	for name, text := range map[string]string{path: "", pinCredential: "sealed"} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(e.m.path(name)), 0o755), os.WriteFile(e.m.path(name), []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, opens := &sheet{group: "token"}, e.pinOpens(t.Context())
+	e.pin(s, func() bool { return <-opens })
+	came(t, "empty", s, "token.pin", Bad)
+	if !strings.Contains(s.findings[0].Cure, "appliance backup pin") {
+		t.Errorf("the cure is %q", s.findings[0].Cure)
+	}
+	if err := os.WriteFile(e.m.path(path), []byte("1234"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, opens = &sheet{group: "token"}, e.pinOpens(t.Context())
+	e.pin(s, func() bool { return <-opens })
+	came(t, "handed over", s, "token.pin", OK)
 }

@@ -30,14 +30,17 @@ func (e *exam) overrides(ctx context.Context, s *sheet) {
 	}
 	seen := len(s.findings)
 	e.verifyPackage(ctx, s)
-	for _, file := range files {
-		unit := filepath.Base(file)
-		asked := strings.Replace(unit, "@.", "@doctor.", 1) // of a template systemd tells nothing, of an instance all
-		p, err := e.show(ctx, asked, "FragmentPath", "DropInPaths", "NeedDaemonReload")
-		if err != nil {
-			s.unknown(check, "run it as root on the machine that the package is installed on", "systemd does not say what %s is made of: %v", unit, err)
-			continue
-		}
+	names := make([]string, len(files))
+	for i, file := range files {
+		names[i] = strings.Replace(filepath.Base(file), "@.", "@doctor.", 1) // of a template systemd tells nothing, of an instance all
+	}
+	told, err := e.showEach(ctx, names, "FragmentPath", "DropInPaths", "NeedDaemonReload")
+	if err != nil {
+		s.unknown(check, "run it as root on the machine that the package is installed on", "systemd does not say what the units are made of: %v", err)
+		return
+	}
+	for i, file := range files {
+		unit, p := filepath.Base(file), told[i]
 		// Debian's /lib is a link to /usr/lib.
 		if f := p["FragmentPath"]; f != "" && strings.TrimPrefix(f, "/usr") != strings.TrimPrefix(path.Join(unitDir, unit), "/usr") {
 			s.bad(check, "rm "+f+"; systemctl daemon-reload; systemctl restart "+unit+"; what you change belongs into a drop-in: systemctl edit "+unit, "%s is not the package's: %s stands in its place", unit, f)

@@ -66,15 +66,19 @@ func (m *overridden) run(_ context.Context, name string, args ...string) ([]byte
 		}
 		return []byte(m.verify), new(exec.ExitError)
 	}
-	unit := strings.Replace(args[3], "@doctor.", "@.", 1)
-	if strings.Contains(args[3], "@.") {
-		return nil, errors.New("of a template systemd says nothing")
+	var told []string
+	for _, asked := range args[3:] {
+		if strings.Contains(asked, "@.") {
+			return nil, errors.New("of a template systemd says nothing")
+		}
+		unit := strings.Replace(asked, "@doctor.", "@.", 1)
+		fragment := m.fragment[unit]
+		if fragment == "" {
+			fragment = "/lib/systemd/system/" + unit // Debian 12's word for it
+		}
+		told = append(told, fmt.Sprintf("FragmentPath=%s\nDropInPaths=%s\nNeedDaemonReload=%s\n", fragment, strings.Join(m.dropIns[unit], " "), map[bool]string{true: "yes", false: "no"}[m.reload]))
 	}
-	fragment := m.fragment[unit]
-	if fragment == "" {
-		fragment = "/lib/systemd/system/" + unit // Debian 12's word for it
-	}
-	return fmt.Appendf(nil, "FragmentPath=%s\nDropInPaths=%s\nNeedDaemonReload=%s\n", fragment, strings.Join(m.dropIns[unit], " "), map[bool]string{true: "yes", false: "no"}[m.reload]), nil
+	return []byte(strings.Join(told, "\n")), nil
 }
 
 func (m *overridden) examine(cfg Config) []Finding {

@@ -33,6 +33,26 @@ func (e *exam) show(ctx context.Context, unit string, properties ...string) (map
 	return parseShow(out)
 }
 
+// showEach does so for many units at once, and returns them in their order.
+func (e *exam) showEach(ctx context.Context, units []string, properties ...string) ([]map[string]string, error) {
+	out, err := e.m.Run(ctx, "systemctl", append([]string{"show", "--no-pager", "--property=" + strings.Join(properties, ",")}, units...)...)
+	if err != nil {
+		return nil, err
+	}
+	var list []map[string]string
+	for block := range strings.SplitSeq(strings.TrimSpace(string(out)), "\n\n") {
+		p, err := parseShow([]byte(block))
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, p)
+	}
+	if len(list) != len(units) {
+		return nil, fmt.Errorf("systemctl told of %d units, asked for %d", len(list), len(units))
+	}
+	return list, nil
+}
+
 // maxProperties bounds what is read of systemctl.
 const maxProperties = 4096
 
@@ -67,19 +87,22 @@ func (e *exam) runningUnits(ctx context.Context) map[string]int {
 }
 
 func (e *exam) services(ctx context.Context, s *sheet) {
-	if _, err := e.m.Run(ctx, "systemctl", "--version"); err != nil {
+	_, asked := e.m.Run(ctx, "systemctl", "--version")
+	if asked != nil {
 		for _, check := range []string{"services.units", "services.sandbox", "services.overrides", "services.timers"} {
-			s.unknown(check, "run it as root on the machine that the package is installed on", "systemd cannot be asked: %v", err)
+			s.unknown(check, "run it as root on the machine that the package is installed on", "systemd cannot be asked: %v", asked)
 		}
 	} else {
 		e.units(ctx, s)
-		e.overrides(ctx, s)
 		e.timers(ctx, s)
 	}
 	units := e.runningUnits(ctx)
 	e.sandbox(ctx, s, units)
 	e.apparmor(s, units)
 	e.sockets(s)
+	if asked == nil {
+		e.overrides(ctx, s) // reads the whole package: last, should the time run out
+	}
 }
 
 func (e *exam) units(ctx context.Context, s *sheet) {

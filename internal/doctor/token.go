@@ -86,7 +86,7 @@ func (e *exam) tokenFiles(s *sheet) {
 func (e *exam) pin(s *sheet, opens func() bool) {
 	path := e.Appliance.Token.PINFile
 	info, err := os.Stat(e.m.path(path))
-	if err == nil {
+	if err == nil && !notHandedOver(path, info) {
 		switch {
 		case info.Mode().Perm()&0o077 != 0 && !strings.HasPrefix(path, "/run/credentials/"):
 			s.bad("token.pin", "chmod 600 "+path, "the PIN's file %s may be read by others (mode %04o)", path, info.Mode().Perm())
@@ -112,10 +112,15 @@ func (e *exam) pin(s *sheet, opens func() bool) {
 	s.bad("token.pin", "appliance backup pin --identity FILE brings it back out of the token's backup", "the PIN is neither in %s nor sealed for the unit: the signer cannot start", path)
 }
 
+// notHandedOver reports whether this is what a unit is given whose credential could not be decrypted: an empty file.
+func notHandedOver(path string, info fs.FileInfo) bool {
+	return info.Size() == 0 && strings.HasPrefix(path, "/run/credentials/")
+}
+
 // pinOpens asks for the PIN while the signer is asked, for either may take all the time that there is; and only where no unit has it.
 func (e *exam) pinOpens(ctx context.Context) <-chan bool {
 	answer := make(chan bool, 1)
-	if _, err := os.Stat(e.m.path(e.Appliance.Token.PINFile)); err == nil {
+	if info, err := os.Stat(e.m.path(e.Appliance.Token.PINFile)); err == nil && !notHandedOver(e.Appliance.Token.PINFile, info) {
 		answer <- true
 		return answer
 	}
