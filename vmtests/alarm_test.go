@@ -78,6 +78,19 @@ func (d *duty) hook(_ http.ResponseWriter, r *http.Request) {
 	d.posted += r.URL.Path + " " + string(text) + "\n"
 }
 
+// heard waits until a call for help came to an address, and had this in it.
+func (d *duty) heard(t *testing.T, address, what string) {
+	t.Helper()
+	waitFor(t, time.Minute, what, func() error {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if _, said, found := strings.Cut(d.posted, address); !found || !strings.Contains(said, what) {
+			return fmt.Errorf("webhook: %s", d.posted)
+		}
+		return nil
+	})
+}
+
 // talk is a mail server that takes mail of who logs in.
 func (d *duty) talk(conn net.Conn) {
 	defer func() { conn.Close() }()
@@ -212,9 +225,5 @@ printf '[alarm]\nwebhook_file = "/run/credentials/aes-doctor.service/webhook"\nr
 printf 'https://app/hook/of-the-primary' | systemd-creds encrypt --name=webhook - /etc/credstore.encrypted/aes-doctor.webhook
 appliance doctor test-alarm | grep -F 'sent by webhook'
 cp /root/appliance.before appliance.toml; rm /etc/credstore.encrypted/aes-doctor.webhook`)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if _, said, found := strings.Cut(d.posted, "/hook/of-the-primary {"); !found || !strings.Contains(said, `"test"`) {
-		t.Errorf("the primary's test: %s", d.posted)
-	}
+	d.heard(t, "/hook/of-the-primary {", `"test"`)
 }

@@ -76,7 +76,7 @@ func (l *life) armour(t *testing.T) {
 	}
 }
 
-// duties are what is done to an appliance that runs: reload, the daily and weekly tasks, a restart, a drill. In a VM it is all
+// duties are what is done to an appliance that runs: reload, what its timers start, a restart, another PIN, a drill. In a VM it is all
 // done under AppArmor, which is to refuse nothing of it.
 func (l *life) duties(t *testing.T) {
 	c := l.client(t)
@@ -84,6 +84,7 @@ func (l *life) duties(t *testing.T) {
 	l.on(t, "backup", "systemctl reload aes-receiver && systemctl restart aes-receiver && appliance receiver status")
 	c.signs(t, "DUTIES-1")
 	l.daily(t)
+	l.on(t, "primary", "systemctl start aes-drill && appliance token change-pin && systemctl is-active aes-signer aes-portal && appliance backup token && appliance backup status --wait 2m")
 
 	l.put(t, "primary", "/root/identity.txt", 0o600, l.identity+"\n")
 	code := l.on(t, "backup", "appliance receiver allow-restore 2>/dev/null")

@@ -18,7 +18,13 @@ type finding struct{ Check, Verdict, Text, Cure string }
 // examined is what the doctor says on a host; its exit code does not matter here.
 func (l *life) examined(t *testing.T, host, role string) []finding {
 	t.Helper()
-	out, err := l.try(host, "appliance doctor --json --role "+role+" 2>/dev/null")
+	return l.examinedBy(t, host, "appliance doctor --json --role "+role+" 2>/dev/null")
+}
+
+// examinedBy is the same by a command that prints JSON.
+func (l *life) examinedBy(t *testing.T, host, line string) []finding {
+	t.Helper()
+	out, err := l.try(host, line)
 	if err != nil && !errors.As(err, new(*machine.ExitError)) {
 		t.Fatal(err)
 	}

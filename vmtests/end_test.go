@@ -73,11 +73,14 @@ func (l *life) fullNow(t *testing.T, c *client, sum string) {
 	}
 }
 
-// restore brings the appliance back on a bare machine; the lost one does not come back.
+// restore brings the appliance back on a bare machine, by the runbook's commands as they stand there; the lost one does not come back.
 func (l *life) restore(t *testing.T) {
 	c := l.client(t)
+	d := l.onDuty(t)
 	before := c.signs(t, "LOST-1")
-	config := l.on(t, "primary", "cat /etc/aes-appliance/appliance.toml")
+	// An alarm whose secret only the lost machine could decrypt.
+	config := l.on(t, "primary", `awk '/^\[/ { skip = $0 == "[alarm]" } !skip' /etc/aes-appliance/appliance.toml`) +
+		"\n[alarm]\nwebhook_file = \"/run/credentials/aes-doctor.service/webhook\"\nroots_file = \"/etc/aes-appliance/alarm-ca.pem\"\n"
 	logKey := l.on(t, "primary", "cat /var/lib/aes-appliance/carry-off/log-key.txt")
 	if err := l.machines["primary"].PowerCut(); err != nil {
 		t.Fatal(err)
@@ -88,27 +91,121 @@ func (l *life) restore(t *testing.T) {
 	if err := l.bootOne("spare", atSpare); err != nil {
 		t.Fatal(err)
 	}
+	l.at = atSpare
 	began := time.Now()
 	l.trust(t, l.archive, "spare")
 	l.on(t, "spare", "apt-get -q update && apt-get install -y -q aes-appliance")
 	if *tier == "vm" {
 		l.askTime(t, "spare")
 	}
-	l.put(t, "spare", "/etc/aes-appliance/appliance.toml", 0o644, config+"\n")
+	l.put(t, "spare", "/etc/aes-appliance/appliance.toml", 0o644, config)
+	l.put(t, "spare", "/etc/aes-appliance/alarm-ca.pem", 0o644, d.roots)
 	l.put(t, "spare", "/root/identity.txt", 0o600, l.identity+"\n")
 	l.put(t, "spare", "/root/log-key.txt", 0o644, logKey+"\n")
-	l.on(t, "backup", `sed -i 's/^primaries = .*/primaries = "198.18.0.10 198.18.0.30 2001:2:0:18::30"/' /etc/aes-appliance/receiver.toml && appliance firewall apply --keep`)
-	code := l.on(t, "backup", "appliance receiver allow-restore 2>/dev/null")
-	l.put(t, "spare", "/root/code", 0o600, code+"\n")
-	t.Log("\n" + l.on(t, "spare", "appliance backup restore --from backup.veripath.test --code - --identity /root/identity.txt --log-key /root/log-key.txt </root/code"))
-	l.on(t, "spare", "shred -u /root/identity.txt && systemctl enable --now aes-appliance.target && appliance firewall apply --keep")
-	l.at = atSpare
+	l.on(t, "backup", `sed -i 's/^primaries = .*/primaries = "198.18.0.10 198.18.0.30 2001:2:0:18::30"/' /etc/aes-appliance/receiver.toml`)
+	l.on(t, "spare", `sed -i -E 's/^(198\.18\.0\.|2001:2:0:18::)10 sign/\130 sign/' /etc/hosts`) // the DNS names
+	commands := runbook(t, "The machine is lost")
+	for i, one := range commands {
+		switch {
+		case strings.HasPrefix(one.line, "appliance backup restore "):
+			said := l.on(t, one.host, strings.Replace(one.line, " HOST ", " backup.veripath.test ", 1)+" </root/code")
+			t.Log("\n" + said)
+			for _, line := range commands[i:] {
+				if strings.HasPrefix(line.line, "systemd-creds ") && !strings.Contains(said, line.line) {
+					t.Errorf("what is restored says nothing of %q", line.line)
+				}
+			}
+		case strings.HasPrefix(one.line, "systemd-creds "):
+			if *tier == "container" {
+				finds(t, "without its secret", l.examined(t, one.host, "primary"), "bad", "alarm.ways")
+			}
+			l.on(t, one.host, "printf 'https://app/hook/of-the-restored\\n' | "+one.line)
+		default:
+			l.followRunbook(t, one, d)
+		}
+	}
 	c = l.client(t)
 	took := c.comesBack(t, time.Minute, "RESTORED-1")
 	t.Logf("from a bare machine to the first prescription: %v, %v of it after the start", time.Since(began), took)
 	if got := c.get(t, "/api/pdf/LOST-1"); fmt.Sprintf("%x", sha256.Sum256(got)) != before.SHA256 {
 		t.Error("what the lost machine signed is not what the restored one has")
 	}
+	l.hardened(t, "spare")
+	if *tier == "container" { // the unit has the secret, too: what is bad is told by itself
+		l.refused(t, "spare", "chmod 755 /var/lib/aes-appliance/signer; systemctl start aes-doctor")
+		l.on(t, "spare", "chmod 700 /var/lib/aes-appliance/signer && systemctl reset-failed aes-doctor")
+		d.heard(t, "/hook/of-the-restored {", `"doctor"`)
+	}
+}
+
+// followRunbook runs a command of the runbook's, and expects of it what an operator does.
+func (l *life) followRunbook(t *testing.T, one command, d *duty) {
+	t.Helper()
+	switch one.line {
+	case "appliance receiver allow-restore":
+		l.put(t, "spare", "/root/code", 0o600, l.on(t, one.host, one.line+" 2>/dev/null")+"\n")
+	case "appliance firewall apply":
+		if out := l.on(t, one.host, one.line); !strings.Contains(out, "appliance firewall confirm") {
+			t.Errorf("%s: new rules are in force without that anybody could log in anew: %s", one.host, out)
+		}
+		l.on(t, one.host, "appliance firewall confirm") // a session of its own
+	case "appliance doctor test-alarm":
+		l.on(t, one.host, one.line)
+		d.heard(t, "/hook/of-the-restored {", `"test"`)
+	case "appliance doctor --full":
+		all := l.examinedBy(t, one.host, one.line+" --json 2>/dev/null")
+		for _, f := range all {
+			if clock := strings.HasPrefix(f.Check, "clock."); f.Verdict == "bad" && (!clock || l.clockProven()) {
+				t.Errorf("%s: the doctor calls %s bad: %s (%s)", one.host, f.Check, f.Text, f.Cure)
+			}
+		}
+		finds(t, "restored", all, "ok", "token.pin", "token.keys", "log.whole", "backup.enrolled", "backup.head", "tls.listener", "alarm.ways", "services.units", "services.sandbox", "services.overrides", "firewall.active")
+	default: // its exit code says it
+		t.Log(l.on(t, one.host, one.line))
+	}
+}
+
+// runbook returns the commands that stand under a heading of docs/operations.md, and the host that each is for.
+func runbook(t *testing.T, heading string) (all []command) {
+	t.Helper()
+	page, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, found := strings.Cut(string(page), "\n### "+heading+"\n")
+	section, _, ended := strings.Cut(section, "\n### ")
+	if !found || !ended {
+		t.Fatalf("docs/operations.md has no %q", heading)
+	}
+	host := ""
+	for line := range strings.Lines(section) {
+		line = strings.TrimRight(line, "\n")
+		code, is := strings.CutPrefix(line, "    ")
+		switch {
+		case is && host == "":
+			t.Fatalf("docs/operations.md: nobody knows where this is to be run: %q", line)
+		case is:
+			all = append(all, command{host, code})
+		case strings.HasPrefix(line, "On the backup host"):
+			host = "backup"
+		case strings.HasPrefix(line, "On the new machine"):
+			host = "spare"
+		}
+	}
+	if len(all) < 9 {
+		t.Fatalf("docs/operations.md has %d commands under %q", len(all), heading)
+	}
+	return all
+}
+
+// hardened expects that what hardens a machine is there and in force.
+func (l *life) hardened(t *testing.T, host string) {
+	t.Helper()
+	l.on(t, host, "sshd -T | grep -x 'x11forwarding no' && systemctl is-active ssh && systemctl is-active aes-doctor.timer && test -s /etc/sysctl.d/60-aes-appliance.conf")
+	if *tier == "vm" { // a container has the kernel settings of its host
+		l.on(t, host, "test $(sysctl -n kernel.kptr_restrict) = 2 && test $(sysctl -n dev.tty.ldisc_autoload) = 0")
+	}
+	l.on(t, host, `test -z "$(systemctl --failed --no-legend)"`)
 }
 
 // grade is TLS as others judge it: testssl.sh, from a third host. Debian 12's gives no letter, but each finding a severity; there is to be none that it calls

@@ -96,7 +96,8 @@ func (l *life) parts() []part {
 	if l.release == machine.Releases()[0] { // the program that is graded is the same in all
 		begin = append(begin, part{"testssl", l.grade, false})
 	}
-	return append(begin, part{"lynis begins", l.beginLynis, false}, part{"lynis", l.lynis, false}, part{"restore", l.restore, false})
+	return append(begin, part{"lynis begins", l.beginLynis, false}, part{"lynis", l.lynis, false}, part{"restore", l.restore, false},
+		part{"remove", l.removed, false})
 }
 
 type life struct {

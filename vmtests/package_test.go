@@ -3,11 +3,14 @@
 package vmtests
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/veripath/aes-appliance/vmtests/machine"
 )
@@ -153,6 +156,74 @@ func (p *packaged) leftovers(t *testing.T) {
 	for line := range strings.Lines(p.on(t, "primary", everything)) {
 		if path := strings.TrimSpace(line); !was[path] && !own.MatchString(path) {
 			t.Errorf("left: %s", path)
+		}
+	}
+}
+
+// ours are what a removed appliance must have none of: processes, units that are up, sockets that listen.
+const ours = `pgrep -l -u aes-signer,aes-portal,aes-receiver; pgrep -l -x appliance; systemctl list-units --no-legend --plain --state=active,activating,failed 'aes-*'; ss -Hltn | grep -E ':(80|443|9464|7443) '; ss -Hlx | grep aes-; true`
+
+// hardening are the files that setup and a restore write for the machine itself.
+const hardening = "/etc/sysctl.d/60-aes-appliance.conf /etc/modprobe.d/aes-appliance.conf /etc/security/limits.d/60-aes-appliance.conf /etc/systemd/coredump.conf.d/60-aes-appliance.conf /etc/profile.d/60-aes-appliance.sh /etc/ssh/sshd_config.d/60-aes-appliance.conf"
+
+// removed is the end of an appliance that works: a removal stops it and keeps all, an installation takes up where it was; so does one after a purge that nobody confirmed, by the command that
+// it told; and one that was confirmed leaves nothing but the packet filter, by which the administrator comes in.
+func (l *life) removed(t *testing.T) {
+	host := "primary"
+	if l.at == atSpare {
+		host = "spare"
+	}
+	c := l.client(t)
+	before := c.signs(t, "REMOVE-1")
+	goesOn := func(id string) {
+		t.Helper()
+		l.on(t, host, "systemctl is-active aes-appliance.target aes-signer aes-portal aes-doctor.timer && systemctl is-enabled aes-appliance.target")
+		c.http.CloseIdleConnections()
+		c.comesBack(t, time.Minute, id)
+		if got := c.get(t, "/api/pdf/REMOVE-1"); fmt.Sprintf("%x", sha256.Sum256(got)) != before.SHA256 {
+			t.Error("what was signed before the removal is not what is given out")
+		}
+	}
+	ended := func() {
+		t.Helper()
+		if out := l.on(t, host, ours); out != "" {
+			t.Errorf("of the removed appliance is left\n%s", out)
+		}
+		if conn, err := l.lab.Dial(t.Context(), "admin", "tcp", fmt.Sprintf("198.18.0.%d:22", l.at)); err != nil {
+			t.Errorf("the administrator is kept out: %v", err)
+		} else {
+			conn.Close()
+		}
+		l.on(t, host, "ufw status verbose | grep -F 'deny (incoming), deny (outgoing)' && ufw status | grep -w 22 | grep -wF 198.18.0.50")
+	}
+	if out := l.on(t, host, ours); strings.Count(out, "appliance") < 2 || !strings.Contains(out, ":443 ") {
+		t.Fatalf("of a running appliance only this is seen:\n%s", out)
+	}
+	l.on(t, host, "apt-get remove -y -q aes-appliance")
+	ended()
+	l.on(t, host, "test -s /var/lib/aes-appliance/signer/audit_chain.jsonl && test -s /etc/aes-appliance/appliance.toml && test -s /etc/credstore.encrypted/aes-signer.token-pin && ls "+hardening)
+	l.on(t, host, "apt-get install -y -q aes-appliance")
+	goesOn("REMOVE-2")
+
+	const purge = "DEBIAN_FRONTEND=noninteractive apt-get purge -y -q aes-appliance 2>&1"
+	said := l.on(t, host, purge)
+	again := regexp.MustCompile(`systemctl enable --now aes-appliance\.target`).FindString(said)
+	if again == "" || !strings.Contains(said, "are kept:") || !strings.Contains(said, "The packet filter stays in force") {
+		t.Errorf("a purge that nobody confirmed says\n%s", said)
+	}
+	ended()
+	l.on(t, host, "apt-get install -y -q aes-appliance && "+again)
+	goesOn("REMOVE-3")
+
+	said = l.on(t, host, "touch /var/lib/aes-appliance/purge-this-state; "+purge)
+	if !strings.Contains(said, "are deleted, as confirmed") || !strings.Contains(said, "The packet filter stays in force") {
+		t.Errorf("a confirmed purge says\n%s", said)
+	}
+	ended()
+	for line := range strings.Lines(l.on(t, host, `find /etc /var/lib /usr /run -xdev \( -name '*aes-appliance*' -o -name 'aes-*' -o -name '50-setup-credentials*' \) -print; systemctl --failed --no-legend`)) {
+		// The repository is the test's; when timers ran last systemd keeps of every unit; what is in /run, empty folders, the next boot has gone.
+		if line = strings.TrimSpace(line); !regexp.MustCompile(`^/etc/apt/|^/var/lib/apt/lists/|^/var/lib/systemd/timers/stamp-|^/run/aes-`).MatchString(line) {
+			t.Errorf("left: %s", line)
 		}
 	}
 }

@@ -113,11 +113,7 @@ func (l *life) setUp(t *testing.T) {
 	}
 	l.on(t, "backup", "systemctl is-active aes-receiver && systemctl is-enabled aes-receiver.socket")
 	for _, host := range []string{"primary", "backup"} {
-		l.on(t, host, "sshd -T | grep -x 'x11forwarding no' && systemctl is-active ssh && systemctl is-active aes-doctor.timer")
-		if *tier == "vm" { // a container has the kernel settings of its host
-			l.on(t, host, "test $(sysctl -n kernel.kptr_restrict) = 2 && test $(sysctl -n dev.tty.ldisc_autoload) = 0")
-		}
-		l.on(t, host, `test -z "$(systemctl --failed --no-legend)"`)
+		l.hardened(t, host)
 	}
 }
 
