@@ -14,6 +14,7 @@ aes-portal.service|10
 aes-receiver.service|10
 aes-expiry.service|1
 aes-doctor.service|30
+aes-upgrade.service|24
 aes-renew-archive.service|1
 aes-drill.service|1
 '
