@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -54,6 +55,25 @@ func (l *life) limits(t *testing.T) {
 			t.Errorf("%s has the limits and the profile\n%s\nnot\n%s", one.unit, got, want)
 		}
 		t.Logf("%s: %s", one.unit, strings.ReplaceAll(got, "\n", " "))
+	}
+	l.unswapped(t, "primary")
+}
+
+// unswapped expects of each service of the package, also of those that timers start, that systemd lets none of its pages go to swap. That the kernel goes by it is for limits.
+func (e *estate) unswapped(t *testing.T, host string) {
+	t.Helper()
+	files, err := filepath.Glob("../systemd/*.service")
+	if err != nil || len(files) < 9 {
+		t.Fatal(files, err)
+	}
+	for i, file := range files {
+		files[i] = strings.Replace(filepath.Base(file), "@.", "@x.", 1)
+	}
+	out := e.on(t, host, "systemctl show -p Id -p MemorySwapMax "+strings.Join(files, " "))
+	for _, unit := range files {
+		if !strings.Contains(out, "MemorySwapMax=0\nId="+unit) && !strings.Contains(out, "Id="+unit+"\nMemorySwapMax=0\n") {
+			t.Errorf("%s may go to swap:\n%s", unit, out)
+		}
 	}
 }
 

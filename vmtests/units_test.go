@@ -173,6 +173,12 @@ func (u *units) start(t *testing.T) {
 			t.Errorf("%s runs as %s", unit, user)
 		}
 	}
+	// A process that is not dumpable has files in /proc that are root's and not its user's: no other process of that user, a task of a timer for one, reads its memory.
+	if owner := u.on(t, "primary", "stat -c %U /proc/$(systemctl show -P MainPID aes-signer)/environ"); owner != "root" {
+		t.Errorf("the signer is dumpable: its environment is a file of %s", owner)
+	}
+	u.connects(t)
+	u.unswapped(t, "primary")
 	pool := x509.NewCertPool()
 	pem, err := os.ReadFile(u.root)
 	if err != nil || !pool.AppendCertsFromPEM(pem) {
@@ -185,6 +191,23 @@ func (u *units) start(t *testing.T) {
 			return u.lab.Dial(ctx, "app", "tcp", net.JoinHostPort(u.lab.Address("primary"), port))
 		},
 	}}
+}
+
+// connects has users connect to the signer's sockets: the portal to its own; to the operator's the signer's user, whose tasks the timers start, and root.
+func (u *units) connects(t *testing.T) {
+	t.Helper()
+	const portal, admin = "/run/aes-appliance/portal/signer.sock", "/run/aes-appliance/admin/signer.sock"
+	if out := u.on(t, "primary", "stat -c '%U:%G %a' "+portal+" "+admin); out != "aes-signer:aes-portal 660\naes-signer:aes-signer 600" {
+		t.Errorf("the signer's sockets are\n%s", out)
+	}
+	for _, one := range []struct{ user, socket, want string }{
+		{"nobody", portal, "permission denied"}, {"nobody", admin, "permission denied"}, {"aes-receiver", portal, "permission denied"}, {"aes-receiver", admin, "permission denied"},
+		{"aes-portal", portal, "done"}, {"aes-portal", admin, "permission denied"}, {"aes-signer", admin, "done"}, {"root", portal, "done"}, {"root", admin, "done"},
+	} {
+		if got := u.on(t, "primary", "runuser -u "+one.user+" -- /opt/confined connect "+one.socket); got != one.want {
+			t.Errorf("%s connects to %s: %s", one.user, one.socket, got)
+		}
+	}
 }
 
 // answer has a time stamp made, over plain http, and asks for a page, over TLS.
@@ -242,36 +265,52 @@ func (u *units) tasks(t *testing.T) {
 	})
 }
 
+// reload: the services take up a configuration that was changed, and keep theirs when it is wrong; their processes stay.
 func (u *units) reload(t *testing.T) {
-	before := u.on(t, "primary", "systemctl show -P MainPID aes-signer aes-portal")
-	u.on(t, "primary", "systemctl reload aes-signer aes-portal && systemctl is-active aes-signer aes-portal")
-	waitFor(t, 10*time.Second, "both take the configuration up", func() error {
-		if out, err := u.try("primary", "journalctl --no-pager -o cat -u aes-signer -u aes-portal | grep -c 'configuration taken up'"); out != "2" {
-			return fmt.Errorf("%s, %v", out, err)
+	const config, reload = "/etc/aes-appliance/appliance.toml", "systemctl reload aes-signer aes-portal && systemctl is-active aes-signer aes-portal"
+	bothSay := func(what string, times int) {
+		t.Helper()
+		waitFor(t, 10*time.Second, "both say "+what, func() error {
+			out, err := u.try("primary", "for unit in aes-signer aes-portal; do journalctl --no-pager -o cat -u $unit | grep -c '"+what+"'; done")
+			if want := fmt.Sprintf("%[1]d\n%[1]d", times); out != want {
+				return fmt.Errorf("%s, %v", out, err)
+			}
+			return nil
+		})
+		if err := u.page(); err != nil {
+			t.Error(err)
 		}
-		return nil
-	})
-	if after := u.on(t, "primary", "systemctl show -P MainPID aes-signer aes-portal"); after != before {
-		t.Errorf("processes %q, and %q after a reload", before, after)
 	}
-	if err := u.page(); err != nil {
-		t.Error(err)
+	before := u.on(t, "primary", "systemctl show -P MainPID aes-signer aes-portal")
+	u.on(t, "primary", reload)
+	bothSay("configuration taken up", 1)
+	u.on(t, "primary", "cp "+config+" /root/good.toml && sed -i '1i bogus = 1' "+config+" && "+reload)
+	bothSay("the configuration was not taken up", 1)
+	u.on(t, "primary", "cp /root/good.toml "+config+" && "+reload)
+	bothSay("configuration taken up", 2)
+	if after := u.on(t, "primary", "systemctl show -P MainPID aes-signer aes-portal"); after != before {
+		t.Errorf("processes %q, and %q after reloads", before, after)
 	}
 }
 
-// watchdog stops the signer in its tracks: systemd ends it and starts another.
+// watchdog stops the services in their tracks: systemd ends them and starts others.
 func (u *units) watchdog(t *testing.T) {
-	u.put(t, "primary", "/run/systemd/system/aes-signer.service.d/watchdog.conf", 0o644, "[Service]\nWatchdogSec=10\n")
-	u.on(t, "primary", "systemctl daemon-reload && systemctl restart aes-signer && kill -STOP $(systemctl show -P MainPID aes-signer)")
-	waitFor(t, 2*time.Minute, "the signer that hangs is replaced", func() error {
-		out, err := u.try("primary", "systemctl show -P NRestarts aes-signer; systemctl is-active aes-signer; journalctl --no-pager -o cat -u aes-signer | grep -c 'Watchdog timeout'")
-		var restarts, timeouts int
-		if n, scan := fmt.Sscanf(out, "%d\nactive\n%d", &restarts, &timeouts); n < 2 || restarts < 1 || timeouts < 1 {
-			return fmt.Errorf("%q, %v, %v", out, scan, err)
-		}
-		return nil
-	})
-	u.on(t, "primary", "rm -r /run/systemd/system/aes-signer.service.d && systemctl daemon-reload && systemctl restart aes-signer")
+	both := []string{"aes-signer", "aes-portal"}
+	for _, unit := range both {
+		u.put(t, "primary", "/run/systemd/system/"+unit+".service.d/watchdog.conf", 0o644, "[Service]\nWatchdogSec=10\n")
+	}
+	u.on(t, "primary", "systemctl daemon-reload && systemctl restart aes-signer aes-portal && kill -STOP $(systemctl show -P MainPID aes-signer aes-portal)")
+	for _, unit := range both {
+		waitFor(t, 2*time.Minute, unit+", which hangs, is replaced", func() error {
+			out, err := u.try("primary", "systemctl show -P NRestarts "+unit+"; systemctl is-active "+unit+"; journalctl --no-pager -o cat -u "+unit+" | grep -c 'Watchdog timeout'")
+			var restarts, timeouts int
+			if n, scan := fmt.Sscanf(out, "%d\nactive\n%d", &restarts, &timeouts); n < 2 || restarts < 1 || timeouts < 1 {
+				return fmt.Errorf("%q, %v, %v", out, scan, err)
+			}
+			return nil
+		})
+	}
+	u.on(t, "primary", "rm -r /run/systemd/system/aes-signer.service.d /run/systemd/system/aes-portal.service.d && systemctl daemon-reload && systemctl restart aes-signer aes-portal")
 	u.answer(t)
 }
 
