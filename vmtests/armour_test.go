@@ -40,8 +40,8 @@ func (e *estate) unrefused(t *testing.T) {
 
 // barred are the attempts of cmd/confined that AppArmor alone must frustrate, though it is root that tries. What it has no say in (memory that is written and
 // executed, the personality, key rings, listening) is for the unit.
-var barred = []string{"write /", "write /etc", "write /etc/aes-appliance", "write /run", "read /etc/shadow", "read a key of ssh", "read sealed credentials", "read memory", "read the kernel's log",
-	"write a kernel setting", "run a shell", "run a file of its own", "make a packet socket", "make a netlink socket", "bind port 81", "change the clock's state", "set the clock", "mount", "change the root folder"}
+var barred = []string{"write /", "write /etc", "write /etc/aes-appliance", "write /run", "read /etc/shadow", "read a key of ssh", "read sealed credentials", "read the PIN",
+	"read the signer's state", "write the signer's state", "read the token", "read the portal's state", "read the receiver's state", "read memory", "read the kernel's log", "write a kernel setting", "run a shell", "run a file of its own", "make a packet socket", "make a netlink socket", "bind port 81", "change the clock's state", "set the clock", "mount", "change the root folder", "trace", "load a program into the kernel", "load a module"}
 
 // armour has the probe run as root without a sandbox: freely, to see that all of it can be done, and then under each profile, where nothing of it can. It leaves refusals in
 // the kernel's log, and a machine that is to be booted.
@@ -49,19 +49,22 @@ func (l *life) armour(t *testing.T) {
 	l.unrefused(t) // the services' whole life before this
 	l.putProbe(t)
 	l.on(t, "primary", "aa-status | grep -A20 'profiles are in enforce mode'")
-	// In the program's place, for these processes only; without ptrace, by which it would stop systemd.
-	const run = "systemd-run --quiet --wait --pipe --collect -p BindReadOnlyPaths=/opt/confined:/usr/bin/appliance -p SystemCallFilter=~ptrace -p SystemCallErrorNumber=EPERM -p PrivateMounts=yes -p "
+	l.on(t, "primary", "install -d -m 700 -o aes-receiver -g aes-receiver /var/lib/aes-appliance/receiver") // as on a backup host
 	for _, profile := range []string{"", "aes-signer", "aes-portal", "aes-receiver"} {
-		how := "AppArmorProfile=" + profile
-		if profile == "" {
-			how = "Nice=0"
+		under := ""
+		if profile != "" {
+			under = "aa-exec -p " + profile + " -- "
 		}
-		out := l.on(t, "primary", run+how+" /usr/bin/appliance; rm -f /x /etc/x /run/x /etc/aes-appliance/x; hostname primary")
+		// In the program's place, for these processes only. Not as a unit: systemd would hide the signer's credentials from it.
+		out := l.on(t, "primary", "unshare --mount sh -c 'mount --bind /opt/confined /usr/bin/appliance && exec "+under+"/usr/bin/appliance' | cat; rm -f /x /etc/x /run/x /etc/aes-appliance/x; hostname primary")
 		tried := 0
 		for line := range strings.Lines(out) {
 			name, result, _ := strings.Cut(strings.TrimSpace(line), ": ")
 			if what, ok := strings.CutPrefix(name, "attempt "); ok && slices.Contains(barred, what) {
 				tried++
+				if profile == "aes-signer" && what == "read the PIN" {
+					continue // its own
+				}
 				if done := result == "done"; done != (profile == "") {
 					t.Errorf("root under %q: %s: %s", profile, what, result)
 				}
@@ -71,6 +74,7 @@ func (l *life) armour(t *testing.T) {
 			t.Errorf("under %q %d of %d were tried:\n%s", profile, tried, len(barred), out)
 		}
 	}
+	l.on(t, "primary", "rmdir /var/lib/aes-appliance/receiver")
 	if said := l.refusals(t, "primary"); len(said) < len(barred) {
 		t.Errorf("the kernel's log has %d refusals only", len(said))
 	}
