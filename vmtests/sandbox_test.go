@@ -50,7 +50,7 @@ var readAll = []string{"read /etc/shadow", "read a key of ssh", "read sealed cre
 func sees(state, sockets string, more ...string) map[string]string {
 	m := map[string]string{"/": "bin dev etc proc root run sys tmp usr var", "/usr": "bin", "/usr/bin": "appliance", "/home": "none", "/var": "lib tmp", "/var/lib": "aes-appliance", "/var/lib/aes-appliance": state,
 		"/run": "aes-appliance systemd", "/run/aes-appliance": sockets, "/run/credentials": "none",
-		"/dev": "char fd full hugepages log mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero"}
+		"/dev": "char fd full log mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero"}
 	for i := 0; i < len(more); i += 2 {
 		m[more[i]] = more[i+1]
 	}
@@ -106,6 +106,9 @@ func (u *units) judge(t *testing.T, unit string, c cage, out string) {
 		got := found["folder "+what]
 		if what == "/run" && u.release.Number == "13" {
 			got = strings.Replace(got, "host ", "", 1) // its systemd says there of which release the machine is
+		}
+		if what == "/dev" {
+			got = strings.Replace(got, "hugepages ", "", 1) // as the kernel has them
 		}
 		if got != want {
 			t.Errorf("%s: in %s there is %s, not %s", unit, what, got, want)
