@@ -3,6 +3,7 @@
 package vmtests
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"os"
@@ -26,7 +27,7 @@ func TestPackage(t *testing.T) {
 		p.archive = p.newArchive(t, "apt", p.deb)
 		p.version = strings.TrimSpace(p.on(t, "primary", "echo "+field(t, p.deb, "Version")))
 		runParts(t, []part{
-			{"install", p.install, true}, {"unattended upgrade", p.unattended, true}, {"back", p.back, true}, {"remove", p.remove, true},
+			{"install", p.install, true}, {"slow packet filter", p.slowFilter, true}, {"stopping", p.stopping, true}, {"unattended upgrade", p.unattended, true}, {"back", p.back, true}, {"remove", p.remove, true},
 			{"purge keeps", p.purgeKeeps, true}, {"purge by debconf", p.purgeByDebconf, true}, {"purge by flag", p.purgeByFlag, true}, {"leftovers", p.leftovers, true},
 		})
 	})
@@ -74,6 +75,36 @@ func (p *packaged) install(t *testing.T) {
 		t.Errorf("active or enabled:\n%s", out)
 	}
 	p.on(t, "primary", "systemd-analyze verify --man=no /usr/lib/systemd/system/aes-*.socket /usr/lib/systemd/system/aes-*.timer /usr/lib/systemd/system/aes-*.target")
+}
+
+// slowFilter: the time to confirm is counted from when the rules are in force, though ufw took so long for that that systemd has begun to undo them.
+func (p *packaged) slowFilter(t *testing.T) {
+	p.put(t, "primary", "/root/receiver.toml", 0o600, "[firewall]\nadmin_networks = \"198.18.0.50\"\n")
+	p.put(t, "primary", "/root/slow", 0o755, "#!/bin/sh\n[ \"$3\" != start ] || { sleep 12; systemctl show -P ActiveState aes-firewall-rollback.service >/root/undoing; }\nexec /root/ufw-init \"$@\"\n")
+	p.on(t, "primary", "cp /lib/ufw/ufw-init /root && mount --bind /root/slow /lib/ufw/ufw-init")
+	p.on(t, "primary", "appliance --config /root/receiver.toml firewall apply --confirm 10s")
+	if out := p.on(t, "primary", "cat /root/undoing; systemctl show -P ActiveState aes-firewall-rollback.timer aes-firewall-rollback.service"); strings.Join(strings.Fields(out), " ") != "active active inactive" {
+		t.Errorf("what undoes it was, and the timer and that are: %q", out)
+	}
+	p.on(t, "primary", "appliance firewall rollback && umount /lib/ufw/ufw-init && iptables -S INPUT | grep -x -e '-P INPUT ACCEPT'")
+}
+
+// stopping: a version that is being tried while the machine stops is taken back before that ends, though dpkg is gone and services cannot start, and is not refused for it.
+func (p *packaged) stopping(t *testing.T) {
+	p.put(t, "primary", "/etc/systemd/system/trying.service", 0o644, "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\nExecStop=/usr/lib/aes-appliance/upgrade try 9\nTimeoutStopSec=20\n")
+	p.on(t, "primary", `set -e
+/usr/lib/aes-appliance/upgrade begin 9
+echo aes-signer.service >/var/lib/aes-appliance/upgrade/running
+cp /bin/false /root/false && mv /root/false /usr/bin/appliance
+systemctl daemon-reload && systemctl start trying.service`)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	if err := p.machines["primary"].Reboot(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if out := p.on(t, "primary", "rm /etc/systemd/system/trying.service && dpkg --verify aes-appliance && ls /var/lib/aes-appliance/upgrade"); out != "" {
+		t.Errorf("what the upgrade has left: %q", out)
+	}
 }
 
 // unattended: with the line of the documentation, and nothing else allowed, the next version comes by itself.
