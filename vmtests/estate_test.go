@@ -102,16 +102,21 @@ func inContainers(t *testing.T) {
 
 // eachRelease runs do for each Debian release that was asked for, side by side.
 func eachRelease(t *testing.T, do func(t *testing.T, d machine.Debian)) {
+	oneByOne(t, func(t *testing.T, d machine.Debian) {
+		besideOthers(t)
+		do(t, d)
+	})
+}
+
+// oneByOne does so one after the other.
+func oneByOne(t *testing.T, do func(t *testing.T, d machine.Debian)) {
 	needRoot(t)
 	for number := range strings.FieldsSeq(*releases) {
 		d, err := machine.Release(number)
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Run("debian"+number, func(t *testing.T) {
-			besideOthers(t)
-			do(t, d)
-		})
+		t.Run("debian"+number, func(t *testing.T) { do(t, d) })
 	}
 }
 

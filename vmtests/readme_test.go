@@ -16,10 +16,10 @@ import (
 )
 
 // TestReadme follows README.md's section for operators, command by command as it is written there, on two fresh machines and a booking app's. It does between them
-// what the text has people do: fills in the answers, carries the join code, copies the root certificate. It runs before all others and beside none, for its time counts.
+// what the text has people do: fills in the answers, carries the join code, copies the root certificate. It runs before all others and beside none, one release after the other, for its time counts.
 func TestReadme(t *testing.T) {
 	inContainers(t)
-	t.Run("followed", func(t *testing.T) { eachRelease(t, followReadme) })
+	oneByOne(t, followReadme)
 }
 
 func followReadme(t *testing.T, d machine.Debian) {
