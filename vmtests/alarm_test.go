@@ -209,7 +209,7 @@ systemctl daemon-reload && systemctl restart aes-receiver`)
 	heard(`"return"`)
 	l.on(t, "backup", "systemctl stop aes-receiver.socket aes-receiver && appliance receiver test-alarm && systemctl start aes-receiver.socket aes-receiver") // the service's credentials are gone while it is off
 	heard(`"test"`)
-	l.on(t, "backup", "! journalctl --no-pager -u aes-receiver | grep -e secret-of-its-own -e 'a password'")
+	l.on(t, "backup", "journalctl --sync; ! journalctl --no-pager -u aes-receiver | grep -e secret-of-its-own -e 'a password'")
 	l.on(t, "backup", `cp /root/receiver.before /etc/aes-appliance/receiver.toml; rm -r /etc/systemd/system/aes-receiver.service.d/alarm.conf /etc/credstore.encrypted/aes-receiver.webhook /etc/credstore.encrypted/aes-receiver.mail-password
 systemctl daemon-reload && systemctl restart aes-receiver`)
 	l.client(t).comesBack(t, time.Minute, "ALARM-3")

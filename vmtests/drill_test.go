@@ -12,7 +12,7 @@ import (
 func (l *life) drill(t *testing.T) {
 	l.client(t).signs(t, "DRILL-1")
 	l.on(t, "primary", "systemctl is-active aes-drill.timer && systemctl start aes-drill.service")
-	if out := l.on(t, "primary", "journalctl --no-pager -o cat -u aes-drill"); !strings.Contains(out, "was fetched and verified, and is this log") || !strings.Contains(out, "appliance backup drill --from") {
+	if out := l.on(t, "primary", "journalctl --sync; journalctl --no-pager -o cat -u aes-drill"); !strings.Contains(out, "was fetched and verified, and is this log") || !strings.Contains(out, "appliance backup drill --from") {
 		t.Errorf("the drill says\n%s", out)
 	}
 	l.on(t, "primary", `grep -c '"event_type":"backup_copy_verified"' /var/lib/aes-appliance/signer/audit_chain.jsonl`)
@@ -20,7 +20,7 @@ func (l *life) drill(t *testing.T) {
 	l.on(t, "backup", `file=$(find /var/lib/aes-appliance/receiver/logs -type f -regex '.*/[0-9a-f]*' | head -1) && test -n "$file" && cp -a "$file" /root/good && echo "$file" >/root/spoilt && printf x >>"$file"`)
 	l.refused(t, "primary", "systemctl start aes-drill.service")
 	l.on(t, "primary", "systemctl --failed --no-legend | grep aes-drill && appliance doctor | grep aes-drill; test ! -e /var/lib/aes-appliance/signer/copy.scratch")
-	t.Log(l.on(t, "primary", "journalctl --no-pager -o cat -u aes-drill | tail -6"))
+	t.Log(l.on(t, "primary", "journalctl --sync; journalctl --no-pager -o cat -u aes-drill | tail -6"))
 	l.on(t, "backup", `cp -a /root/good "$(cat /root/spoilt)"`)
 	l.on(t, "primary", `systemctl start aes-drill.service && test -z "$(systemctl --failed --no-legend)"`)
 }
@@ -39,7 +39,7 @@ func (l *life) changePIN(t *testing.T) {
 	l.client(t).comesBack(t, time.Minute, "PIN-1")
 	l.on(t, "primary", "appliance backup status --wait 1m && test $(grep -c token_pin_changed /var/lib/aes-appliance/signer/audit_chain.jsonl) = 3")
 	// One that was started in the midst has tried two PINs, and SoftHSM2 said so of the wrong one; the one that runs now has no other.
-	l.on(t, "primary", "! journalctl --no-pager _SYSTEMD_INVOCATION_ID=$(systemctl show -P InvocationID aes-signer) | grep -i 'could not'")
+	l.on(t, "primary", "journalctl --sync; ! journalctl --no-pager _SYSTEMD_INVOCATION_ID=$(systemctl show -P InvocationID aes-signer) | grep -i 'could not'")
 	if now := l.on(t, "primary", "appliance backup status --json | grep -o '\"token_backup\": *\"[0-9a-f]*\"' || true"); now == object && object != "" {
 		t.Error("the token was not backed up with its new PIN")
 	}

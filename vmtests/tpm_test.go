@@ -37,7 +37,7 @@ func (l *life) tpm(t *testing.T) {
 	c.http.CloseIdleConnections()
 	l.refused(t, "primary", "systemd-creds decrypt --name=token-pin /etc/credstore.encrypted/aes-signer.token-pin -")
 	l.refused(t, "primary", "timeout 60 systemctl start aes-signer")
-	said := l.on(t, "primary", "journalctl --no-pager -b -o cat -u 'aes-signer*' | sort | uniq -c | sort -rn | head -40")
+	said := l.on(t, "primary", "journalctl --sync; journalctl --no-pager -b -o cat -u 'aes-signer*' | sort | uniq -c | sort -rn | head -40")
 	t.Log(said)
 	if !strings.Contains(said, "appliance backup pin") {
 		t.Errorf("the journal does not say what to do:\n%s", said)

@@ -102,7 +102,7 @@ func (l *life) former(t *testing.T, version, name string) {
 	}
 	l.on(t, "primary", `for unit in aes-signer aes-portal; do cmp /proc/$(systemctl show -P MainPID $unit)/exe /usr/bin/appliance || exit 1; done
 test -z "$(systemctl --failed --no-legend 'aes-signer*' 'aes-portal*' '*.socket')"`)
-	l.on(t, "primary", "journalctl --no-pager -o cat -t aes-upgrade -p err | grep -F '+"+name+" is not good'")
+	l.on(t, "primary", "journalctl --sync; journalctl --no-pager -o cat -t aes-upgrade -p err | grep -F '+"+name+" is not good'")
 	l.refused(t, "primary", "appliance doctor", name+" was undone at")
 	l.on(t, "primary", `appliance status --json | grep -F '"updates.package"'`)
 	l.on(t, "primary", "appliance audit verify")
@@ -131,7 +131,7 @@ func (l *life) stopped(t *testing.T) {
 	}
 	c := l.client(t)
 	t.Logf("the power went off in the midst of an upgrade: signing %v after the boot", c.comesBack(t, time.Minute, "UNDONE-BOOT"))
-	l.on(t, "primary", "journalctl --no-pager -o cat -t aes-upgrade -p err | grep -F 'the machine stopped in the midst of an upgrade'")
+	l.on(t, "primary", "journalctl --sync; journalctl --no-pager -o cat -t aes-upgrade -p err | grep -F 'the machine stopped in the midst of an upgrade'")
 	l.refused(t, "primary", "appliance doctor", "apt-get install --reinstall aes-appliance")
 	l.on(t, "primary", "rm /var/lib/aes-appliance/upgrade/undone; dpkg --configure -a; apt-get -q update; apt-get install -y -q --reinstall --allow-downgrades aes-appliance="+version)
 	l.on(t, "primary", "appliance doctor --serving && test ! -e /var/lib/aes-appliance/upgrade && test \"$(dpkg-query -W -f '${db:Status-Abbrev}' aes-appliance)\" = 'ii '")

@@ -152,11 +152,11 @@ func (u *units) start(t *testing.T) {
 	if out := u.on(t, "primary", "ss -Hltn | awk '{print $4}' | grep -E ':(443|80|9464)$' | sort | tr '\\n' ' '"); out != "*:443 *:80 127.0.0.1:9464" {
 		t.Errorf("listening: %s", out)
 	}
-	if out := u.on(t, "primary", "journalctl --no-pager -u 'aes-*' | grep -iE 'unknown|ignoring|deprecated' || true"); out != "" {
+	if out := u.on(t, "primary", "journalctl --sync; journalctl --no-pager -u 'aes-*' | grep -iE 'unknown|ignoring|deprecated' || true"); out != "" {
 		t.Errorf("systemd does not take the units as they are:\n%s", out)
 	}
 	// What stands in there at a good start is what an operator takes for the trouble when there is some.
-	if out := u.on(t, "primary", "journalctl --no-pager -o cat -u 'aes-*' | grep -iE 'could not open|permission denied|token\\.object' || true"); out != "" {
+	if out := u.on(t, "primary", "journalctl --sync; journalctl --no-pager -o cat -u 'aes-*' | grep -iE 'could not open|permission denied|token\\.object' || true"); out != "" {
 		t.Errorf("at a good start the journal has\n%s", out)
 	}
 	if out, want := u.on(t, "primary", "systemctl --version | grep -o '[+-]BPF_FRAMEWORK'"), map[string]string{"12": "-BPF_FRAMEWORK", "13": "+BPF_FRAMEWORK"}[u.release.Number]; out != want {
@@ -257,7 +257,7 @@ func (u *units) page() error {
 func (u *units) tasks(t *testing.T) {
 	u.on(t, "primary", "systemctl start aes-expiry.service aes-renew-archive.service")
 	waitFor(t, 10*time.Second, "both say what they found", func() error {
-		out, err := u.try("primary", "journalctl --no-pager -o cat -u aes-expiry -u aes-renew-archive")
+		out, err := u.try("primary", "journalctl --sync; journalctl --no-pager -o cat -u aes-expiry -u aes-renew-archive")
 		if !strings.Contains(out+"\n", "none\n") || !strings.Contains(out+"\n", "renewed  0\n") {
 			return fmt.Errorf("%s, %v", out, err)
 		}

@@ -16,7 +16,9 @@ import (
 const (
 	wantedPoll = time.Minute     // one question to the signer
 	dialTime   = 5 * time.Second // one connection
-	dialPause  = time.Second     // after a question that failed
+	// After a question that failed: at first hardly any, for a signer that was restarted wants its backup before it signs; then twice as long each time.
+	dialPause    = 20 * time.Millisecond
+	dialPauseMax = time.Second
 )
 
 // dialers is how many connections are made for the signer at once: a witness of the log that does not answer must not keep it from the backup host.
@@ -25,14 +27,16 @@ const dialers = 8
 // dialFor makes the connections that the signer asks for, to the backup host and to who else vouches for the log, until ctx ends: TCP, to the address
 // that the signer names and no other. What is said over them is between the signer and them.
 func (p *Portal) dialFor(ctx context.Context) {
-	for ctx.Err() == nil {
+	for pause := dialPause; ctx.Err() == nil; {
 		err := p.dialNext(ctx)
 		if err == nil || ctx.Err() != nil {
+			pause = dialPause
 			continue
 		}
 		p.log.DebugContext(ctx, "a connection for the signer", "cause", err)
 		select {
-		case <-time.After(dialPause):
+		case <-time.After(pause):
+			pause = min(2*pause, dialPauseMax)
 		case <-ctx.Done():
 		}
 	}
