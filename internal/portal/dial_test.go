@@ -7,8 +7,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/wire"
 )
 
@@ -128,4 +130,27 @@ func TestDialsWhileEnding(t *testing.T) {
 	if err := <-stopped; err != nil {
 		t.Error(err)
 	}
+}
+
+// TestDialsForARestartedSigner: a signer that ends, as one that is restarted does, is asked again almost at once; one that stays away once in a second.
+func TestDialsForARestartedSigner(t *testing.T) {
+	p, d := newPortal(t, nil)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		began := time.Now()
+		var asked []time.Duration
+		d.do[wire.OpWanted] = func(any, *os.File) (any, *os.File, error) {
+			if asked = append(asked, time.Since(began)); len(asked) == 12 {
+				cancel()
+			}
+			return nil, nil, fault.New(fault.Unavailable, "the signer is gone")
+		}
+		p.dialFor(ctx)
+		if len(asked) != 12 || asked[3] > 200*time.Millisecond {
+			t.Errorf("asked after %v", asked)
+		}
+		if asked[11]-asked[10] != time.Second {
+			t.Errorf("a signer that stays away is asked after %v", asked)
+		}
+	})
 }
