@@ -49,7 +49,7 @@ const (
 	stopBoth = "systemctl stop aes-appliance.target 'aes-portal*' 'aes-signer*' && ! systemctl is-active -q " + bothServices
 )
 
-// starts times some starts: with the state in the page cache, and, not judged because it is the disk's, without, as after a boot; and restarts, as an upgrade has them.
+// starts times some starts: with the state in the page cache, and without, as after a boot; and restarts, as an upgrade has them.
 func (u *units) starts(t *testing.T) {
 	if out := u.on(t, "primary", "wc -l </var/lib/aes-appliance/signer/audit_chain.jsonl"); len(out) < len("1000000") {
 		t.Fatalf("the log has %s lines", out)
@@ -74,8 +74,8 @@ func (u *units) starts(t *testing.T) {
 	}
 	warm := took[:3]
 	t.Logf("with 10,000 certificates and a million lines both services are ready after %v, %v when nothing of them is in memory; a restart of both takes %v", warm, took[3], paused)
-	if best := slices.Min(warm); best > startLimit && busy(t) < 2 {
-		t.Errorf("ready at best after %v, not %v", best, startLimit)
+	if slowest := max(slices.Min(warm), took[3]); slowest > startLimit && busy(t) < 2 {
+		t.Errorf("ready after %v, not %v", slowest, startLimit)
 	}
 	if best := slices.Min(paused); best > pauseLimit && busy(t) < 2 {
 		t.Errorf("restarted at best after %v, not %v", best, pauseLimit)

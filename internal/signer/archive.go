@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -68,13 +69,13 @@ func (v *Server) archiveDue(ctx context.Context, in wire.ArchiveDue) (page wire.
 				page.Next = hex.EncodeToString(key)
 				return nil
 			}
-			var rec record
-			if err := json.Unmarshal(raw, &rec); err != nil {
+			var k kept
+			if err := json.Unmarshal(raw, &k); err != nil {
 				return err
 			}
-			newest := rec.newest()
-			if ending[newest.TSA] || newest.before(in.StampedBefore) {
-				page.Documents = append(page.Documents, wire.ArchiveRef{Clinic: rec.Clinic, PrescriptionID: rec.PrescriptionID})
+			if ending[k.StampedBy] || k.stampedBefore(in.StampedBefore) {
+				clinic, id, _ := strings.Cut(string(key), "\x00")
+				page.Documents = append(page.Documents, wire.ArchiveRef{Clinic: clinic, PrescriptionID: id})
 			}
 		}
 		return ctx.Err()

@@ -124,3 +124,59 @@ func TestLogThatWasNotCosigned(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 }
+
+// TestLineThatWasExchanged: a line of a prescription that somebody put into the log in the place of another is not believed, though it is one by itself; nor is one that is none. Others
+// are shown all the same.
+func TestLineThatWasExchanged(t *testing.T) {
+	h := newHouse(t, signer.ServerConfig{})
+	ctx, token := t.Context(), h.token(t, nil)
+	for _, id := range []string{"RX-1", "RX-2", "RX-3"} {
+		if _, _, err := h.portal.sign(ctx, wanted(token, id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	signed := func(id string) string {
+		for raw := range strings.Lines(h.logText(t)) {
+			if line, err := chain.ParseLine([]byte(strings.TrimSuffix(raw, "\n"))); err == nil && line.EventType == "prescription_signed" && strings.Contains(raw, `"`+id+`"`) {
+				return strings.TrimSuffix(raw, "\n")
+			}
+		}
+		t.Fatalf("%s is not in the log", id)
+		return ""
+	}
+	was := signed("RX-1")
+	line, err := chain.ParseLine([]byte(was))
+	if err != nil {
+		t.Fatal(err)
+	}
+	line.Details = bytes.Replace(bytes.Clone(line.Details), []byte("Doctor Clinician"), []byte("Doctor Clinicion"), 1)
+	forged, _, err := chain.AppendLine(nil, line.Prev, line.Entry)
+	if err != nil || len(forged) != len(was) || string(forged) == was {
+		t.Fatalf("%s, %v", forged, err)
+	}
+	change(t, h, was, string(forged))
+	was = signed("RX-2")
+	change(t, h, was, strings.Repeat("x", len(was)))
+	for _, id := range []string{"RX-1", "RX-2"} {
+		for _, op := range []wire.Op{wire.OpDocument, wire.OpPack} {
+			_, _, err := h.portal.download(ctx, op, token, id)
+			wantKind(t, err, fault.Corrupt, id+", "+string(op))
+		}
+		_, _, err := h.portal.sign(ctx, wanted(token, id))
+		wantKind(t, err, fault.Corrupt, id+", signing again")
+		_, err = h.portal.call(ctx, wire.OpCancel, wire.CancelRequest{Credentials: creds(token), PrescriptionID: id, Reason: "wrong strength"}, nil, nil)
+		wantKind(t, err, fault.Corrupt, id+", cancelling")
+	}
+	var page wire.PrescriptionPage
+	if _, err := h.portal.call(ctx, wire.OpPrescriptions, wire.PrescriptionsRequest{Credentials: creds(token)}, &page, nil); err != nil || len(page.Prescriptions) != 3 {
+		t.Fatalf("%+v, %v", page, err)
+	}
+	if whole := page.Prescriptions[0]; whole.Incomplete || whole.PrescriptionID != "RX-3" || whole.MedicationName == "" {
+		t.Errorf("the whole one: %+v", whole)
+	}
+	for i, id := range []string{"RX-2", "RX-1"} {
+		if lost := page.Prescriptions[1+i]; !lost.Incomplete || lost.PrescriptionID != id || lost.Status != "signed" || lost.SHA256 != "" {
+			t.Errorf("of a line that is not believed is shown: %+v", lost)
+		}
+	}
+}

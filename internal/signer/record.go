@@ -1,6 +1,8 @@
 package signer
 
 import (
+	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -8,6 +10,7 @@ import (
 
 	"github.com/veripath/aes-appliance/internal/activation"
 	"github.com/veripath/aes-appliance/internal/evidence"
+	"github.com/veripath/aes-appliance/internal/fault"
 	"github.com/veripath/aes-appliance/internal/index"
 	"github.com/veripath/aes-appliance/internal/ledger"
 	"github.com/veripath/aes-appliance/internal/wire"
@@ -77,13 +80,22 @@ type refusal struct {
 	Suppressed     int    `json:"suppressed,omitempty"` // refusals of this person since the last such line that have none of their own
 }
 
-// record is what the index keeps of a prescription.
-type record struct {
-	prescriptionSigned
-	Line      uint64        `json:"line"` // eventPrescriptionSigned
-	At        time.Time     `json:"at"`   // of that line
+// kept is what the index has of a prescription: its line, and what came of it. What was signed the line itself says; its hash, which the index vouches for, tells it
+// from any other that somebody put in its place.
+type kept struct {
+	Line      uint64        `json:"line"`       // eventPrescriptionSigned
+	Hash      []byte        `json:"hash"`       // of that line
+	StampedBy string        `json:"stamped_by"` // serial number of the certificate of the document's newest time stamp
+	StampedAt string        `json:"stamped_at"` // the GenTime of that
 	Cancelled *cancellation `json:"cancelled,omitempty"`
 	Revisions []revision    `json:"revisions,omitempty"` // of the document, after what was signed: renewals, the oldest first
+}
+
+// record is all that the log says of a prescription.
+type record struct {
+	*kept
+	prescriptionSigned
+	At time.Time // of its line
 }
 
 type cancellation struct {
@@ -94,8 +106,8 @@ type cancellation struct {
 }
 
 const (
-	prescriptionFoldName = "prescription/2"
-	bucketRecord         = prescriptionFoldName + "/record" // clinic, 0, prescription -> record
+	prescriptionFoldName = "prescription/3"
+	bucketRecord         = prescriptionFoldName + "/record" // clinic, 0, prescription -> kept
 	bucketPage           = prescriptionFoldName + "/page"   // clinic, 0, line (8 bytes) -> prescription
 	bucketKey            = prescriptionFoldName + "/key"    // issuer, 0, thumbprint of a realm's key -> line (8 bytes)
 	bucketRepeat         = prescriptionFoldName + "/repeat" // idempotency hash -> clinic, 0, prescription
@@ -144,25 +156,21 @@ func (f prescriptionFold) Apply(tx *index.Tx, r ledger.Record) error {
 }
 
 func (prescriptionFold) signed(tx *index.Tx, r ledger.Record) error {
-	rec := record{Line: r.Seq, At: r.Time}
-	if err := json.Unmarshal(r.Details, &rec.prescriptionSigned); err != nil {
+	var d prescriptionSigned
+	if err := json.Unmarshal(r.Details, &d); err != nil {
 		return err
 	}
-	raw, err := json.Marshal(rec)
-	if err != nil {
+	key := recordKey(d.Clinic, d.PrescriptionID)
+	if err := putKept(tx, key, kept{Line: r.Seq, Hash: r.Hash[:], StampedBy: d.TSA, StampedAt: d.GenTime}); err != nil {
 		return err
 	}
-	key := recordKey(rec.Clinic, rec.PrescriptionID)
-	if err := tx.Bucket(bucketRecord).Put(key, raw); err != nil {
+	if err := tx.Bucket(bucketPage).Put(pageKey(d.Clinic, r.Seq), []byte(d.PrescriptionID)); err != nil {
 		return err
 	}
-	if err := tx.Bucket(bucketPage).Put(pageKey(rec.Clinic, r.Seq), []byte(rec.PrescriptionID)); err != nil {
-		return err
-	}
-	if rec.Idempotency == "" {
+	if d.Idempotency == "" {
 		return nil
 	}
-	return tx.Bucket(bucketRepeat).Put([]byte(rec.Idempotency), key)
+	return tx.Bucket(bucketRepeat).Put([]byte(d.Idempotency), key)
 }
 
 func (prescriptionFold) cancelled(tx *index.Tx, r ledger.Record) error {
@@ -170,21 +178,50 @@ func (prescriptionFold) cancelled(tx *index.Tx, r ledger.Record) error {
 	if err := json.Unmarshal(r.Details, &d); err != nil {
 		return err
 	}
-	b, key := tx.Bucket(bucketRecord), recordKey(d.Clinic, d.PrescriptionID)
-	raw := b.Get(key)
-	if raw == nil { // a line cannot be refused any more
-		return nil
-	}
-	var rec record
-	if err := json.Unmarshal(raw, &rec); err != nil {
+	key := recordKey(d.Clinic, d.PrescriptionID)
+	k, err := getKept(tx, key)
+	if err != nil || k == nil { // a line cannot be refused any more
 		return err
 	}
-	rec.Cancelled = &cancellation{At: r.Time, Sub: d.ActorSub, Reason: d.Reason, Line: r.Seq}
-	raw, err := json.Marshal(rec)
+	k.Cancelled = &cancellation{At: r.Time, Sub: d.ActorSub, Reason: d.Reason, Line: r.Seq}
+	return putKept(tx, key, *k)
+}
+
+func (k *kept) status() string {
+	if k.Cancelled != nil {
+		return wire.StatusCancelled
+	}
+	return wire.StatusSigned
+}
+
+// last is the last line that tells of it.
+func (k *kept) last() uint64 {
+	last := k.Line
+	if k.Cancelled != nil {
+		last = max(last, k.Cancelled.Line)
+	}
+	for _, one := range k.Revisions {
+		last = max(last, one.Line)
+	}
+	return last
+}
+
+// getKept returns what the index has under key, nil when there is none.
+func getKept(tx *index.Tx, key []byte) (*kept, error) {
+	raw := tx.Bucket(bucketRecord).Get(key)
+	if raw == nil {
+		return nil, nil
+	}
+	k := new(kept)
+	return k, json.Unmarshal(raw, k)
+}
+
+func putKept(tx *index.Tx, key []byte, k kept) error {
+	raw, err := json.Marshal(k)
 	if err != nil {
 		return err
 	}
-	return b.Put(key, raw)
+	return tx.Bucket(bucketRecord).Put(key, raw)
 }
 
 // result is what whoever asked for the signature is told, the first time and every time after.
@@ -203,24 +240,36 @@ func (r *record) label() string {
 	return ""
 }
 
-func (r *record) status() string {
-	if r.Cancelled != nil {
-		return wire.StatusCancelled
+// lookUp returns the record under key, nil when there is none. Corrupt: its line is not the one that was written.
+func (s *Signer) lookUp(key []byte) (*record, error) {
+	var k *kept
+	err := s.ledger.View(func(tx *index.Tx) (err error) { k, err = getKept(tx, key); return err })
+	if err != nil || k == nil {
+		return nil, err
 	}
-	return wire.StatusSigned
+	return s.recall(k)
 }
 
-// lookUp returns the record under key, nil when there is none.
-func (s *Signer) lookUp(key []byte) (rec *record, err error) {
-	err = s.ledger.View(func(tx *index.Tx) error {
-		raw := tx.Bucket(bucketRecord).Get(key)
-		if raw == nil {
-			return nil
-		}
-		rec = new(record)
-		return json.Unmarshal(raw, rec)
-	})
-	return rec, err
+// recall reads a prescription's line.
+func (s *Signer) recall(k *kept) (*record, error) {
+	line, err := s.line(k.Line)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(line.Hash[:], k.Hash) || line.Type != eventPrescriptionSigned {
+		return nil, fault.New(fault.Corrupt, fmt.Sprintf("line %d of the log is not the one that was written there", k.Line+1)).
+			WithHint("compare the log with the backup's copy: appliance audit verify, appliance backup status")
+	}
+	rec := &record{kept: k, At: line.Time}
+	return rec, json.Unmarshal(line.Details, &rec.prescriptionSigned)
+}
+
+// line reads a line that the index knows of, which it does a moment before the line can be read.
+func (s *Signer) line(seq uint64) (ledger.Record, error) {
+	if _, err := s.ledger.Wait(context.Background(), seq); err != nil {
+		return ledger.Record{}, err
+	}
+	return s.ledger.Read(seq)
 }
 
 // repeated returns the key of the prescription that was signed under this idempotency hash, nil when there is none.
@@ -235,8 +284,16 @@ func (s *Signer) repeated(hash string) (key []byte, err error) {
 	return key, err
 }
 
-// page returns up to limit records of a clinic that are older than the line before, the newest first; 0 is the newest of all.
-func (s *Signer) page(clinic string, before uint64, limit int) (list []record, more bool, err error) {
+// listed is a prescription of a list: what the index has of it, and what its line says.
+type listed struct {
+	id string
+	*kept
+	rec *record // nil: the line cannot be believed, for this reason
+	bad error
+}
+
+// page returns up to limit prescriptions of a clinic that are older than the line before, the newest first; 0 is the newest of all.
+func (s *Signer) page(clinic string, before uint64, limit int) (list []listed, more bool, err error) {
 	if before == 0 {
 		before = 1<<64 - 1
 	}
@@ -250,15 +307,24 @@ func (s *Signer) page(clinic string, before uint64, limit int) (list []record, m
 				more = true
 				return nil
 			}
-			var rec record
-			if err := json.Unmarshal(tx.Bucket(bucketRecord).Get(recordKey(clinic, string(id))), &rec); err != nil {
+			k, err := getKept(tx, recordKey(clinic, string(id)))
+			if err != nil {
 				return err
 			}
-			list = append(list, rec)
+			list = append(list, listed{id: string(id), kept: k})
 		}
 		return nil
 	})
-	return list, more, err
+	if err != nil {
+		return nil, false, err
+	}
+	for i := range list {
+		one := &list[i]
+		if one.rec, one.bad = s.recall(one.kept); one.bad != nil && fault.KindOf(one.bad) != fault.Corrupt { // one that is damaged must not hide the others
+			return nil, false, one.bad
+		}
+	}
+	return list, more, nil
 }
 
 // firstSeen returns the line in which a realm's key first appeared, nil when there is none.
@@ -274,7 +340,7 @@ func (s *Signer) firstSeen(k keySeen) (*evidence.Position, error) {
 	if err != nil || len(raw) != 8 {
 		return nil, err
 	}
-	line, err := s.ledger.Read(binary.BigEndian.Uint64(raw))
+	line, err := s.line(binary.BigEndian.Uint64(raw))
 	if err != nil {
 		return nil, err
 	}

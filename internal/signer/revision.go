@@ -45,9 +45,9 @@ type revision struct {
 	At      time.Time `json:"at"` // of that line
 }
 
-// before says whether its newest time stamp is from before a time.
-func (r revision) before(t time.Time) bool {
-	made, err := time.Parse(time.RFC3339Nano, r.GenTime)
+// stampedBefore says whether the document's newest time stamp is from before a time.
+func (k *kept) stampedBefore(t time.Time) bool {
+	made, err := time.Parse(time.RFC3339Nano, k.StampedAt)
 	return err == nil && made.Before(t)
 }
 
@@ -72,21 +72,14 @@ func (prescriptionFold) renewed(tx *index.Tx, r ledger.Record) error {
 	if err := json.Unmarshal(r.Details, &d); err != nil {
 		return err
 	}
-	b, key := tx.Bucket(bucketRecord), recordKey(d.Clinic, d.PrescriptionID)
-	raw := b.Get(key)
-	if raw == nil { // a line cannot be refused any more
-		return nil
-	}
-	var rec record
-	if err := json.Unmarshal(raw, &rec); err != nil {
+	key := recordKey(d.Clinic, d.PrescriptionID)
+	k, err := getKept(tx, key)
+	if err != nil || k == nil { // a line cannot be refused any more
 		return err
 	}
-	rec.Revisions = append(rec.Revisions, revision{PDF: d.PDF, Size: d.Size, Tail: d.Tail, TSA: d.TSA, GenTime: d.GenTime, Line: r.Seq, At: r.Time})
-	raw, err := json.Marshal(rec)
-	if err != nil {
-		return err
-	}
-	return b.Put(key, raw)
+	k.StampedBy, k.StampedAt = d.TSA, d.GenTime
+	k.Revisions = append(k.Revisions, revision{PDF: d.PDF, Size: d.Size, Tail: d.Tail, TSA: d.TSA, GenTime: d.GenTime, Line: r.Seq, At: r.Time})
+	return putKept(tx, key, *k)
 }
 
 // newestPDF unseals the document in its newest state; the line said what it must be.

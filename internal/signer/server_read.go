@@ -172,7 +172,7 @@ func (v *Server) live(ctx context.Context, rec *record) (evidence.Live, error) {
 		GeneratedAt: now, GeneratedBy: "aes-appliance " + v.s.cfg.Version + ", " + v.s.cfg.PKI.Name, Status: rec.status(), Exists: held, Revisions: rec.renewals(),
 		Certificate: evidence.CertificateNow{Serial: crt.Serial, Status: string(crt.Status), CheckedAt: now, RevokedAt: crt.RevokedAt, Reason: crt.Reason},
 	}
-	b := v.s.backup.Say(slices.Max(rec.lines()) + 1)
+	b := v.s.backup.Say(rec.last() + 1)
 	l.Backup = &evidence.Backup{State: string(b.State), Cosigned: b.Cosigned, Lines: b.Lines, At: b.At, By: b.By}
 	for _, seq := range rec.lines() {
 		r, err := v.s.ledger.Read(seq)
@@ -246,8 +246,8 @@ func (v *Server) prescriptions(ctx context.Context, in wire.PrescriptionsRequest
 	}
 	// What a list says of a prescription is an answer too: it rests on all lines of those that are shown.
 	var newest uint64
-	for i := range list {
-		newest = max(newest, slices.Max(list[i].lines()))
+	for _, one := range list {
+		newest = max(newest, one.last())
 	}
 	if len(list) > 0 {
 		if _, err := v.settle(ctx, newest); err != nil {
@@ -262,10 +262,13 @@ func (v *Server) prescriptions(ctx context.Context, in wire.PrescriptionsRequest
 		return wire.PrescriptionPage{}, err
 	}
 	page := wire.PrescriptionPage{Prescriptions: make([]wire.PrescriptionSummary, 0, len(list))}
-	for i := range list {
-		one, err := v.summary(ctx, &list[i])
+	for _, l := range list {
+		one, err := wire.PrescriptionSummary{PrescriptionID: l.id, Status: l.status()}, l.bad
+		if l.rec != nil {
+			one, err = v.summary(ctx, l.rec)
+		}
 		if fault.KindOf(err) == fault.Corrupt { // one that is damaged must not hide the others
-			v.log.ErrorContext(ctx, "what is kept of a prescription cannot be read", "line", list[i].Line, "error", err, "hint", fault.HintOf(err))
+			v.log.ErrorContext(ctx, "what is kept of a prescription cannot be read", "line", l.Line, "error", err, "hint", fault.HintOf(err))
 			one.Incomplete, err = true, nil
 		}
 		if err != nil {

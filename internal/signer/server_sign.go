@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/veripath/aes-appliance/internal/activation"
@@ -225,7 +224,7 @@ func (v *Server) before(ctx context.Context, c activation.Caller, want request) 
 
 // answer is what whoever asked for the signature is told, once the backup has it.
 func (v *Server) answer(ctx context.Context, rec *record) (wire.SignResult, error) {
-	b, err := v.settle(ctx, slices.Max(rec.lines())) // the cancellation as well: the answer says it
+	b, err := v.settle(ctx, rec.last()) // the cancellation as well: the answer says it
 	if err != nil {
 		return wire.SignResult{}, err
 	}
@@ -366,7 +365,7 @@ func (v *Server) complete(ctx context.Context, in wire.Complete, fd *os.File) (w
 	}
 	op.signing.ended = true
 	v.ops.end(op)
-	rec := record{prescriptionSigned: d, Line: line.Seq, At: line.Time}
+	rec := record{kept: &kept{Line: line.Seq}, prescriptionSigned: d, At: line.Time}
 	done, err := v.answer(ctx, &rec)
 	return done, nil, err
 }
