@@ -49,10 +49,8 @@ type sealedSecret struct {
 // sealedSecrets are those that a configuration names, but for the PIN, which comes back with the token.
 func sealedSecrets(cfg config.Config) (list []sealedSecret) {
 	for _, one := range []struct{ path, from string }{{cfg.Portal.KeyFile, "tls.key"}, {cfg.Alarm.Webhook, "-"}, {cfg.Alarm.MailFile, "-"}} {
-		rest, is := strings.CutPrefix(one.path, "/run/credentials/")
-		unit, name, found := strings.Cut(rest, "/")
-		if is && found {
-			list = append(list, sealedSecret{unit, setup.Credential{Name: name, File: strings.TrimSuffix(unit, "service") + name}, one.from})
+		if unit, c := setup.CredentialAt(one.path); unit != "" {
+			list = append(list, sealedSecret{unit, c, one.from})
 		}
 	}
 	return list

@@ -139,7 +139,7 @@ func (e *exam) alarm(ctx context.Context, s *sheet) {
 func (e *exam) alarmSecret(ctx context.Context, s *sheet, what, path, try string) {
 	const check = "alarm.ways"
 	info, err := os.Stat(e.m.path(path))
-	unit, name := credentialOf(path)
+	unit, c := setup.CredentialAt(path)
 	switch {
 	case err == nil && info.Size() > 0:
 		return
@@ -150,34 +150,25 @@ func (e *exam) alarmSecret(ctx context.Context, s *sheet, what, path, try string
 		s.bad(check, "write it there, for the service alone to read; "+try, "the alarm does not work: %s is to be in %s, and is not", what, path)
 		return
 	}
-	sealed, given := e.sealedFor(ctx, unit, name)
-	cure := setup.Sealing(name, "-", sealed) + " takes it from the keyboard, to ctrl-D; " + try
+	sealed, given := e.sealedFor(ctx, unit, c)
+	cure := setup.Sealing(c.Name, "-", sealed) + " takes it from the keyboard, to ctrl-D; " + try
 	if !given {
-		s.bad(check, "systemctl edit "+unit+", [Service] LoadCredentialEncrypted="+name+":"+filepath.Base(sealed)+"; "+cure, "the alarm does not work: no credential gives %s to %s", what, unit)
+		s.bad(check, "systemctl edit "+unit+", [Service] LoadCredentialEncrypted="+c.Name+":"+filepath.Base(sealed)+"; "+cure, "the alarm does not work: no credential gives %s to %s", what, unit)
 		return
 	}
 	if info, err := os.Stat(e.m.path(sealed)); err != nil || info.Size() == 0 {
 		s.bad(check, cure, "the alarm does not work: %s is to be in %s, and is not", what, sealed)
 		return
 	}
-	if !e.opens(ctx, name, sealed) {
+	if !e.opens(ctx, c.Name, sealed) {
 		s.bad(check, "rm "+sealed+"; "+cure, "the alarm does not work: this machine cannot decrypt %s in %s (another TPM2, or another machine's disk)", what, sealed)
 	}
 }
 
-// credentialOf returns of whose credentials a path is one, and its name there; "" when it is none.
-func credentialOf(path string) (unit, name string) {
-	rest, is := strings.CutPrefix(path, "/run/credentials/")
-	if unit, name, found := strings.Cut(rest, "/"); is && found {
-		return unit, name
-	}
-	return "", ""
-}
-
 // sealedFor returns in which file a unit's encrypted credential is: what its drop-ins say, the last of which counts, or, given = false, where setup would put it. Where systemd does not
 // tell the drop-ins, one is taken to be there. The unit's own file gives none to a primary.
-func (e *exam) sealedFor(ctx context.Context, unit, name string) (file string, given bool) {
-	file = filepath.Join(setup.CredentialStore, strings.TrimSuffix(unit, "service")+name)
+func (e *exam) sealedFor(ctx context.Context, unit string, c setup.Credential) (file string, given bool) {
+	file = c.Path()
 	p, err := e.show(ctx, unit, "DropInPaths")
 	if err != nil {
 		return file, true
@@ -192,7 +183,7 @@ func (e *exam) sealedFor(ctx context.Context, unit, name string) (file string, g
 			continue
 		}
 		for _, one := range settings {
-			if id, from, _ := strings.Cut(one.value, ":"); one.name == "LoadCredentialEncrypted" && id == name {
+			if id, from, _ := strings.Cut(one.value, ":"); one.name == "LoadCredentialEncrypted" && id == c.Name {
 				if given, file = true, from; !filepath.IsAbs(from) {
 					file = filepath.Join(setup.CredentialStore, from)
 				}

@@ -26,6 +26,17 @@ type Credential struct {
 // Path is where it is.
 func (c Credential) Path() string { return path.Join(CredentialStore, c.File) }
 
+// CredentialAt tells what a service's configuration means by a path below /run/credentials (systemd.exec(5), $CREDENTIALS_DIRECTORY): whose credential it is, and where setup puts that.
+// unit is "" when the path is no credential.
+func CredentialAt(path string) (unit string, c Credential) {
+	rest, is := strings.CutPrefix(path, "/run/credentials/")
+	unit, name, found := strings.Cut(rest, "/")
+	if !is || !found {
+		return "", Credential{}
+	}
+	return unit, Credential{Name: name, File: strings.TrimSuffix(unit, "service") + name}
+}
+
 // Sealing is the command by which an operator puts a secret into a file, from another, or - for the keyboard.
 func Sealing(name, from, to string) string {
 	return "systemd-creds encrypt --tpm2-pcrs=" + unmeasured + " --name=" + name + " " + from + " " + to
