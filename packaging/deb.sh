@@ -58,10 +58,10 @@ install -D -m 644 -t "$stage/etc/ufw/applications.d" firewall/aes-appliance
 install -m 644 packaging/debian/lintian-overrides "$stage/usr/share/lintian/overrides/aes-appliance"
 install -m 644 packaging/debian/templates "$stage/templates"
 
-# What the maintainer scripts go through: every unit but templates, those that setup enables, and of the services those that go on running, the portal first.
+# What the maintainer scripts go through: every unit but templates, those that setup enables, and of the services those that go on running, the signer first.
 units=$(cd systemd && printf '%s\n' aes-* | grep -v @ | paste -sd ' ')
 enableable=$(cd systemd && grep -l '^\[Install\]' aes-* | paste -sd ' ')
-services=$(cd systemd && grep -l '^Type=notify' aes-*.service | paste -sd ' ')
+services=$(cd systemd && grep -l '^Type=notify' aes-*.service | sort -r | paste -sd ' ')
 mkdir -p "$stage/usr/lib/aes-appliance"
 for script in preinst postinst prerm postrm usr/lib/aes-appliance/upgrade; do
   sed "s/@UNITS@/$units/; s/@ENABLEABLE@/$enableable/; s/@SERVICES@/$services/" "packaging/debian/${script##*/}" >"$stage/$script"

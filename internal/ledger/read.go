@@ -12,7 +12,7 @@ import (
 	"github.com/veripath/aes-appliance/internal/index"
 )
 
-// Read returns one acknowledged line. NotFound: the log is not that long. Corrupt: the line in the file is not one.
+// Read returns one acknowledged line. NotFound: the log is not that long. Corrupt: the line in the file is not one, or cannot be read.
 func (l *Ledger) Read(seq uint64) (Record, error) {
 	from, to, err := l.locate(seq)
 	if err != nil {
@@ -20,7 +20,8 @@ func (l *Ledger) Read(seq uint64) (Record, error) {
 	}
 	raw := make([]byte, to-from)
 	if _, err := io.ReadFull(io.NewSectionReader(l.file, from, to-from), raw); err != nil {
-		return Record{}, fmt.Errorf("ledger: reading line %d: %w", seq+1, err)
+		return Record{}, fault.New(fault.Corrupt, fmt.Sprintf("line %d of the log cannot be read", seq+1)).
+			WithHint("is the disk whole, and the log as long as it was? appliance audit verify; compare with the backup's copy").WithCause(err)
 	}
 	line, err := chain.ParseLine(raw)
 	if err != nil {

@@ -64,7 +64,7 @@ type prescriptionEntry struct {
 	Label          string    `json:"label,omitempty"`
 	CancelledAt    time.Time `json:"cancelled_at,omitzero"`
 	CancelReason   string    `json:"cancel_reason,omitempty"`
-	Incomplete     bool      `json:"incomplete,omitempty" doc:"What is kept of this prescription is damaged: only what the log says of it is here. Tell the operator."`
+	Incomplete     bool      `json:"incomplete,omitempty" doc:"What is kept of this prescription is damaged: only what can still be said of it is here. Tell the operator."`
 }
 
 type cancelInput struct {

@@ -116,11 +116,14 @@ func (v *Server) ending(then time.Time) (map[string]bool, error) {
 
 // stored returns the record of a document.
 func (v *Server) stored(ref wire.ArchiveRef) (*record, error) {
-	rec, err := v.s.lookUp(recordKey(ref.Clinic, ref.PrescriptionID))
-	if err == nil && rec == nil {
+	k, err := v.s.lookUp(recordKey(ref.Clinic, ref.PrescriptionID))
+	if err == nil && k == nil {
 		err = fault.New(fault.NotFound, "the clinic has no prescription of that ID")
 	}
-	return rec, err
+	if err != nil {
+		return nil, err
+	}
+	return v.s.recall(k)
 }
 
 // archiveOpen answers OpArchiveOpen: the line precedes the unsealing, as with every reading.

@@ -9,7 +9,11 @@ import (
 
 // KeepApart writes a prescription once more, as id, in the form that lines had while document and dossier were objects of their own.
 func (s *Signer) KeepApart(ctx context.Context, clinic, of, id string) error {
-	rec, err := s.lookUp(recordKey(clinic, of))
+	k, err := s.lookUp(recordKey(clinic, of))
+	if err != nil {
+		return err
+	}
+	rec, err := s.recall(k)
 	if err != nil {
 		return err
 	}

@@ -84,7 +84,7 @@ func (s *Signer) stampAfter(line, size uint64) (*checkpointStamped, error) {
 	if err != nil || len(seq) != 8 {
 		return nil, err
 	}
-	r, err := s.ledger.Read(binary.BigEndian.Uint64(seq))
+	r, err := s.line(binary.BigEndian.Uint64(seq))
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +105,7 @@ func (s *Signer) lastLogStamp() (size uint64, at time.Time, err error) {
 	if err != nil || seq == nil {
 		return 0, time.Time{}, err
 	}
-	r, err := s.ledger.Read(binary.BigEndian.Uint64(seq))
+	r, err := s.line(binary.BigEndian.Uint64(seq))
 	return size, r.Time, err
 }
 

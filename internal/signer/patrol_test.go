@@ -125,8 +125,8 @@ func TestLogThatWasNotCosigned(t *testing.T) {
 	}
 }
 
-// TestLineThatWasExchanged: a line of a prescription that somebody put into the log in the place of another is not believed, though it is one by itself; nor is one that is none. Others
-// are shown all the same.
+// TestLineThatWasExchanged: a line that says of a prescription that it was signed, and that somebody put into the log in the place of the right one, is not believed, though it is one by
+// itself; nor is one that is none. Others are shown all the same, and the prescription can be cancelled.
 func TestLineThatWasExchanged(t *testing.T) {
 	h := newHouse(t, signer.ServerConfig{})
 	ctx, token := t.Context(), h.token(t, nil)
@@ -164,8 +164,15 @@ func TestLineThatWasExchanged(t *testing.T) {
 		}
 		_, _, err := h.portal.sign(ctx, wanted(token, id))
 		wantKind(t, err, fault.Corrupt, id+", signing again")
-		_, err = h.portal.call(ctx, wire.OpCancel, wire.CancelRequest{Credentials: creds(token), PrescriptionID: id, Reason: "wrong strength"}, nil, nil)
-		wantKind(t, err, fault.Corrupt, id+", cancelling")
+	}
+	for range 2 { // asking again gets the same answer
+		var done wire.Cancelled
+		if _, err := h.portal.call(ctx, wire.OpCancel, wire.CancelRequest{Credentials: creds(token), PrescriptionID: "RX-1", Reason: "wrong strength"}, &done, nil); err != nil {
+			t.Fatal(err)
+		}
+		if done.Status != "cancelled" || done.CancelledAt.IsZero() || !done.Incomplete {
+			t.Errorf("cancelled: %+v", done)
+		}
 	}
 	var page wire.PrescriptionPage
 	if _, err := h.portal.call(ctx, wire.OpPrescriptions, wire.PrescriptionsRequest{Credentials: creds(token)}, &page, nil); err != nil || len(page.Prescriptions) != 3 {
@@ -174,9 +181,15 @@ func TestLineThatWasExchanged(t *testing.T) {
 	if whole := page.Prescriptions[0]; whole.Incomplete || whole.PrescriptionID != "RX-3" || whole.MedicationName == "" {
 		t.Errorf("the whole one: %+v", whole)
 	}
-	for i, id := range []string{"RX-2", "RX-1"} {
-		if lost := page.Prescriptions[1+i]; !lost.Incomplete || lost.PrescriptionID != id || lost.Status != "signed" || lost.SHA256 != "" {
+	for i, want := range []struct{ id, status string }{{"RX-2", "signed"}, {"RX-1", "cancelled"}} {
+		lost := page.Prescriptions[1+i]
+		if !lost.Incomplete || lost.PrescriptionID != want.id || lost.Status != want.status || lost.SHA256 != "" || lost.SignedAt.IsZero() || lost.CancelledAt.IsZero() != (want.status == "signed") {
 			t.Errorf("of a line that is not believed is shown: %+v", lost)
 		}
 	}
+	if err := os.Truncate(filepath.Join(h.cfg.StateDir, "audit_chain.jsonl"), int64(strings.Index(h.logText(t), string(forged)))); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = h.portal.download(ctx, wire.OpDocument, token, "RX-3")
+	wantKind(t, err, fault.Corrupt, "a line that is cut off")
 }

@@ -83,8 +83,9 @@ type refusal struct {
 // kept is what the index has of a prescription: its line, and what came of it. What was signed the line itself says; its hash, which the index vouches for, tells it
 // from any other that somebody put in its place.
 type kept struct {
-	Line      uint64        `json:"line"`       // eventPrescriptionSigned
-	Hash      []byte        `json:"hash"`       // of that line
+	Line      uint64        `json:"line"` // eventPrescriptionSigned
+	Hash      []byte        `json:"hash"` // of that line
+	Signed    time.Time     `json:"signed_at"`
 	StampedBy string        `json:"stamped_by"` // serial number of the certificate of the document's newest time stamp
 	StampedAt string        `json:"stamped_at"` // the GenTime of that
 	Cancelled *cancellation `json:"cancelled,omitempty"`
@@ -161,7 +162,7 @@ func (prescriptionFold) signed(tx *index.Tx, r ledger.Record) error {
 		return err
 	}
 	key := recordKey(d.Clinic, d.PrescriptionID)
-	if err := putKept(tx, key, kept{Line: r.Seq, Hash: r.Hash[:], StampedBy: d.TSA, StampedAt: d.GenTime}); err != nil {
+	if err := putKept(tx, key, kept{Line: r.Seq, Hash: r.Hash[:], Signed: d.SignedAt, StampedBy: d.TSA, StampedAt: d.GenTime}); err != nil {
 		return err
 	}
 	if err := tx.Bucket(bucketPage).Put(pageKey(d.Clinic, r.Seq), []byte(d.PrescriptionID)); err != nil {
@@ -240,17 +241,13 @@ func (r *record) label() string {
 	return ""
 }
 
-// lookUp returns the record under key, nil when there is none. Corrupt: its line is not the one that was written.
-func (s *Signer) lookUp(key []byte) (*record, error) {
-	var k *kept
-	err := s.ledger.View(func(tx *index.Tx) (err error) { k, err = getKept(tx, key); return err })
-	if err != nil || k == nil {
-		return nil, err
-	}
-	return s.recall(k)
+// lookUp returns what the index has under key, nil when there is none.
+func (s *Signer) lookUp(key []byte) (k *kept, err error) {
+	err = s.ledger.View(func(tx *index.Tx) error { k, err = getKept(tx, key); return err })
+	return k, err
 }
 
-// recall reads a prescription's line.
+// recall reads a prescription's line. Corrupt: it is not the one that was written.
 func (s *Signer) recall(k *kept) (*record, error) {
 	line, err := s.line(k.Line)
 	if err != nil {
@@ -284,12 +281,22 @@ func (s *Signer) repeated(hash string) (key []byte, err error) {
 	return key, err
 }
 
-// listed is a prescription of a list: what the index has of it, and what its line says.
+// listed is a prescription as it is shown: what the index has of it, and what its line says.
 type listed struct {
 	id string
 	*kept
-	rec *record // nil: the line cannot be believed, for this reason
-	bad error
+	rec *record
+	bad error // instead of rec: why the line cannot be believed
+}
+
+// listed recalls what can be recalled: a damaged line must not hide the others, nor keep anybody from cancelling.
+func (s *Signer) listed(id string, k *kept) (listed, error) {
+	l := listed{id: id, kept: k}
+	l.rec, l.bad = s.recall(k)
+	if fault.KindOf(l.bad) != fault.Corrupt {
+		return l, l.bad
+	}
+	return l, nil
 }
 
 // page returns up to limit prescriptions of a clinic that are older than the line before, the newest first; 0 is the newest of all.
@@ -308,6 +315,9 @@ func (s *Signer) page(clinic string, before uint64, limit int) (list []listed, m
 				return nil
 			}
 			k, err := getKept(tx, recordKey(clinic, string(id)))
+			if err == nil && k == nil {
+				err = fmt.Errorf("%w: line %d of %s is of no prescription", index.ErrDamaged, binary.BigEndian.Uint64(key[len(prefix):]), clinic)
+			}
 			if err != nil {
 				return err
 			}
@@ -318,10 +328,9 @@ func (s *Signer) page(clinic string, before uint64, limit int) (list []listed, m
 	if err != nil {
 		return nil, false, err
 	}
-	for i := range list {
-		one := &list[i]
-		if one.rec, one.bad = s.recall(one.kept); one.bad != nil && fault.KindOf(one.bad) != fault.Corrupt { // one that is damaged must not hide the others
-			return nil, false, one.bad
+	for i, one := range list {
+		if list[i], err = s.listed(one.id, one.kept); err != nil {
+			return nil, false, err
 		}
 	}
 	return list, more, nil

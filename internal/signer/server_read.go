@@ -19,6 +19,16 @@ import (
 
 // find returns a prescription of the caller's clinic; those of other clinics do not exist for it.
 func (v *Server) find(ctx context.Context, in wire.Credentials, id string) (activation.Caller, *record, error) {
+	c, k, err := v.known(ctx, in, id)
+	if err != nil {
+		return c, nil, err
+	}
+	rec, err := v.s.recall(k)
+	return c, rec, err
+}
+
+// known is find that does not look at the prescription's line.
+func (v *Server) known(ctx context.Context, in wire.Credentials, id string) (activation.Caller, *kept, error) {
 	c, err := v.authenticate(ctx, in)
 	if err != nil {
 		return c, nil, err
@@ -27,14 +37,14 @@ func (v *Server) find(ctx context.Context, in wire.Credentials, id string) (acti
 	if id == "" || len(id) > maxIDLength || strings.ContainsRune(id, 0) {
 		return c, nil, none
 	}
-	rec, err := v.s.lookUp(recordKey(c.Clinic, id))
-	if err == nil && rec == nil {
+	k, err := v.s.lookUp(recordKey(c.Clinic, id))
+	if err == nil && k == nil {
 		err = none
 	}
 	if err == nil {
 		err = v.mayAct(ctx, c, in)
 	}
-	return c, rec, err
+	return c, k, err
 }
 
 // released returns why a prescription whose answer has not left yet is not to be seen either: the backup must have its lines first.
@@ -263,14 +273,7 @@ func (v *Server) prescriptions(ctx context.Context, in wire.PrescriptionsRequest
 	}
 	page := wire.PrescriptionPage{Prescriptions: make([]wire.PrescriptionSummary, 0, len(list))}
 	for _, l := range list {
-		one, err := wire.PrescriptionSummary{PrescriptionID: l.id, Status: l.status()}, l.bad
-		if l.rec != nil {
-			one, err = v.summary(ctx, l.rec)
-		}
-		if fault.KindOf(err) == fault.Corrupt { // one that is damaged must not hide the others
-			v.log.ErrorContext(ctx, "what is kept of a prescription cannot be read", "line", l.Line, "error", err, "hint", fault.HintOf(err))
-			one.Incomplete, err = true, nil
-		}
+		one, err := v.shown(ctx, l)
 		if err != nil {
 			return wire.PrescriptionPage{}, err
 		}
@@ -280,6 +283,22 @@ func (v *Server) prescriptions(ctx context.Context, in wire.PrescriptionsRequest
 		page.Next = strconv.FormatUint(list[len(list)-1].Line, 10)
 	}
 	return page, nil
+}
+
+// shown is what a list says of a prescription: of one that is damaged, what can be said.
+func (v *Server) shown(ctx context.Context, l listed) (wire.PrescriptionSummary, error) {
+	s, err := wire.PrescriptionSummary{PrescriptionID: l.id, Status: l.status(), SignedAt: l.Signed}, l.bad
+	if l.Cancelled != nil {
+		s.CancelledAt = l.Cancelled.At
+	}
+	if l.rec != nil {
+		s, err = v.summary(ctx, l.rec)
+	}
+	if fault.KindOf(err) == fault.Corrupt {
+		v.log.ErrorContext(ctx, "what is kept of a prescription cannot be read", "line", l.Line, "error", err, "hint", fault.HintOf(err))
+		s.Incomplete, err = true, nil
+	}
+	return s, err
 }
 
 // summary unseals what a list shows of a prescription. With an error comes what the log alone says.
@@ -314,7 +333,7 @@ func (v *Server) summary(ctx context.Context, rec *record) (wire.PrescriptionSum
 
 // cancel answers OpCancel. A prescription is cancelled once; asking again gets the same answer.
 func (v *Server) cancel(ctx context.Context, in wire.CancelRequest) (wire.Cancelled, error) {
-	c, rec, err := v.find(ctx, in.Credentials, in.PrescriptionID)
+	c, k, err := v.known(ctx, in.Credentials, in.PrescriptionID)
 	if err != nil {
 		return wire.Cancelled{}, err
 	}
@@ -331,16 +350,17 @@ func (v *Server) cancel(ctx context.Context, in wire.CancelRequest) (wire.Cancel
 	if err := v.s.backup.Await(ctx); err != nil {
 		return wire.Cancelled{}, err
 	}
-	release, err := v.ops.hold(ctx, "cancel "+string(recordKey(c.Clinic, rec.PrescriptionID)))
+	key := recordKey(c.Clinic, in.PrescriptionID)
+	release, err := v.ops.hold(ctx, "cancel "+string(key))
 	if err != nil {
 		return wire.Cancelled{}, err
 	}
 	defer release()
-	if rec, err = v.s.lookUp(recordKey(c.Clinic, rec.PrescriptionID)); err != nil {
+	if k, err = v.s.lookUp(key); err != nil {
 		return wire.Cancelled{}, err
 	}
-	if rec.Cancelled != nil {
-		return v.cancelled(ctx, rec)
+	if k.Cancelled != nil {
+		return v.cancelled(ctx, in.PrescriptionID, k)
 	}
 	reason, hash, err := v.putReason(ctx, in.Reason)
 	if err != nil {
@@ -348,24 +368,28 @@ func (v *Server) cancel(ctx context.Context, in wire.CancelRequest) (wire.Cancel
 	}
 	o := cleanObserved(in.Observed)
 	_, err = v.s.ledger.Append(ctx, ledger.Event{Type: eventCancelled, Actor: c.Actor(), Details: cancelled{
-		PrescriptionID: rec.PrescriptionID, Clinic: c.Clinic, ActorSub: c.Sub, ActorIP: actorIP(o, in.Asserted), Reason: reason, ReasonSHA256: hash, RequestID: o.RequestID,
+		PrescriptionID: in.PrescriptionID, Clinic: c.Clinic, ActorSub: c.Sub, ActorIP: actorIP(o, in.Asserted), Reason: reason, ReasonSHA256: hash, RequestID: o.RequestID,
 	}})
 	if err != nil {
 		return wire.Cancelled{}, err
 	}
-	if rec, err = v.s.lookUp(recordKey(c.Clinic, rec.PrescriptionID)); err != nil {
+	if k, err = v.s.lookUp(key); err != nil {
 		return wire.Cancelled{}, err
 	}
-	return v.cancelled(ctx, rec)
+	return v.cancelled(ctx, in.PrescriptionID, k)
 }
 
 // cancelled is what whoever cancelled is told, once the backup has it.
-func (v *Server) cancelled(ctx context.Context, rec *record) (wire.Cancelled, error) {
-	b, err := v.settle(ctx, rec.Cancelled.Line)
+func (v *Server) cancelled(ctx context.Context, id string, k *kept) (wire.Cancelled, error) {
+	b, err := v.settle(ctx, k.Cancelled.Line)
 	if err != nil {
 		return wire.Cancelled{}, err
 	}
-	s, err := v.summary(ctx, rec)
+	l, err := v.s.listed(id, k)
+	if err != nil {
+		return wire.Cancelled{}, err
+	}
+	s, err := v.shown(ctx, l)
 	return wire.Cancelled{PrescriptionSummary: s, Backup: b}, err
 }
 

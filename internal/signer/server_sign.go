@@ -200,8 +200,12 @@ func (v *Server) before(ctx context.Context, c activation.Caller, want request) 
 		return nil, fault.New(fault.Conflict, "the Idempotency-Key was used for another prescription").
 			WithHint("use a new key for each prescription").WithCode("idempotency-conflict")
 	}
-	rec, err := v.s.lookUp(key)
-	if err != nil || rec == nil {
+	k, err := v.s.lookUp(key)
+	if err != nil || k == nil {
+		return nil, err
+	}
+	rec, err := v.s.recall(k)
+	if err != nil {
 		return nil, err
 	}
 	if rec.ActorSub != c.Sub || rec.ActorIssuer != c.Issuer {

@@ -162,7 +162,7 @@ type PrescriptionSummary struct {
 	Label          string    `json:"label,omitempty"`
 	CancelledAt    time.Time `json:"cancelled_at,omitzero"`
 	CancelReason   string    `json:"cancel_reason,omitempty"`
-	Incomplete     bool      `json:"incomplete,omitempty"` // what is kept of it cannot be read: only what the log says is here
+	Incomplete     bool      `json:"incomplete,omitempty"` // what is kept of it cannot be read: only what can still be said is here
 }
 
 // Cancelled is a prescription that is cancelled.
