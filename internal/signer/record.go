@@ -263,7 +263,9 @@ func (s *Signer) recall(k *kept) (*record, error) {
 
 // line reads a line that the index knows of, which it does a moment before the line can be read.
 func (s *Signer) line(seq uint64) (ledger.Record, error) {
-	if _, err := s.ledger.Wait(context.Background(), seq); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if _, err := s.ledger.Wait(ctx, seq); err != nil {
 		return ledger.Record{}, err
 	}
 	return s.ledger.Read(seq)
