@@ -154,9 +154,7 @@ func (e *estate) drills(v *vault, identity string) {
 
 // TestRestoreGivesToTheOwner of the state folder what root has made.
 func TestRestoreGivesToTheOwner(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("it takes root to give files away")
-	}
+	needRoot(t)
 	dir := t.TempDir()
 	made, place := filepath.Join(dir, "made"), filepath.Join(dir, "place")
 	if err := errors.Join(os.MkdirAll(filepath.Join(made, "token"), 0o700), os.WriteFile(filepath.Join(made, "token", "x"), nil, 0o600), os.Mkdir(place, 0o700), os.Chown(place, 4711, 4712)); err != nil {
